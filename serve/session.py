@@ -1,0 +1,126 @@
+"""Exchange, Session and Sessions: what a client sent, checked once here and trusted everywhere after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_PROMPT_CHARS = 1_000_000
+
+
+def text_fault(text: str) -> str | None:
+    """Why `text` can't be used as a prompt, or None. Never quotes the text."""
+    if not text.strip():
+        return "prompt is blank"
+    if len(text) > MAX_PROMPT_CHARS:
+        return f"prompt is longer than {MAX_PROMPT_CHARS} characters"
+    if "\0" in text:
+        return "prompt holds a NUL character"
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            return "prompt holds a lone surrogate"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One prompt that a client sent; `at` is in seconds since 1970 (UTC); `system` may hold a tool schema.
+
+    Raises:
+        ValueError: when the prompt is not a usable text or `at` is not a finite number.
+    """
+
+    prompt: str
+    at: float | None = None
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"prompt is of type {type(self.prompt).__name__}, expected str")
+        if fault := text_fault(self.prompt):
+            raise ValueError(fault)
+        if self.at is not None and (not isinstance(self.at, int | float) or not math.isfinite(self.at)):
+            raise ValueError("at is not a finite number of seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One account's exchanges, in order.
+
+    Raises:
+        ValueError: when there is no exchange, or an id is not a text.
+    """
+
+    session_id: str
+    account_id: str
+    exchanges: tuple[Exchange, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("session_id", "account_id"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} is {type(getattr(self, name)).__name__}, expected a text that is not empty")
+        if not self.exchanges:
+            raise ValueError("session has 0 exchanges, expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Many sessions as columns, which is what all arithmetic reads.
+
+    Session i owns the rows `offsets[i]:offsets[i + 1]` of `prompts` and `at` (seconds, NaN where unknown).
+    """
+
+    session_ids: tuple[str, ...]
+    account_ids: tuple[str, ...]
+    offsets: NDArray[np.int64]
+    prompts: tuple[str, ...]
+    at: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, sessions: Iterable[Session]) -> Self:
+        """Columns of these sessions, in their order."""
+        rows = tuple(sessions)
+        counts = [len(session.exchanges) for session in rows]
+        exchanges = [exchange for session in rows for exchange in session.exchanges]
+        return cls(
+            session_ids=tuple(session.session_id for session in rows),
+            account_ids=tuple(session.account_id for session in rows),
+            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
+            prompts=tuple(exchange.prompt for exchange in exchanges),
+            at=np.array([np.nan if exchange.at is None else exchange.at for exchange in exchanges], dtype=np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.session_ids)
+
+    @property
+    def n_exchanges(self) -> NDArray[np.int64]:
+        """Exchanges of each session, shape (n_sessions,)."""
+        return np.diff(self.offsets)
+
+    def chunks(self, n_prompts: int) -> Iterator[Sessions]:
+        """Consecutive parts of about `n_prompts` prompts; no session is ever cut."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.offsets, self.offsets[start] + n_prompts, side="right")) - 1
+            stop = max(stop, start + 1)
+            yield self.part(start, stop)
+            start = stop
+
+    def part(self, start: int, stop: int) -> Sessions:
+        """Sessions `start` to `stop` (exclusive)."""
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
+        return Sessions(
+            session_ids=self.session_ids[start:stop],
+            account_ids=self.account_ids[start:stop],
+            offsets=self.offsets[start : stop + 1] - low,
+            prompts=self.prompts[low:high],
+            at=self.at[low:high],
+        )

@@ -1,0 +1,178 @@
+"""Starter families: YAML grammars of templates and slots, expanded into distinct prompts with a seed.
+
+A family file names its `label`, `kind`, `areas` and then either `prompts` (stand-alone templates) or
+`conversations` (lists of templates, asked in order). `{slot}` takes a value of `slots`, the same one all through a
+conversation; `{slot.2}` takes another value of that slot; `{#2-99}` is an integer; `[[a|b|c]]` is one of the three.
+Slot values may hold slots themselves. `person_slots` are drawn once a person. `style` roughens what people type.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KINDS = {"harvest": "harvesting", "person": "organic", "product": "organic", "evaluation": "evaluation"}
+_TOKEN = re.compile(r"\{#(\d+)-(\d+)\}|\{([A-Za-z_]\w*)(?:\.(\d+))?\}|\[\[(.+?)\]\]", re.DOTALL)
+_DIGITS = re.compile(r"\d+")
+_MAX_DEPTH = 12
+_KEYBOARD = {"a": "s", "e": "r", "i": "o", "o": "p", "n": "m", "t": "y", "r": "t", "s": "d", "l": "k", "h": "j"}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a persona types: the share of letters mistyped, of prompts in lower case, and of prompts without a full stop."""
+
+    typos: float = 0.0
+    lowercase: float = 0.0
+    no_final_punctuation: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One grammar file: what it asks, in which label, and how its texts vary."""
+
+    name: str
+    label: str
+    kind: str
+    areas: tuple[str, ...]
+    conversations: tuple[tuple[str, ...], ...]
+    slots: Mapping[str, tuple[str, ...]]
+    person_slots: tuple[str, ...]
+    system: tuple[str, ...]
+    style: Style
+
+
+@dataclass(frozen=True, slots=True)
+class StarterPrompt:
+    """One expanded prompt with where it stands: whose it is, in which conversation, at which turn."""
+
+    family: str
+    person: str
+    conversation: str
+    turn: int
+    text: str
+    system: str | None
+
+
+def read_family(path: Path) -> Family:
+    """Read and check one family file.
+
+    Raises:
+        ValueError: naming the file and what is wrong: an unknown key, an undefined slot, a kind that is none of KINDS.
+    """
+    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known = {"name", "kind", "areas", "prompts", "conversations", "slots", "person_slots", "system", "style"}
+    if unknown := set(raw) - known:
+        raise ValueError(f"{path}: unknown keys {sorted(unknown)}, expected some of {sorted(known)}")
+    if raw.get("kind") not in KINDS:
+        raise ValueError(f"{path}: kind is {raw.get('kind')!r}, expected one of {sorted(KINDS)}")
+    if raw.get("name") != path.stem:
+        raise ValueError(f"{path}: name is {raw.get('name')!r}, expected the file's own name {path.stem!r}")
+    conversations = [(text,) for text in raw.get("prompts", ())] + [tuple(turns) for turns in raw.get("conversations", ())]
+    slots = {name: tuple(str(value) for value in values) for name, values in raw.get("slots", {}).items()}
+    family = Family(
+        name=raw["name"],
+        label=KINDS[raw["kind"]],
+        kind=raw["kind"],
+        areas=tuple(raw.get("areas", ())),
+        conversations=tuple(conversations),
+        slots=slots,
+        person_slots=tuple(raw.get("person_slots", ())),
+        system=tuple(raw.get("system", ())),
+        style=Style(**raw.get("style", {})),
+    )
+    _check_slots(family, path)
+    return family
+
+
+def expand(family: Family, *, n_prompts: int, n_persons: int = 1, seed: int = 0) -> tuple[StarterPrompt, ...]:
+    """Expand a family into at most `n_prompts` prompts, no two of them equal once digits are removed.
+
+    Fewer come back when the grammar runs dry; the caller decides whether that matters.
+    """
+    seen: set[str] = set()
+    prompts: list[StarterPrompt] = []
+    for person in range(n_persons):
+        rng = random.Random(f"{seed}/{family.name}/{person}")  # noqa: S311 - variety, not secrecy
+        own = {slot: _fill("{" + slot + "}", family, rng, {}) for slot in family.person_slots}
+        quota = n_prompts * (person + 1) // n_persons
+        prompts.extend(_person(family, f"{family.name}-{person:02d}", own, rng, seen, quota - len(prompts)))
+    return tuple(prompts)
+
+
+def _person(
+    family: Family, person: str, own: Mapping[str, str], rng: random.Random, seen: set[str], quota: int
+) -> Iterator[StarterPrompt]:
+    made, fruitless, conversation = 0, 0, 0
+    while made < quota and fruitless < 400:
+        bound = dict(own)
+        system = _fill(rng.choice(family.system), family, rng, bound) if family.system else None
+        turn = 0
+        for template in rng.choice(family.conversations):
+            text = _roughen(_fill(template, family, rng, bound), family.style, rng).strip()
+            key = _DIGITS.sub("", text)
+            if not text or key in seen or made >= quota:
+                continue
+            seen.add(key)
+            yield StarterPrompt(family.name, person, f"{person}-{conversation:04d}", turn, text, system)
+            turn, made = turn + 1, made + 1
+        fruitless = 0 if turn else fruitless + 1
+        conversation += bool(turn)
+
+
+def _fill(template: str, family: Family, rng: random.Random, bound: dict[str, str], depth: int = 0) -> str:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"family {family.name!r}: slots nest deeper than {_MAX_DEPTH}, at {template[:40]!r}")
+
+    def value(match: re.Match[str]) -> str:
+        low, high, slot, nth, choice = match.groups()
+        if low is not None:
+            return str(rng.randint(int(low), int(high)))
+        if choice is not None:
+            return _fill(rng.choice(choice.split("|")), family, rng, bound, depth + 1)
+        key = f"{slot}.{nth}" if nth else slot
+        if key not in bound:
+            taken = {bound[other] for other in bound if other.split(".")[0] == slot}
+            for _ in range(8):
+                drawn = _fill(rng.choice(family.slots[slot]), family, rng, bound, depth + 1)
+                if drawn not in taken:
+                    break
+            bound[key] = drawn
+        return bound[key]
+
+    return _TOKEN.sub(value, template)
+
+
+def _roughen(text: str, style: Style, rng: random.Random) -> str:
+    if style.lowercase and rng.random() < style.lowercase:
+        text = text.lower()
+    if style.no_final_punctuation and rng.random() < style.no_final_punctuation:
+        text = text.rstrip(".!")
+    if style.typos:
+        text = "".join(_mistype(letter, rng) if rng.random() < style.typos else letter for letter in text)
+    return text
+
+
+def _mistype(letter: str, rng: random.Random) -> str:
+    if not letter.isalpha():
+        return letter
+    return rng.choice(("", letter + letter, _KEYBOARD.get(letter, letter)))
+
+
+def _check_slots(family: Family, path: Path) -> None:
+    if not family.conversations:
+        raise ValueError(f"{path}: has neither prompts nor conversations")
+    texts = [text for turns in family.conversations for text in turns] + list(family.system)
+    texts += [value for values in family.slots.values() for value in values]
+    used = {match.group(3) for text in texts for match in _TOKEN.finditer(text) if match.group(3)}
+    used |= set(family.person_slots)
+    if missing := used - set(family.slots):
+        raise ValueError(f"{path}: undefined slots {sorted(missing)}")
+    if empty := [name for name, values in family.slots.items() if not values]:
+        raise ValueError(f"{path}: slots without values {sorted(empty)}")
