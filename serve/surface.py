@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 _SPACES = re.compile(r"\s+")
+_DIGITS = re.compile(r"\d+")
 _FINAL = " .!?…。！？;:,"
-_MIN_PROMPTS = 4
-_MIN_SHARE = 0.6
+N_OPENING = 4
+"""Exchanges that decide a session's wrapper."""
+_MIN_SHARE = 0.75
 _MAX_WRAPPER_WORDS = 16
 
 
@@ -24,22 +31,35 @@ def canonical(text: str) -> str:
     return folded.rstrip(_FINAL) or folded
 
 
-def without_wrapper(texts: Sequence[str]) -> tuple[str, ...]:
-    """These canonical texts of one session without the prefix and the suffix that most of them share.
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """What a sender puts before (`head`) and after (`tail`) the prompts of a session; empty where there is nothing."""
 
-    A wrapper is up to 16 words that open (or close) at least 60 % of four or more texts. What a sender puts in front of
-    every prompt says nothing about what is asked; a longer shared template is left in place. A text that is nothing but
-    the wrapper is kept whole.
+    head: str = ""
+    tail: str = ""
+
+    def strip(self, text: str) -> str:
+        """The canonical text without the wrapper; kept whole when it is nothing but the wrapper."""
+        bare = text.removeprefix(self.head) if self.head else text
+        bare = bare.removesuffix(self.tail) if self.tail else bare
+        return bare.strip() or text
+
+
+def wrapper(texts: Sequence[str]) -> Wrapper:
+    """The wrapper of a session, told from its first `N_OPENING` canonical texts; none when there are fewer.
+
+    A wrapper is up to 16 words that open (or close) at least three quarters of those texts. What a sender puts in front
+    of every prompt says nothing about what is asked; a longer shared template is left in place. Only the opening of a
+    session decides, so that a growing session never changes what earlier exchanges were read as.
     """
-    if len(texts) < _MIN_PROMPTS:
-        return tuple(texts)
-    prefix = _shared([text[:400].split(" ") for text in texts])
-    suffix = _shared([text[-400:].split(" ")[::-1] for text in texts])
+    if len(texts) < N_OPENING:
+        return Wrapper()
+    opening = texts[:N_OPENING]
+    prefix = _shared([text[:400].split(" ") for text in opening])
+    suffix = _shared([text[-400:].split(" ")[::-1] for text in opening])
     head = " ".join(prefix) + " " if 0 < len(prefix) <= _MAX_WRAPPER_WORDS else ""
     tail = " " + " ".join(reversed(suffix)) if 0 < len(suffix) <= _MAX_WRAPPER_WORDS else ""
-    if not head and not tail:
-        return tuple(texts)
-    return tuple(_bare(text, head, tail) for text in texts)
+    return Wrapper(head, tail)
 
 
 def _shared(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -50,9 +70,7 @@ def _shared(rows: Sequence[Sequence[str]]) -> list[str]:
     while alive and len(shared) <= _MAX_WRAPPER_WORDS:
         depth = len(shared)
         words = Counter(row[depth] for row in alive if len(row) > depth + 1)
-        if not words:
-            break
-        word, count = words.most_common(1)[0]
+        word, count = words.most_common(1)[0] if words else ("", 0)
         if count < needed:
             break
         shared.append(word)
@@ -60,7 +78,39 @@ def _shared(rows: Sequence[Sequence[str]]) -> list[str]:
     return shared
 
 
-def _bare(text: str, head: str, tail: str) -> str:
-    bare = text.removeprefix(head) if head else text
-    bare = bare.removesuffix(tail) if tail else bare
-    return bare.strip() or text
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Form of canonical texts, as columns (n_texts,): words, and keys that are equal for equal openings and texts.
+
+    Keys are hashes, good for comparing within one process only.
+    """
+
+    n_words: NDArray[np.int64]
+    opening: NDArray[np.int64]
+    text: NDArray[np.int64]
+
+
+def form(texts: Sequence[str]) -> Form:
+    """Form of each canonical text."""
+    return Form(
+        n_words=np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts)),
+        opening=np.fromiter((hash(_opening(text)) for text in texts), np.int64, len(texts)),
+        text=np.fromiter(map(hash, texts), np.int64, len(texts)),
+    )
+
+
+def _opening(text: str) -> str:
+    """The first three words, with digits masked."""
+    return _DIGITS.sub("0", " ".join(text[:60].split(" ", 3)[:3]))
+
+
+def canonical_sessions(prompts: Sequence[str], offsets: NDArray[np.int64]) -> tuple[str, ...]:
+    """Canonical texts of all prompts, each session's wrapper removed; session i owns `offsets[i]:offsets[i + 1]`."""
+    texts = [canonical(prompt) for prompt in prompts]
+    bounds = offsets.tolist()
+    bare: list[str] = []
+    for start, stop in itertools.pairwise(bounds):
+        around = wrapper(texts[start : min(stop, start + N_OPENING)])
+        own = texts[start:stop]
+        bare.extend(own if around == Wrapper() else map(around.strip, own))
+    return tuple(bare)

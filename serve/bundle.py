@@ -1,0 +1,209 @@
+"""Bundle: the folder that training writes and serving reads. Every file is verified before any parser sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import lightgbm
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from serve.calibration import Calibration
+from serve.capabilities import CapabilityMap, Skill
+from serve.encoder import Encoder, StaticEncoder
+from serve.evidence import Evidence
+from serve.features import feature_names
+
+FORMAT_VERSION = 1
+RELEASED = Path(__file__).parent / "released"
+"""The bundle that ships with the package."""
+
+MANIFEST = "manifest.json"
+CLASSIFIER = "classifier.txt"
+CAPABILITIES = "capabilities.json"
+CAPABILITY_VECTORS = "capabilities.safetensors"
+STATIC = "static"
+CALIBRATION = "calibration.safetensors"
+REFERENCE = "reference.safetensors"
+FEATURES = "features.parquet"
+_REQUIRED = (CLASSIFIER, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
+             CALIBRATION, REFERENCE, FEATURES)  # fmt: skip
+_KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files")
+
+
+class BundleError(ValueError):
+    """A bundle that can't be trusted or read: says what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """All that is needed to judge.
+
+    `reference` holds quantiles of every feature over benign sessions of like size, for reasons and drift.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    encoder: Encoder
+    capabilities: CapabilityMap
+    evidence: Evidence
+    booster: lightgbm.Booster
+    calibration: Calibration
+    reference: NDArray[np.float64]
+
+    @property
+    def bundle_id(self) -> str:
+        """First 16 hex digits of the digest over every file but the manifest; the same content has the same id."""
+        return str(self.manifest["bundle_id"])
+
+    @classmethod
+    def load(cls, folder: Path = RELEASED) -> Self:
+        """Verify and read a bundle.
+
+        Raises:
+            BundleError: when a file is missing, too many, changed, of a newer format or not what the manifest says.
+        """
+        manifest = verify(folder)
+        try:
+            return cls._read(folder, manifest)
+        except (ValueError, KeyError, TypeError, SafetensorError, lightgbm.basic.LightGBMError) as fault:
+            if isinstance(fault, BundleError):
+                raise
+            raise BundleError(f"{folder}: {fault}") from fault
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: Mapping[str, Any]) -> Self:
+        capabilities = read_capabilities(folder)
+        expected = list(feature_names(capabilities.areas))
+        if manifest["features"] != expected:
+            raise BundleError(f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}")
+        reference = load_file(folder / REFERENCE)
+        encoder = StaticEncoder(folder / STATIC)
+        if encoder.n_dims != capabilities.anchors.shape[1]:
+            raise BundleError(f"{folder}: encoder has {encoder.n_dims} dimensions, map {capabilities.anchors.shape[1]}")
+        return cls(
+            folder=folder,
+            manifest=manifest,
+            encoder=encoder,
+            capabilities=capabilities,
+            evidence=Evidence(reference["weights"], reference["scales"], reference["intercepts"]),
+            booster=lightgbm.Booster(model_str=(folder / CLASSIFIER).read_text(encoding="utf-8")),
+            calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
+            reference=reference["benign_quantiles"],
+        )
+
+    def training_rows(self) -> Any:
+        """The stored training feature rows (an Arrow table, no text), which `adapt` refits from."""
+        return pq.read_table(self.folder / FEATURES)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check the manifest, the format version and every file's size and sha256; parse nothing else.
+
+    Raises:
+        BundleError: saying what was found and expected.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} holds no {MANIFEST}, expected a bundle folder")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
+        raise BundleError(f"{path} is not JSON ({type(fault).__name__})") from fault
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}")
+    if missing := [key for key in _KEYS if key not in manifest]:
+        raise BundleError(f"{path} has no {', '.join(missing)}")
+    _verify_files(folder, manifest)
+    return manifest
+
+
+def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    files = manifest["files"]
+    if not isinstance(files, dict) or not set(_REQUIRED) <= set(files):
+        raise BundleError(f"{folder / MANIFEST} lists not all of {', '.join(_REQUIRED)}")
+    if strays := _names(folder) - set(files):
+        raise BundleError(f"{folder} holds {sorted(strays)[0]}, which the manifest doesn't list")
+    for name, listed in files.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
+            raise BundleError(f"{folder} holds no {name}, which the manifest lists")
+        if path.stat().st_size != listed["size"]:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, expected {listed['size']}")
+        if (found := sha256(path)) != listed["sha256"]:
+            raise BundleError(f"{path} has sha256 {found}, expected {listed['sha256']}")
+    if (found := content_id(files)) != manifest["bundle_id"]:
+        raise BundleError(f"{folder / MANIFEST} names bundle {manifest['bundle_id']}, but its files make {found}")
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> str:
+    """List every file of `folder` in its manifest, with `entries` beside; returns the bundle id."""
+    files = {
+        name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in sorted(_names(folder))
+    }
+    bundle_id = content_id(files)
+    manifest = {"format_version": FORMAT_VERSION, "bundle_id": bundle_id, **entries, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return bundle_id
+
+
+def content_id(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Bundle id of these listed files."""
+    lines = "\n".join(f"{name} {listed['sha256']}" for name, listed in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
+    """Write a map as JSON (names) and safetensors (vectors)."""
+    names = {
+        "areas": dict(capabilities.titles),
+        "skills": [{"area": s.area, "name": s.name, "title": s.title} for s in capabilities.skills],
+        "temperature": capabilities.temperature,
+        "floor": capabilities.floor,
+    }
+    (folder / CAPABILITIES).write_text(json.dumps(names, indent=1, ensure_ascii=False), encoding="utf-8")
+    arrays = {
+        "anchors": capabilities.anchors, "anchor_skills": capabilities.anchor_skills, "cells": capabilities.cells,
+        "cell_areas": capabilities.cell_areas,
+    }  # fmt: skip
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CAPABILITY_VECTORS)
+
+
+def read_capabilities(folder: Path) -> CapabilityMap:
+    """Read what `write_capabilities` wrote.
+
+    Raises:
+        ValueError: naming the place that is wrong.
+    """
+    names = json.loads((folder / CAPABILITIES).read_text(encoding="utf-8"))
+    arrays = load_file(folder / CAPABILITY_VECTORS)
+    return CapabilityMap(
+        areas=tuple(names["areas"]),
+        titles=names["areas"],
+        skills=tuple(Skill(s["name"], s["title"], s["area"]) for s in names["skills"]),
+        temperature=names["temperature"],
+        floor=names["floor"],
+        **arrays,
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in names if name != MANIFEST and not name.startswith(("__pycache__/", "__init__"))}

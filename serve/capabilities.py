@@ -1,0 +1,215 @@
+"""CapabilityMap: which area, skill and cell of capability space each prompt falls in. The only faiss import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.encoder import SCALE, quantise
+
+NONE = -1
+"""Index of *none of these*, as area, skill and cell."""
+
+N_NEIGHBOURS = 16
+_N_FETCHED = 24  # more than are used, so that a tie at the edge of the search can't change who is used
+FLAT_LIMIT = 50_000
+"""Anchors above which an inverted-file index takes over from the exact one (see tests/bench/bench_map.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """One skill of one area: `area` is an index into the map's areas."""
+
+    name: str
+    title: str
+    area: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where prompts fall, as columns of shape (n_prompts,); `NONE` where nothing is near enough.
+
+    `confidence` is the calibrated probability (0-1) that `area` is right; `cosine` the similarity to the nearest
+    anchor; `cell_cosines` (n_prompts, n_cells) the similarity to every cell.
+    """
+
+    area: NDArray[np.int16]
+    skill: NDArray[np.int16]
+    cell: NDArray[np.int16]
+    confidence: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    cell_cosines: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CapabilityMap:
+    """Areas, skills and cells as int8 vectors, searched with faiss.
+
+    `anchors` (n_anchors, n_dims) are example and reference prompts with the index of their skill in `anchor_skills`;
+    `cells` (n_cells, n_dims) are centroids with the index of their area in `cell_areas`, sorted by area.
+    `temperature` (cosine units) and `floor` (a cosine) calibrate confidence and *none of these*.
+
+    Raises:
+        ValueError: naming the place, when names repeat, a skill has no anchor, shapes differ or an area has no cell.
+    """
+
+    areas: tuple[str, ...]
+    titles: Mapping[str, str]
+    skills: tuple[Skill, ...]
+    anchors: NDArray[np.int8]
+    anchor_skills: NDArray[np.int16]
+    cells: NDArray[np.int8]
+    cell_areas: NDArray[np.int16]
+    temperature: float
+    floor: float
+    _index: faiss.Index = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._check()
+        object.__setattr__(self, "_index", build_index(self.anchors.astype(np.float32)))
+
+    def _check(self) -> None:
+        _refuse_duplicates("area", self.areas)
+        _refuse_duplicates("skill", [f"{self.areas[skill.area]}/{skill.name}" for skill in self.skills])
+        n_anchors = np.bincount(self.anchor_skills, minlength=len(self.skills))
+        for skill, count in zip(self.skills, n_anchors, strict=True):
+            if not count:
+                raise ValueError(f"skill {self.areas[skill.area]}/{skill.name} has 0 examples, expected at least 1")
+        n_cells = np.bincount(self.cell_areas, minlength=len(self.areas))
+        if not n_cells.all():
+            raise ValueError(f"area {self.areas[int(np.argmin(n_cells))]} has 0 cells, expected at least 1")
+        if self.anchors.shape[1] != self.cells.shape[1]:
+            raise ValueError(f"cells have {self.cells.shape[1]} dimensions, expected {self.anchors.shape[1]}")
+        if (np.diff(self.cell_areas) < 0).any():
+            raise ValueError("cells are not sorted by area")
+
+    @classmethod
+    def build(
+        cls,
+        areas: Mapping[str, str],
+        skills: tuple[Skill, ...],
+        anchors: NDArray[np.int8],
+        anchor_skills: NDArray[np.int16],
+        *,
+        n_cells: int,
+        temperature: float = 0.05,
+        floor: float = 0.2,
+        reference: NDArray[np.int8] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """A map whose cells come from k-means within areas over anchors and `reference` vectors (any, unlabelled).
+
+        `n_cells` is the number of cells an area gets (fewer where it has fewer distinct vectors).
+        """
+        anchor_areas = np.array([skill.area for skill in skills], dtype=np.int16)[anchor_skills]
+        vectors, owners = anchors, anchor_areas
+        if reference is not None and len(reference):
+            index = build_index(anchors.astype(np.float32))
+            _, nearest = index.search(reference.astype(np.float32), 1)
+            vectors = np.concatenate([anchors, reference])
+            owners = np.concatenate([anchor_areas, anchor_areas[nearest[:, 0]]])
+        parts = [kmeans(vectors[owners == area], n_cells, seed=seed + area) for area in range(len(areas))]
+        cell_areas = np.repeat(np.arange(len(areas), dtype=np.int16), [len(part) for part in parts])
+        cells = np.concatenate(parts)
+        return cls(tuple(areas), dict(areas), skills, anchors, anchor_skills, cells, cell_areas, temperature, floor)
+
+    @property
+    def anchor_areas(self) -> NDArray[np.int16]:
+        """Area of each anchor, shape (n_anchors,)."""
+        return np.array([skill.area for skill in self.skills], dtype=np.int16)[self.anchor_skills]
+
+    @property
+    def n_cells(self) -> NDArray[np.int64]:
+        """Cells of each area, shape (n_areas,)."""
+        return np.bincount(self.cell_areas, minlength=len(self.areas))
+
+    def assign(self, vectors: NDArray[np.int8]) -> Assignment:
+        """Area, skill, cell and confidence of each vector, shape (n_prompts, n_dims); exact and independent of batch.
+
+        Raises:
+            ValueError: when the vectors' dimension isn't the map's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.anchors.shape[1]:
+            raise ValueError(f"vectors have shape {vectors.shape}, expected (n, {self.anchors.shape[1]})")
+        floats = vectors.astype(np.float32)
+        cosines, nearest = self._neighbours(floats)
+        area, skill, confidence = self._vote(cosines, nearest)
+        cell_cosines = floats @ self.cells.T.astype(np.float32) / np.float32(SCALE * SCALE)
+        return Assignment(
+            area, skill, self._cell(cell_cosines, area), confidence, cosines[:, 0].astype(np.float64), cell_cosines
+        )
+
+    def _neighbours(self, floats: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        n_fetched = min(_N_FETCHED, len(self.anchors))
+        products, ids = self._index.search(floats, n_fetched)
+        order = np.lexsort((ids, -products), axis=1)[:, :N_NEIGHBOURS]
+        cosines = np.take_along_axis(products, order, axis=1).astype(np.float64) / (SCALE * SCALE)
+        return cosines, np.take_along_axis(ids, order, axis=1)
+
+    def _vote(
+        self, cosines: NDArray[np.float64], nearest: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]:
+        """Kernel-weighted votes of the neighbours; *none of these* votes with the weight of one neighbour at `floor`."""
+        weights = np.exp((cosines - 1.0) / self.temperature)
+        none = np.exp((self.floor - 1.0) / self.temperature)
+        skills = self.anchor_skills[nearest].astype(np.int64)
+        areas = self.anchor_areas[nearest].astype(np.int64)
+        rows = np.arange(len(cosines))[:, None]
+        by_area = np.zeros((len(cosines), len(self.areas)))
+        np.add.at(by_area, (rows, areas), weights)
+        area = by_area.argmax(axis=1)
+        own = np.where(areas == area[:, None], weights, 0.0)
+        by_skill = np.where(skills[:, :, None] == skills[:, None, :], own[:, None, :], 0.0).sum(axis=2)
+        by_skill[areas != area[:, None]] = -1.0
+        skill = np.take_along_axis(skills, by_skill.argmax(axis=1)[:, None], axis=1)[:, 0]
+        best = by_area[np.arange(len(area)), area]
+        confidence = best / (by_area.sum(axis=1) + none)
+        lost = (best < none) | (cosines[:, 0] <= 0)
+        area[lost], skill[lost] = NONE, NONE
+        return area.astype(np.int16), skill.astype(np.int16), np.where(lost, 0.0, confidence)
+
+    def _cell(self, cell_cosines: NDArray[np.float32], area: NDArray[np.int16]) -> NDArray[np.int16]:
+        cell = np.full(len(area), NONE, dtype=np.int16)
+        for index in range(len(self.areas)):
+            low, high = np.searchsorted(self.cell_areas, [index, index + 1])
+            rows = np.flatnonzero(area == index)
+            cell[rows] = low + cell_cosines[rows, low:high].argmax(axis=1)
+        return cell
+
+
+def build_index(vectors: NDArray[np.float32]) -> faiss.Index:
+    """A faiss inner-product index over these rows: exact up to `FLAT_LIMIT`, inverted file above."""
+    n_dims = vectors.shape[1]
+    index: faiss.Index = faiss.IndexFlatIP(n_dims)
+    if len(vectors) > FLAT_LIMIT:
+        index = faiss.IndexIVFFlat(index, n_dims, int(np.sqrt(len(vectors))), faiss.METRIC_INNER_PRODUCT)
+        index.train(np.ascontiguousarray(vectors))
+        index.nprobe = 16
+    index.add(np.ascontiguousarray(vectors))
+    return index
+
+
+def kmeans(vectors: NDArray[np.int8], n_cells: int, *, seed: int) -> NDArray[np.int8]:
+    """Spherical k-means centroids of these int8 rows, quantised like them; all distinct rows when there are few."""
+    distinct = np.unique(vectors, axis=0)
+    if len(distinct) <= n_cells:
+        return distinct
+    clustering = faiss.Kmeans(
+        vectors.shape[1], n_cells, niter=20, seed=seed, spherical=True, min_points_per_centroid=1,
+        max_points_per_centroid=512,
+    )  # fmt: skip
+    clustering.train(np.ascontiguousarray(vectors.astype(np.float32) / np.float32(SCALE)))
+    return np.unique(quantise(np.asarray(clustering.centroids)), axis=0)
+
+
+def _refuse_duplicates(noun: str, names: list[str] | tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{noun} {name!r} is named twice")
+        seen.add(name)

@@ -1,0 +1,133 @@
+"""Outputs: tables written as Parquet or JSON lines, by the end of the file's name, and in place only when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS_PER_GROUP = 50_000
+
+
+class Writer(Protocol):
+    """Anything that tables of one schema can be added to."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def add(self, table: pa.Table) -> None:
+        """Write these rows after those before."""
+        ...
+
+
+class ParquetWriter:
+    """Parquet with row groups of even size."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Begin a file at `path`."""
+        self._waiting = schema.empty_table()
+        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._file.write_table(self._waiting)
+        self._file.close()
+
+    def add(self, table: pa.Table) -> None:
+        """See `Writer.add`."""
+        self._waiting = pa.concat_tables([self._waiting, table])
+        while len(self._waiting) >= ROWS_PER_GROUP:
+            self._file.write_table(self._waiting.slice(0, ROWS_PER_GROUP).combine_chunks())
+            self._waiting = self._waiting.slice(ROWS_PER_GROUP)
+
+
+class JsonWriter:
+    """One JSON object a line; times as ISO 8601 texts, maps as objects."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Begin a file at `path`."""
+        self._file = path.open("w", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, table: pa.Table) -> None:
+        """See `Writer.add`."""
+        for row in table.to_pylist(maps_as_pydicts="strict"):
+            self._file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+
+
+WRITERS: dict[str, type[ParquetWriter] | type[JsonWriter]] = {".parquet": ParquetWriter, ".jsonl": JsonWriter}
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that doesn't say what to write.
+
+    Raises:
+        ValueError: naming what was expected.
+    """
+    if path.suffix.lower() not in WRITERS:
+        raise ValueError(f"{path}: is to be written, but its name doesn't end with {' or '.join(WRITERS)}")
+
+
+def write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    """Write these tables to `path`, which is there only when all of them are."""
+    with replacing(path) as part, WRITERS[path.suffix.lower()](part, schema) as writer:
+        for table in tables:
+            writer.add(table)
+
+
+def join(path: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
+    """Write files of the same kind, one after another, to `path`."""
+    if path.suffix.lower() == ".parquet":
+        write(path, _row_groups(parts), schema)
+        return
+    with replacing(path) as part, part.open("wb") as whole:
+        for source in parts:
+            with source.open("rb") as piece:
+                shutil.copyfileobj(piece, whole, 1 << 20)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, which becomes `path` at the end, on disk for good; it is removed when there is a fault."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _row_groups(parts: Sequence[Path]) -> Iterator[pa.Table]:
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,110 @@
+"""Scorer: sessions in, verdicts out, one or many, with a bundle that never changes after load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.bundle import RELEASED, Bundle
+from serve.calibration import MIN_DECIDABLE
+from serve.coverage import CellCounts, area_coverage
+from serve.features import Evidenced, feature_rows, observe
+from serve.reasons import reasons
+from serve.session import Session, Sessions
+from serve.verdict import Verdict, Verdicts
+
+CHUNK_PROMPTS = 20_000
+
+
+class Scorer:
+    """Judges sessions; safe to share between threads. The same session gets the same score to the last bit anywhere."""
+
+    def __init__(self, bundle: Bundle, *, fpr: float | None = None) -> None:
+        """Judge with `bundle`, flagging a share `fpr` of benign sessions (the bundle's own choice by default).
+
+        Raises:
+            ValueError: when `fpr` is not between 0 and 1.
+        """
+        self.bundle = bundle
+        self.fpr = float(bundle.manifest["fpr"]) if fpr is None else fpr
+        if not 0.0 < self.fpr < 1.0:
+            raise ValueError(f"fpr is {self.fpr}, expected a share between 0 and 1")
+
+    def score(self, session: Session) -> Verdict:
+        """The verdict on one session, with reasons."""
+        return self.judge(Sessions.of([session]), explain_all=True).verdict(0)
+
+    def score_many(self, sessions: Iterable[Session]) -> list[Verdict]:
+        """Verdicts on sessions, in their order, with reasons for all."""
+        columns = Sessions.of(sessions)
+        return [verdict for part in columns.chunks(CHUNK_PROMPTS) for verdict in self.judge(part, explain_all=True)]
+
+    def explain(self, session: Session) -> Verdict:
+        """The verdict with its reasons: what `score` gives."""
+        return self.score(session)
+
+    def judge(self, sessions: Sessions, *, explain_all: bool = False) -> Verdicts:
+        """Verdicts on sessions as columns; reasons for those flagged, or for all."""
+        prompts = observe(sessions, self.bundle.encoder, self.bundle.capabilities, self.bundle.evidence)
+        return self.judge_observed(sessions, prompts, explain_all=explain_all)
+
+    def judge_observed(self, sessions: Sessions, prompts: Evidenced, *, explain_all: bool = False) -> Verdicts:
+        """Verdicts on sessions whose prompts were observed before."""
+        bundle, n_exchanges = self.bundle, sessions.n_exchanges
+        rows = feature_rows(prompts, bundle.capabilities)
+        margin = self.margins(rows)
+        p_value = bundle.calibration.p_value(margin, n_exchanges)
+        flagged = p_value <= self.fpr
+        label = np.where(flagged, "harvesting", np.where(n_exchanges < MIN_DECIDABLE, "undecided", "organic"))
+        wanted = np.ones(len(sessions), bool) if explain_all else flagged
+        started, ended = _span(sessions)
+        n_areas = len(bundle.capabilities.areas)
+        return Verdicts(
+            areas=bundle.capabilities.areas,
+            session_ids=sessions.session_ids,
+            account_ids=sessions.account_ids,
+            n_exchanges=n_exchanges,
+            started_at=started,
+            ended_at=ended,
+            score=bundle.calibration.score(margin),
+            p_value=p_value,
+            label=label,
+            threshold=bundle.calibration.threshold(n_exchanges, self.fpr),
+            coverage=self._coverage(prompts),
+            area_share=rows[:, -(n_areas + 1) :],
+            reasons=reasons(bundle, rows, n_exchanges, wanted),
+            bundle=bundle.bundle_id,
+            features=rows,
+        )
+
+    def margins(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The classifier's raw log-odds of feature rows, shape (n_sessions,)."""
+        if not len(rows):
+            return np.zeros(0)
+        return np.asarray(self.bundle.booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
+
+    def _coverage(self, prompts: Evidenced) -> NDArray[np.float64]:
+        capabilities = self.bundle.capabilities
+        counts = CellCounts.of(prompts.session_of, prompts.assigned.cell.astype(np.int64), len(prompts.offsets) - 1)
+        return area_coverage(counts, capabilities.cell_areas, capabilities.n_cells)
+
+
+def load(bundle: Path | str | None = None, *, fpr: float | None = None) -> Scorer:
+    """A scorer with the bundle in this folder, or with the released one.
+
+    Raises:
+        BundleError: when the bundle can't be trusted or read.
+    """
+    return Scorer(Bundle.load(RELEASED if bundle is None else Path(bundle)), fpr=fpr)
+
+
+def _span(sessions: Sessions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """First and last known time of each session, NaN where none is known."""
+    starts = sessions.offsets[:-1]
+    known = ~np.isnan(sessions.at)
+    first = np.minimum.reduceat(np.where(known, sessions.at, np.inf), starts) if len(sessions) else np.zeros(0)
+    last = np.maximum.reduceat(np.where(known, sessions.at, -np.inf), starts) if len(sessions) else np.zeros(0)
+    return np.where(np.isinf(first), np.nan, first), np.where(np.isinf(last), np.nan, last)

@@ -1,0 +1,163 @@
+"""Verdict: what is said of a session, one by one as a record or many at once as columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+LABELS = ("organic", "undecided", "harvesting")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that moved a score: a feature's value, the range 90 % of benign sessions of like size have, and how
+    many log-odds it and its kin added (positive speaks for harvesting)."""
+
+    name: str
+    value: float
+    benign_low: float
+    benign_high: float
+    contribution: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of one session; never holds prompt text.
+
+    `score` is calibrated, 0-1, high means harvesting; `p_value` the share of benign calibration sessions of like size
+    that score as high; `coverage` the share of each area's cells that were reached; `area_share` the share of prompts.
+    """
+
+    session_id: str
+    account_id: str
+    n_exchanges: int
+    started_at: float | None
+    ended_at: float | None
+    score: float
+    p_value: float
+    label: str
+    threshold: float
+    coverage: Mapping[str, float]
+    area_share: Mapping[str, float]
+    reasons: tuple[Reason, ...]
+    bundle: str
+
+    @property
+    def is_harvesting(self) -> bool:
+        """Whether the label is `harvesting`."""
+        return self.label == "harvesting"
+
+
+REASON = pa.struct([
+    ("name", pa.string()), ("value", pa.float64()), ("benign_low", pa.float64()), ("benign_high", pa.float64()),
+    ("contribution", pa.float64()), ("sentence", pa.string()),
+])  # fmt: skip
+SCHEMA = pa.schema([
+    ("session_id", pa.string()), ("account_id", pa.string()), ("n_exchanges", pa.int64()),
+    ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")), ("score", pa.float64()),
+    ("p_value", pa.float64()), ("label", pa.string()), ("threshold", pa.float64()),
+    ("coverage", pa.map_(pa.string(), pa.float64())), ("area_share", pa.map_(pa.string(), pa.float64())),
+    ("reasons", pa.list_(REASON)), ("bundle", pa.string()),
+])  # fmt: skip
+"""Columns of a verdicts file."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Verdicts of many sessions as columns (n_sessions,), in the order they were asked for.
+
+    `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `reasons` holds an
+    empty tuple where no reason was asked for.
+    """
+
+    areas: tuple[str, ...]
+    session_ids: tuple[str, ...]
+    account_ids: tuple[str, ...]
+    n_exchanges: NDArray[np.int64]
+    started_at: NDArray[np.float64]
+    ended_at: NDArray[np.float64]
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    label: NDArray[np.str_]
+    threshold: NDArray[np.float64]
+    coverage: NDArray[np.float64]
+    area_share: NDArray[np.float64]
+    reasons: tuple[tuple[Reason, ...], ...]
+    bundle: str
+    features: NDArray[np.float64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.session_ids)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return (self.verdict(index) for index in range(len(self)))
+
+    def verdict(self, index: int) -> Verdict:
+        """One session's verdict as a record."""
+        return Verdict(
+            session_id=self.session_ids[index],
+            account_id=self.account_ids[index],
+            n_exchanges=int(self.n_exchanges[index]),
+            started_at=_known(self.started_at[index]),
+            ended_at=_known(self.ended_at[index]),
+            score=float(self.score[index]),
+            p_value=float(self.p_value[index]),
+            label=str(self.label[index]),
+            threshold=float(self.threshold[index]),
+            coverage=_reached(self.areas, self.coverage[index]),
+            area_share=_reached((*self.areas, "none"), self.area_share[index]),
+            reasons=self.reasons[index],
+            bundle=self.bundle,
+        )
+
+    def table(self) -> pa.Table:
+        """The verdicts as an Arrow table of `SCHEMA`."""
+        columns = [
+            pa.array(self.session_ids, pa.string()),
+            pa.array(self.account_ids, pa.string()),
+            pa.array(self.n_exchanges),
+            _timestamps(self.started_at),
+            _timestamps(self.ended_at),
+            pa.array(self.score),
+            pa.array(self.p_value),
+            pa.array(self.label.tolist(), pa.string()),
+            pa.array(self.threshold),
+            _map_array(self.areas, self.coverage),
+            _map_array((*self.areas, "none"), self.area_share),
+            pa.array([[_plain(reason) for reason in own] for own in self.reasons], pa.list_(REASON)),
+            pa.array([self.bundle] * len(self), pa.string()),
+        ]
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _known(at: float) -> float | None:
+    return None if math.isnan(at) else float(at)
+
+
+def _reached(names: tuple[str, ...], shares: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(share) for name, share in zip(names, shares, strict=True) if share > 0}
+
+
+def _plain(reason: Reason) -> dict[str, Any]:
+    return {name: getattr(reason, name) for name in REASON.names}
+
+
+def _timestamps(seconds: NDArray[np.float64]) -> pa.Array:
+    known = ~np.isnan(seconds)
+    milliseconds = np.where(known, np.round(np.where(known, seconds, 0.0) * 1000.0), 0).astype(np.int64)
+    return pa.array(milliseconds, pa.int64(), mask=~known).cast(pa.timestamp("ms", tz="UTC"))
+
+
+def _map_array(names: tuple[str, ...], shares: NDArray[np.float64]) -> pa.Array:
+    """A map a row with the entries that are above 0."""
+    rows, columns = np.nonzero(shares > 0)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(shares)))]).astype(np.int32)
+    keys = pa.array(np.array(names, dtype=object)[columns], pa.string())
+    return pa.MapArray.from_arrays(pa.array(offsets), keys, pa.array(shares[rows, columns]))

@@ -1,0 +1,97 @@
+"""Areas: capability areas, skills and example prompts as data in conf/areas, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from serve.capabilities import CapabilityMap, Skill
+from serve.encoder import Encoder, encode_unique
+from serve.surface import canonical
+
+DEFAULT = Path(__file__).parent.parent / "conf" / "areas" / "default.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class AreaSettings:
+    """Which file of areas, and how many cells each area is cut into."""
+
+    file: str = str(DEFAULT)
+    n_cells: int = 32
+    temperature: float = 0.05
+    floor: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Areas by id with their titles, skills in order, and the example prompts of each skill."""
+
+    areas: Mapping[str, str]
+    skills: tuple[Skill, ...]
+    examples: tuple[tuple[str, ...], ...]
+
+
+def read_taxonomy(path: Path) -> Taxonomy:
+    """Read area → skills → examples.
+
+    Raises:
+        ValueError: naming file, area and skill, when something is missing, empty or named twice.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is not there, expected a YAML file of areas")
+    raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    if not isinstance(raw, dict) or not raw:
+        raise ValueError(f"{path} holds no areas, expected area: {{title, skills}}")
+    areas: dict[str, str] = {}
+    skills: list[Skill] = []
+    examples: list[tuple[str, ...]] = []
+    for area, body in raw.items():
+        _check_entry(path, area, body, "skills")
+        areas[area] = body["title"]
+        for name, skill in body["skills"].items():
+            _check_entry(path, f"{area}/{name}", skill, "examples")
+            skills.append(Skill(name, skill["title"], len(areas) - 1))
+            examples.append(tuple(str(text) for text in skill["examples"]))
+    return Taxonomy(areas, tuple(skills), tuple(examples))
+
+
+def build_map(
+    taxonomy: Taxonomy, encoder: Encoder, reference: NDArray[np.int8], settings: AreaSettings, *, seed: int
+) -> CapabilityMap:
+    """Encode the examples and cut areas into cells, with `reference` vectors showing where traffic lies."""
+    texts = [canonical(text) for own in taxonomy.examples for text in own]
+    owners = np.repeat(np.arange(len(taxonomy.skills), dtype=np.int16), [len(own) for own in taxonomy.examples])
+    return CapabilityMap.build(
+        taxonomy.areas, taxonomy.skills, encode_unique(encoder, texts), owners, n_cells=settings.n_cells,
+        temperature=settings.temperature, floor=settings.floor, reference=reference, seed=seed,
+    )  # fmt: skip
+
+
+def example_texts(taxonomy: Taxonomy) -> Sequence[str]:
+    """All example prompts, skill by skill."""
+    return [text for own in taxonomy.examples for text in own]
+
+
+def _check_entry(path: Path, place: str, body: object, part: str) -> None:
+    if not isinstance(body, dict) or not isinstance(body.get("title"), str):
+        raise ValueError(f"{path}: {place} has no title, expected {{title, {part}}}")
+    if not body.get(part):
+        raise ValueError(f"{path}: {place} has 0 {part}, expected at least 1")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key named twice, which YAML would silently let win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise ValueError(f"{key!r} is named twice, at line {key_node.start_mark.line + 1}")
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)

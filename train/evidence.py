@@ -1,0 +1,134 @@
+"""Learn evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as unseen
+ones will be. Gram matrices add up over groups, so leaving groups out costs one solve and no second pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.evidence import HEADS, Evidence, evidence_inputs
+from train.cache import PromptCache
+from train.pool import Pool
+
+_HEAD_KINDS = {"harvest": "harvest", "person": "person", "product": "product"}
+_INPUT_SCALE = 1.0 / 127.0
+_MAX_WEIGHT = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting."""
+
+    ridge: float = 0.02
+    max_prompts: int = 3000
+    n_parts: int = 8
+    starter_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class GroupGrams:
+    """Second moments of the inputs of each group's prompts: `moments` (n_groups, n_inputs + 1, n_inputs + 1), with the
+    intercept last, divided by the number of prompts."""
+
+    groups: tuple[str, ...]
+    kinds: tuple[str, ...]
+    n_prompts: NDArray[np.int64]
+    moments: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CrossEvidence:
+    """Evidence for prompts of the pool: `parts[k]` was learned without the groups of part k.
+
+    `part_of` (n_pool,) is the part of each prompt of the pool; `whole` was learned from all of them.
+    """
+
+    whole: Evidence
+    parts: tuple[Evidence, ...]
+    part_of: NDArray[np.int64]
+
+    def of(
+        self, rows: NDArray[np.int64], vectors: NDArray[np.int8], cell_cosines: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Evidence of prompts `rows` of the pool, each from heads that never saw its group."""
+        found = np.zeros((len(rows), len(HEADS)))
+        part_of = self.part_of[rows]
+        for part in np.unique(part_of):
+            own = part_of == part
+            evidence = self.whole if part < 0 else self.parts[part]
+            found[own] = evidence.of(vectors[own], cell_cosines[own])
+        return found
+
+
+def group_grams(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: EvidenceSettings) -> GroupGrams:
+    """Second moments of each group among `rows`; evaluation prompts are left out."""
+    groups, kinds = pool.groups, pool.kinds
+    usable = rows[kinds[rows] != "evaluation"]
+    names = np.unique(groups[usable])
+    moments, counts, own_kinds = [], [], []
+    for name in names:
+        own = usable[groups[usable] == name]
+        picked = own[np.linspace(0, len(own) - 1, min(len(own), settings.max_prompts)).astype(np.int64)]
+        inputs = _inputs(cache, [pool.texts[row] for row in picked])
+        moments.append(inputs.T @ inputs / len(inputs))
+        counts.append(len(own))
+        own_kinds.append(str(kinds[own[0]]))
+    return GroupGrams(tuple(map(str, names)), tuple(own_kinds), np.array(counts), np.stack(moments))
+
+
+def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
+    """Heads from all groups, and for each part of the groups heads without them."""
+    part_of_group = _parts(grams, settings.n_parts, seed)
+    members = [solve(grams, part_of_group != part, settings) for part in range(settings.n_parts)]
+    codes = dict(zip(grams.groups, part_of_group.tolist(), strict=True))
+    part_of = np.array([codes.get(source.group, -1) for source in pool.sources], dtype=np.int64)[pool.source]
+    return CrossEvidence(solve(grams, np.ones(len(grams.groups), bool), settings), tuple(members), part_of)
+
+
+def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Evidence:
+    """Ridge regression of +1/-1 targets on the inputs of the `used` groups, every kind with the same weight in all."""
+    weights = _group_weights(grams, used, settings)
+    moments = np.tensordot(weights, grams.moments.astype(np.float64), axes=1)
+    n_inputs = len(moments) - 1
+    penalty = np.full(n_inputs + 1, settings.ridge * np.trace(moments[:-1, :-1]) / n_inputs)
+    penalty[-1] = 1e-9
+    means = grams.moments[:, -1, :].astype(np.float64)
+    goals = [
+        np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means for head in HEADS
+    ]
+    solution = np.linalg.solve(moments + np.diag(penalty), np.stack(goals, axis=1))
+    return _quantised(solution[:-1] * _INPUT_SCALE, solution[-1])
+
+
+def _quantised(weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Evidence:
+    scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / _MAX_WEIGHT
+    return Evidence(np.rint(weights / scales).astype(np.int32), scales, intercepts)
+
+
+def _group_weights(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> NDArray[np.float64]:
+    """Square roots of group sizes, starter groups turned down, scaled so that every kind weighs the same."""
+    kinds = np.array(grams.kinds)
+    starter = np.array([name.startswith("starter/") for name in grams.groups])
+    weights = np.sqrt(np.minimum(grams.n_prompts, 3000)) * np.where(starter, settings.starter_weight, 1.0) * used
+    for kind in np.unique(kinds):
+        total = weights[kinds == kind].sum()
+        weights[kinds == kind] /= max(total, 1e-12)
+    return np.asarray(weights / max(weights.sum(), 1e-12))
+
+
+def _parts(grams: GroupGrams, n_parts: int, seed: int) -> NDArray[np.int64]:
+    """A part for each group, kinds spread evenly."""
+    rng = np.random.default_rng(seed)
+    part_of = np.zeros(len(grams.groups), dtype=np.int64)
+    for kind in np.unique(grams.kinds):
+        members = np.flatnonzero(np.array(grams.kinds) == kind)
+        part_of[rng.permutation(members)] = np.arange(len(members)) % n_parts
+    return part_of
+
+
+def _inputs(cache: PromptCache, texts: list[str]) -> NDArray[np.float32]:
+    found = cache.lookup_raw(texts)
+    inputs = evidence_inputs(found.vectors, found.assigned.cell_cosines) * np.float32(_INPUT_SCALE)
+    return np.concatenate([inputs, np.ones((len(inputs), 1), np.float32)], axis=1)

@@ -1,0 +1,97 @@
+"""Model: everything that is learned from one side of a split, ready to examine or to write as a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.calibration import SIZE_EDGES, Calibration
+from serve.features import feature_names
+from train import classifier
+from train.cache import PromptCache
+from train.calibration import benign_quantiles, calibrate
+from train.classifier import ClassifierSettings
+from train.compose import Composer, ComposeSettings, Composition
+from train.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
+from train.pool import Pool
+from train.split import Fold
+from train.table import Table, table
+from train.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How many sessions are composed to learn from and to calibrate on, and inner folds for margins left out."""
+
+    n_sessions: int = 12_000
+    n_calibration: int = 6_000
+    n_inner_folds: int = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings that a model is learned with."""
+
+    model: ModelSettings
+    compose: ComposeSettings
+    evidence: EvidenceSettings
+    classifier: ClassifierSettings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """Evidence, booster and calibration learned from one side of a split, with the table they were learned from."""
+
+    evidence: CrossEvidence
+    booster: lightgbm.Booster
+    calibration: Calibration
+    reference: NDArray[np.float64]
+    table: Table
+    margins_left_out: NDArray[np.float64]
+
+    def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raw log-odds of feature rows."""
+        return classifier.margins(self.booster, X)
+
+
+def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Model:
+    """Learn from the fold's training rows and calibrate on its calibration rows."""
+    seed = recipe.seed
+    grams = group_grams(pool, fold.train, cache, recipe.evidence)
+    evidence = cross_evidence(pool, grams, recipe.evidence, seed=seed)
+    topic = topics(pool, cache)
+    composed = Composer(pool, fold.train, topic, timing, seed=seed).mixed(recipe.model.n_sessions, recipe.compose)
+    learned = table(composed, pool, cache, evidence)
+    names = feature_names(cache.capabilities.areas)
+    booster = classifier.fit(learned, names, recipe.classifier, seed=seed)
+    left_out = classifier.margins_left_out(
+        learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed
+    )
+    benign = table(_benign(pool, fold, topic, timing, recipe), pool, cache, evidence)
+    calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
+    return Model(evidence, booster, calibration, benign_quantiles(benign.X, benign.n_exchanges), learned, left_out)
+
+
+def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
+    """What each prompt of the pool is about: its cell in the capability map."""
+    return cache.lookup_raw(pool.texts).assigned.cell.astype(np.int64)
+
+
+def _benign(pool: Pool, fold: Fold, topic: NDArray[np.int64], timing: Timing, recipe: Recipe) -> Composition:
+    """Benign sessions of every size class, the same number in each, from the people kept aside to calibrate on."""
+    composer = Composer(pool, fold.calibrate, topic, timing, seed=recipe.seed + 1)
+    quota = max(1, recipe.model.n_calibration // len(SIZE_EDGES))
+    uppers = [edge - 1 for edge in SIZE_EDGES[1:]] + [120]
+    settings = recipe.compose
+    parts = [
+        composer.mixed(quota, ComposeSettings(
+            harvest_share=0.0, person_share=settings.person_share, aggregator_share=settings.aggregator_share,
+            min_exchanges=low, max_exchanges=high,
+        ))
+        for low, high in zip(SIZE_EDGES, uppers, strict=True)
+    ]  # fmt: skip
+    return Composition.joined(parts)
