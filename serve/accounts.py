@@ -75,7 +75,9 @@ def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> p
         "max_score": pa.array(np.maximum.reduceat(tally.score, begins)),
         "min_p_value": pa.array(np.minimum.reduceat(tally.p_value, begins)),
         "p_value": pa.array(p_value),
-        "flagged_share": pa.array(np.add.reduceat((tally.label == "harvesting").astype(np.float64), begins) / n_sessions),
+        "flagged_share": pa.array(
+            np.add.reduceat((tally.label == "harvesting").astype(np.float64), begins) / n_sessions
+        ),
         "label": pa.array(np.where(p_value <= fpr, "harvesting", np.where(decided, "organic", "undecided")).tolist()),
         "top_areas": _top(areas, prompts / n_exchanges[:, None]),
         "bundle": pa.array([bundle] * len(begins), pa.string()),

@@ -33,10 +33,12 @@ CAPABILITY_VECTORS = "capabilities.safetensors"
 STATIC = "static"
 CALIBRATION = "calibration.safetensors"
 REFERENCE = "reference.safetensors"
+WORDS = "words.json"
 FEATURES = "features.parquet"
 _REQUIRED = (CLASSIFIER, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
-             CALIBRATION, REFERENCE, FEATURES)  # fmt: skip
+             CALIBRATION, REFERENCE, WORDS, FEATURES)  # fmt: skip
 _KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files")
+_DIGEST = "manifest_sha256"
 
 
 class BundleError(ValueError):
@@ -84,8 +86,13 @@ class Bundle:
         capabilities = read_capabilities(folder)
         expected = list(feature_names(capabilities.areas))
         if manifest["features"] != expected:
-            raise BundleError(f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}")
+            raise BundleError(
+                f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}"
+            )
         reference = load_file(folder / REFERENCE)
+        booster = lightgbm.Booster(model_str=(folder / CLASSIFIER).read_text(encoding="utf-8"))
+        if booster.num_feature() != len(expected):
+            raise BundleError(f"{folder}: classifier reads {booster.num_feature()} features, expected {len(expected)}")
         encoder = StaticEncoder(folder / STATIC)
         if encoder.n_dims != capabilities.anchors.shape[1]:
             raise BundleError(f"{folder}: encoder has {encoder.n_dims} dimensions, map {capabilities.anchors.shape[1]}")
@@ -94,8 +101,8 @@ class Bundle:
             manifest=manifest,
             encoder=encoder,
             capabilities=capabilities,
-            evidence=Evidence(reference["weights"], reference["scales"], reference["intercepts"]),
-            booster=lightgbm.Booster(model_str=(folder / CLASSIFIER).read_text(encoding="utf-8")),
+            evidence=Evidence(_read_words(folder), reference["weights"], reference["scales"], reference["intercepts"]),
+            booster=booster,
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
             reference=reference["benign_quantiles"],
         )
@@ -116,7 +123,7 @@ def verify(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder} holds no {MANIFEST}, expected a bundle folder")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise BundleError(f"{path} is not JSON ({type(fault).__name__})") from fault
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
@@ -125,6 +132,8 @@ def verify(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}")
     if missing := [key for key in _KEYS if key not in manifest]:
         raise BundleError(f"{path} has no {', '.join(missing)}")
+    if (found := manifest_digest(manifest)) != (expected := manifest.get(_DIGEST, found)):
+        raise BundleError(f"{path} has digest {found}, expected {expected}")
     _verify_files(folder, manifest)
     return manifest
 
@@ -137,6 +146,8 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         raise BundleError(f"{folder} holds {sorted(strays)[0]}, which the manifest doesn't list")
     for name, listed in files.items():
         path = folder / name
+        if not isinstance(listed, dict) or not {"size", "sha256"} <= set(listed):
+            raise BundleError(f"{folder / MANIFEST} lists {name} without size and sha256")
         if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
             raise BundleError(f"{folder} holds no {name}, which the manifest lists")
         if path.stat().st_size != listed["size"]:
@@ -150,10 +161,12 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 def write_manifest(folder: Path, entries: Mapping[str, Any]) -> str:
     """List every file of `folder` in its manifest, with `entries` beside; returns the bundle id."""
     files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in sorted(_names(folder))
+        name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in sorted(_names(folder))
     }
     bundle_id = content_id(files)
     manifest = {"format_version": FORMAT_VERSION, "bundle_id": bundle_id, **entries, "files": files}
+    manifest[_DIGEST] = manifest_digest(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return bundle_id
 
@@ -162,6 +175,12 @@ def content_id(files: Mapping[str, Mapping[str, Any]]) -> str:
     """Bundle id of these listed files."""
     lines = "\n".join(f"{name} {listed['sha256']}" for name, listed in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Hex digest over a manifest's entries, its own digest left out."""
+    entries = {key: value for key, value in manifest.items() if key != _DIGEST}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
@@ -202,6 +221,13 @@ def read_capabilities(folder: Path) -> CapabilityMap:
         floor=names["floor"],
         **arrays,
     )
+
+
+def _read_words(folder: Path) -> tuple[str, ...]:
+    vocabulary = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+        raise BundleError(f"{folder / WORDS} is not a list of words")
+    return tuple(vocabulary)
 
 
 def _names(folder: Path) -> set[str]:

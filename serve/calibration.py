@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 SIZE_EDGES = (1, 3, 5, 8, 13, 20, 35, 70)
 """Smallest number of exchanges of each size class."""
@@ -45,7 +46,7 @@ class Calibration:
 
     def score(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated probability of harvesting, 0-1, increasing in the margin."""
-        return np.asarray(1.0 / (1.0 + np.exp(-(self.slope * margin + self.intercept))))
+        return np.asarray(expit(self.slope * margin + self.intercept), dtype=np.float64)
 
     def p_value(self, margin: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
         """Conformal p-value, (1 + benign of like size that score as high) / (1 + benign of like size), in (0, 1].

@@ -75,6 +75,10 @@ class CapabilityMap:
 
     def _check(self) -> None:
         _refuse_duplicates("area", self.areas)
+        skill_areas = np.array([skill.area for skill in self.skills])
+        _refuse_strays("skill", len(self.skills), skill_areas, "area", len(self.areas))
+        _refuse_strays("anchor", len(self.anchors), self.anchor_skills, "skill", len(self.skills))
+        _refuse_strays("cell", len(self.cells), self.cell_areas, "area", len(self.areas))
         _refuse_duplicates("skill", [f"{self.areas[skill.area]}/{skill.name}" for skill in self.skills])
         n_anchors = np.bincount(self.anchor_skills, minlength=len(self.skills))
         for skill, count in zip(self.skills, n_anchors, strict=True):
@@ -154,7 +158,7 @@ class CapabilityMap:
     def _vote(
         self, cosines: NDArray[np.float64], nearest: NDArray[np.int64]
     ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]:
-        """Kernel-weighted votes of the neighbours; *none of these* votes with the weight of one neighbour at `floor`."""
+        """Kernel-weighted votes of the neighbours; *none of these* votes like one neighbour at `floor`."""
         weights = np.exp((cosines - 1.0) / self.temperature)
         none = np.exp((self.floor - 1.0) / self.temperature)
         skills = self.anchor_skills[nearest].astype(np.int64)
@@ -205,6 +209,13 @@ def kmeans(vectors: NDArray[np.int8], n_cells: int, *, seed: int) -> NDArray[np.
     )  # fmt: skip
     clustering.train(np.ascontiguousarray(vectors.astype(np.float32) / np.float32(SCALE)))
     return np.unique(quantise(np.asarray(clustering.centroids)), axis=0)
+
+
+def _refuse_strays(noun: str, n: int, owners: NDArray[np.integer], owner: str, n_owners: int) -> None:
+    if len(owners) != n:
+        raise ValueError(f"{n} {noun}s have {len(owners)} {owner}s, expected one each")
+    for index in np.flatnonzero((owners < 0) | (owners >= n_owners)).tolist():
+        raise ValueError(f"{noun} {index} has {owner} {owners[index]}, expected 0 to {n_owners - 1}")
 
 
 def _refuse_duplicates(noun: str, names: list[str] | tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from serve.moments import parquet_times
 from serve.rows import MISSING, SCHEMA, Batch, Rows, filled
-from serve.sources import InputFault, Slice, open_parquet, said
+from serve.sources import InputError, Slice, open_parquet, said
 
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 65_536
@@ -28,7 +28,7 @@ def read_columns(part: Slice) -> Iterator[Batch]:
                     yield _of_arrow(batch, n_before, fixed).checked({}, batch.num_rows)
                     n_before += batch.num_rows
             except (OSError, pa.ArrowException) as fault:
-                raise InputFault(f"{path}: row group {group} can't be read: {said(fault)}") from fault
+                raise InputError(f"{path}: row group {group} can't be read: {said(fault)}") from fault
 
 
 def _record_batches(file: pq.ParquetFile, group: int, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -42,13 +42,13 @@ def _columns(path: str, file: pq.ParquetFile, fixed: Mapping[str, str]) -> list[
     """The columns to read."""
     names = file.schema_arrow.names
     if twice := [name for name in SCHEMA.names if names.count(name) > 1]:
-        raise InputFault(f"{path}: has {names.count(twice[0])} columns {twice[0]}, expected 1")
+        raise InputError(f"{path}: has {names.count(twice[0])} columns {twice[0]}, expected 1")
     for name in MISSING:
         if name not in names and name not in fixed:
-            raise InputFault(f"{path}: has no column {name}, expected account_id and prompt")
+            raise InputError(f"{path}: has no column {name}, expected account_id and prompt")
     for name in ("account_id", "prompt", "session_id"):
         if name in names and not _is_text(file.schema_arrow.field(name).type):
-            raise InputFault(f"{path}: column {name} is {file.schema_arrow.field(name).type}, expected string")
+            raise InputError(f"{path}: column {name} is {file.schema_arrow.field(name).type}, expected string")
     if "at" in names:
         _check_at(path, file.schema_arrow.field("at").type)
     return [name for name in SCHEMA.names if name in names]
@@ -58,7 +58,7 @@ def _check_at(path: str, kind: pa.DataType) -> None:
     try:
         parquet_times(pa.array([], kind), {})
     except ValueError as fault:
-        raise InputFault(f"{path}: {fault}") from fault
+        raise InputError(f"{path}: {fault}") from fault
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -99,7 +99,9 @@ def _arrow_texts(name: str, column: pa.Array, faults: dict[int, str]) -> pa.Arra
     try:
         return raw.cast(pa.large_string())
     except pa.ArrowInvalid:
-        return pa.array([_decoded(name, row, value, faults) for row, value in enumerate(raw.to_pylist())], pa.large_string())
+        return pa.array(
+            [_decoded(name, row, value, faults) for row, value in enumerate(raw.to_pylist())], pa.large_string()
+        )
 
 
 def _decoded(name: str, row: int, value: bytes | None, faults: dict[int, str]) -> str | None:

@@ -33,9 +33,7 @@ class CellCounts:
         return cls._summed(unit[placed], cell[placed], np.ones(int(placed.sum()), np.int64), n_units)
 
     @classmethod
-    def _summed(
-        cls, unit: NDArray[np.int64], cell: NDArray[np.int64], count: NDArray[np.int64], n_units: int
-    ) -> Self:
+    def _summed(cls, unit: NDArray[np.int64], cell: NDArray[np.int64], count: NDArray[np.int64], n_units: int) -> Self:
         width = int(cell.max(initial=0)) + 1
         keys, inverse = np.unique(unit * width + cell, return_inverse=True)
         counts = np.bincount(inverse, weights=count, minlength=len(keys)).astype(np.int64)
@@ -56,7 +54,8 @@ class CellCounts:
 
     def per_unit(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         """Sum of a value a row over each unit, shape (n_units,)."""
-        return np.bincount(self.unit, weights=values.astype(np.float64), minlength=self.n_units)
+        sums = np.bincount(self.unit, weights=values.astype(np.float64), minlength=self.n_units)
+        return sums.astype(np.float64)  # of no rows at all, bincount makes integers
 
 
 def size(counts: CellCounts) -> NDArray[np.float64]:
@@ -123,9 +122,7 @@ def growth(counts: CellCounts, sizes: tuple[int, ...]) -> NDArray[np.float64]:
     return np.stack([rarefied(counts, n_drawn) for n_drawn in sizes], axis=1)
 
 
-def area_coverage(
-    counts: CellCounts, cell_areas: NDArray[np.int16], n_cells: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def area_coverage(counts: CellCounts, cell_areas: NDArray[np.int16], n_cells: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of each area's cells that a unit reached, shape (n_units, n_areas), 0-1."""
     n_areas = len(n_cells)
     keys = counts.unit * n_areas + cell_areas[counts.cell]

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 SCALE = 254.0
 HEAD_CHARS = 768
@@ -50,7 +51,7 @@ def window(text: str) -> str:
     return f"{text[:HEAD_CHARS]} {text[-TAIL_CHARS:]}"
 
 
-def quantise(vectors: NDArray[np.floating]) -> NDArray[np.int8]:
+def quantise(vectors: NDArray[np.floating] | NDArray[np.int32]) -> NDArray[np.int8]:
     """Rows scaled to length `SCALE` and rounded to int8; a zero row stays zero."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     scale = np.divide(SCALE, norms, out=np.zeros_like(norms), where=norms > 0)
@@ -80,11 +81,14 @@ class StaticEncoder:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         from model2vec import StaticModel
 
+        if not folder.is_dir():  # model2vec would look for a name on the hub
+            raise ValueError(f"{folder} is not there, expected the folder of a static encoder")
         try:
             model = StaticModel.from_pretrained(str(folder), force_download=False)
-        except (OSError, ValueError, KeyError) as fault:
+        except (OSError, ValueError, KeyError, SafetensorError) as fault:
             raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
-        self._tokens = np.clip(np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE), -32767, 32767).astype(np.int16)
+        tokens = np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE)
+        self._tokens = np.clip(tokens, -32767, 32767).astype(np.int16)
         self._tokenizer = model.tokenizer
         self._tokenizer.no_truncation()
         self._unknown = model.unk_token_id
@@ -106,7 +110,7 @@ class StaticEncoder:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in ids]) if lengths.sum() else np.zeros(0, np.int64)
+        flat = np.concatenate([np.zeros(0, np.int64), *(np.asarray(row, dtype=np.int64) for row in ids)])
         if self._unknown is not None:
             known = flat != self._unknown
             owner = np.repeat(np.arange(len(ids)), lengths)[known]

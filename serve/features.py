@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serve import coverage, geometry
 from serve.capabilities import Assignment, CapabilityMap
 from serve.encoder import Encoder, encode_unique
-from serve.evidence import Evidence
+from serve.evidence import Evidence, EvidenceInputs
 from serve.session import Sessions
 from serve.surface import Form, canonical_sessions, form
 
@@ -41,9 +41,8 @@ def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, e
     texts = canonical_sessions(sessions.prompts, sessions.offsets)
     vectors = encode_unique(encoder, texts)
     assigned = capabilities.assign(vectors)
-    return Evidenced(
-        sessions.offsets, vectors, assigned, evidence.of(vectors, assigned.cell_cosines), form(texts)
-    )
+    inputs = EvidenceInputs.of(vectors, assigned.cell_cosines, texts, evidence.vocabulary)
+    return Evidenced(sessions.offsets, vectors, assigned, evidence.of(inputs), form(texts))
 
 
 def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:

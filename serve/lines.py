@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import NoneType
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from serve.moments import json_times
 from serve.rows import Batch, Rows, filled
-from serve.sources import InputFault, Slice, said
+from serve.sources import InputError, Slice, said
 
 MAX_LINE_BYTES = 16 << 20
 NOT_ROWS = ("not UTF-8", "not JSON", "not a JSON object", f"line is longer than {MAX_LINE_BYTES >> 20} MiB")
@@ -48,13 +49,13 @@ def _line_blocks(part: Slice) -> Iterator[list[bytes]]:
             if rest:
                 yield [rest]
     except (OSError, EOFError, zlib.error) as fault:  # gzip: EOFError where it is truncated, the others where corrupt
-        raise InputFault(f"{path}: can't be read beyond line {n_lines}: {said(fault)}") from fault
+        raise InputError(f"{path}: can't be read beyond line {n_lines}: {said(fault)}") from fault
 
 
 def _open(part: Slice) -> BinaryIO:
     if part.source.kind == "gzip":
         return gzip.open(part.source.path, "rb")  # type: ignore[return-value]
-    stream = open(part.source.path, "rb")
+    stream = Path(part.source.path).open("rb")  # noqa: SIM115 (the caller closes it)
     stream.seek(part.start)
     return stream
 
@@ -68,7 +69,7 @@ def _blocks(stream: BinaryIO, part: Slice) -> Iterator[bytes]:
         yield block.removeprefix(_BOM) if first else block
         first = False
     if left:
-        raise InputFault(f"{part.source.path}: is {left} bytes shorter than when the job began")
+        raise InputError(f"{part.source.path}: is {left} bytes shorter than when the job began")
 
 
 def _parse(lines: Sequence[bytes], n_before: int, fixed: Mapping[str, str]) -> Batch:
@@ -93,7 +94,8 @@ def _parse(lines: Sequence[bytes], n_before: int, fixed: Mapping[str, str]) -> B
 def _of_json(rows: list[dict[str, Any]], numbers: list[int], fixed: Mapping[str, str]) -> Rows:
     faults: dict[int, str] = {}
     texts = {
-        name: _json_texts(name, [row.get(name) for row in rows], faults) for name in ("account_id", "prompt", "session_id")
+        name: _json_texts(name, [row.get(name) for row in rows], faults)
+        for name in ("account_id", "prompt", "session_id")
     }
     return Rows(
         lines=np.array(numbers, dtype=np.int64),

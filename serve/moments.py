@@ -1,4 +1,4 @@
-"""Moments: when an exchange was sent, from ISO 8601 texts, epoch seconds or Arrow times, as seconds since 1970 (UTC)."""
+"""Moments: when an exchange was sent, from ISO 8601 texts, epoch seconds or Arrow times, in seconds since 1970."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def _iso_time(text: str) -> float:
         raise ValueError(NOT_ISO) from None
 
 
-def _within(times: NDArray[np.float64], given: Sequence[bool] | NDArray[np.bool_], faults: dict[int, str]) -> NDArray[np.float64]:
+def _within(
+    times: NDArray[np.float64], given: Sequence[bool] | NDArray[np.bool_], faults: dict[int, str]
+) -> NDArray[np.float64]:
     inside = (times >= RANGE[0]) & (times < RANGE[1])
     for row in np.flatnonzero(~inside & np.asarray(given, dtype=bool)).tolist():
         faults.setdefault(row, OUT_OF_RANGE)

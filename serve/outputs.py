@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import pyarrow as pa
@@ -23,9 +22,7 @@ class Writer(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
 
     def add(self, table: pa.Table) -> None:
         """Write these rows after those before."""
@@ -43,7 +40,7 @@ class ParquetWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._file.write_table(self._waiting)
         self._file.close()
@@ -66,7 +63,7 @@ class JsonWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._file.close()
 
     def add(self, table: pa.Table) -> None:
@@ -88,17 +85,19 @@ def check_suffix(path: Path) -> None:
         raise ValueError(f"{path}: is to be written, but its name doesn't end with {' or '.join(WRITERS)}")
 
 
-def write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """Write these tables to `path`, which is there only when all of them are."""
-    with replacing(path) as part, WRITERS[path.suffix.lower()](part, schema) as writer:
-        for table in tables:
-            writer.add(table)
+@contextmanager
+def writing(path: Path, schema: pa.Schema, *, token: str = "") -> Iterator[Writer]:
+    """A writer to `path`, which is there only when all is written; see `replacing`."""
+    with replacing(path, token=token) as part, WRITERS[path.suffix.lower()](part, schema) as writer:
+        yield writer
 
 
 def join(path: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
     """Write files of the same kind, one after another, to `path`."""
     if path.suffix.lower() == ".parquet":
-        write(path, _row_groups(parts), schema)
+        with writing(path, schema) as writer:
+            for table in _row_groups(parts):
+                writer.add(table)
         return
     with replacing(path) as part, part.open("wb") as whole:
         for source in parts:
@@ -107,9 +106,12 @@ def join(path: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, which becomes `path` at the end, on disk for good; it is removed when there is a fault."""
-    part = path.with_name(f".{path.name}.part")
+def replacing(path: Path, *, token: str = "") -> Iterator[Path]:
+    """A name to write to, which becomes `path` at the end, on disk for good; it is removed when there is a fault.
+
+    `token` tells apart processes that may write the same file at the same time.
+    """
+    part = path.with_name(f".{path.name}{token}.part")
     try:
         yield part
         with part.open("rb+") as file:

@@ -6,9 +6,9 @@ reading one partition touches nothing else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,50 +22,48 @@ _RUN_BYTES = 64 << 20
 
 
 class Spill:
-    """A spill file being written, in place once it is closed without a fault."""
+    """A spill file being written; `n_kept` counts its rows by partition, `n_left_out` those outside the sample."""
 
     def __init__(self, path: Path, *, n_partitions: int, sample: float = 1.0) -> None:
         """Write to `path`, keeping the accounts whose hash falls in a share `sample` of all."""
-        self.n_kept = 0
+        self.n_kept = np.zeros(n_partitions, dtype=np.int64)
         self.n_left_out = 0
-        self._path = path
-        self._part = path.with_name(f".{path.name}.part")
         self._n_partitions = n_partitions
         self._sample = sample
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
-        self._writer = pa.ipc.new_file(str(self._part), SCHEMA)
+        self._writer = pa.ipc.new_file(str(path), SCHEMA)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._flush()
+            self.flush()
         self._writer.close()
-        if kind is None:
-            self._part.replace(self._path)
 
     def add(self, table: pa.Table) -> None:
         """Take these rows in."""
         self._waiting.append(table)
         self._waiting_bytes += table.nbytes
         if self._waiting_bytes > _RUN_BYTES:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was taken in."""
         if not self._waiting_bytes:
             return
         table = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting, self._waiting_bytes = [], 0
         hashes = _row_hashes(table.column("account_id"))
         rows = np.flatnonzero(_sampled(hashes, self._sample))
-        self.n_kept += len(rows)
         self.n_left_out += len(hashes) - len(rows)
         partition = partition_of(hashes[rows], self._n_partitions)
         table = table.take(pa.array(rows[np.argsort(partition, kind="stable")])).combine_chunks()
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=self._n_partitions))]).tolist()
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        counts = np.bincount(partition, minlength=self._n_partitions)
+        self.n_kept += counts
+        bounds = np.concatenate([[0], np.cumsum(counts)]).tolist()
+        for start, stop in itertools.pairwise(bounds):
             self._writer.write_batch(_one_batch(table.slice(start, stop - start)))
 
 
@@ -90,7 +88,7 @@ def _sampled(hashes: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
 
 def _row_hashes(account_ids: pa.ChunkedArray) -> NDArray[np.uint64]:
     encoded = pa.concat_arrays(account_ids.chunks).dictionary_encode()
-    return text_hashes(encoded.dictionary)[encoded.indices.to_numpy()]
+    return np.asarray(text_hashes(encoded.dictionary)[encoded.indices.to_numpy()], dtype=np.uint64)
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

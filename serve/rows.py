@@ -16,7 +16,7 @@ SCHEMA = pa.schema([
     ("account_id", pa.large_string()), ("session_id", pa.large_string()), ("at", pa.float64()),
     ("prompt", pa.large_string()),
 ])  # fmt: skip
-"""Columns of checked exchanges: `at` in seconds since 1970, NaN where unknown; `session_id` null where none was given."""
+"""Columns of checked exchanges: `at` in seconds since 1970, NaN where unknown; `session_id` null where none."""
 
 MISSING = {name: f"{name} is missing" for name in ("account_id", "prompt")}
 """Reasons that reject a row without a required column."""

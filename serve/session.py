@@ -29,6 +29,13 @@ def text_fault(text: str) -> str | None:
     return None
 
 
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an int beyond the range of a float
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One prompt that a client sent; `at` is in seconds since 1970 (UTC); `system` may hold a tool schema.
@@ -46,7 +53,7 @@ class Exchange:
             raise ValueError(f"prompt is of type {type(self.prompt).__name__}, expected str")
         if fault := text_fault(self.prompt):
             raise ValueError(fault)
-        if self.at is not None and (not isinstance(self.at, int | float) or not math.isfinite(self.at)):
+        if self.at is not None and not _is_finite(self.at):
             raise ValueError("at is not a finite number of seconds")
 
 

@@ -21,7 +21,7 @@ _EXPANSION = {"jsonl": 1.0, "gzip": 4.0, "parquet": 2.5}
 _FROM_FOLDERS = ("account_id", "session_id")
 
 
-class InputFault(ValueError):
+class InputError(ValueError):
     """An input that can't be read: names the file and says what is wrong; never quotes a prompt."""
 
 
@@ -67,7 +67,7 @@ def discover(paths: Sequence[Path]) -> Found:
     """Files to read: those named, and those below folders, by name; hidden files and `_files` of folders are skipped.
 
     Raises:
-        InputFault: when a path doesn't exist, is of no known kind, or there is no file at all.
+        InputError: when a path doesn't exist, is of no known kind, or there is no file at all.
     """
     sources: dict[str, Source] = {}
     n_ignored = 0
@@ -79,11 +79,11 @@ def discover(paths: Sequence[Path]) -> Found:
         elif path.exists():
             known = [path]
         else:
-            raise InputFault(f"{path} doesn't exist")
+            raise InputError(f"{path} doesn't exist")
         for file in known:
             sources.setdefault(os.path.realpath(file), _source(file))
     if not sources:
-        raise InputFault(f"{', '.join(map(str, paths))}: no file ends with {', '.join(SUFFIXES)}")
+        raise InputError(f"{', '.join(map(str, paths))}: no file ends with {', '.join(SUFFIXES)}")
     return Found(tuple(sources.values()), n_ignored)
 
 
@@ -91,7 +91,7 @@ def plan(sources: Sequence[Source], n_bytes: int) -> tuple[tuple[Slice, ...], ..
     """Shares of about `n_bytes` of text, one a task, in reading order: many small files, or a part of a large one.
 
     Raises:
-        InputFault: when a file can't be opened.
+        InputError: when a file can't be opened.
     """
     shares: list[tuple[Slice, ...]] = []
     open_share: list[Slice] = []
@@ -110,12 +110,12 @@ def open_parquet(path: str) -> pq.ParquetFile:
     """A Parquet file, read through small buffers.
 
     Raises:
-        InputFault: when it isn't one.
+        InputError: when it isn't one.
     """
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (OSError, pa.ArrowException) as fault:
-        raise InputFault(f"{path}: {said(fault)}") from fault
+        raise InputError(f"{path}: {said(fault)}") from fault
 
 
 def said(fault: BaseException) -> str:
@@ -127,7 +127,7 @@ def said(fault: BaseException) -> str:
 def _source(path: Path) -> Source:
     kind = _kind(path)
     if kind is None:
-        raise InputFault(f"{path}: exchanges are read from files that end with {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: exchanges are read from files that end with {', '.join(SUFFIXES)}")
     status = path.stat()
     pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part)
     fixed = tuple((name, unquote(value)) for name, value in pairs if name in _FROM_FOLDERS and value)
@@ -182,6 +182,6 @@ def _line_ranges(source: Source, n_bytes: int) -> Iterator[tuple[Slice, int]]:
                 yield Slice(source, start, file.tell()), file.tell() - start
                 start = file.tell()
     except OSError as fault:
-        raise InputFault(f"{source.path}: {said(fault)}") from fault
+        raise InputError(f"{source.path}: {said(fault)}") from fault
     if start < source.size or not source.size:
         yield Slice(source, start, source.size), source.size - start

@@ -1,8 +1,8 @@
 """Timeline: checked exchanges in any order become sessions, each account's exchanges in order of time.
 
 A session is what carries one `session_id` of one account; without an id, an account's exchanges are cut where it pauses
-for more than half an hour, and at 200 exchanges. Exchanges of equal time are ordered by their content and those without
-a time keep the order they came in, after the others: the same exchanges make the same sessions however they are shuffled.
+for more than half an hour, and at 200 exchanges. Exchanges of equal time are ordered by their content; those without a
+time come after the others, as they came in. So the same exchanges make the same sessions, however they are shuffled.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serve.capabilities import CapabilityMap, Skill
 from serve.encoder import Encoder, encode_unique
+from serve.session import text_fault
 from serve.surface import canonical
 
 DEFAULT = Path(__file__).parent.parent / "conf" / "areas" / "default.yaml"
@@ -44,17 +45,21 @@ def read_taxonomy(path: Path) -> Taxonomy:
     """
     if not path.is_file():
         raise ValueError(f"{path} is not there, expected a YAML file of areas")
-    raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError) as fault:
+        raise ValueError(f"{path}: {' '.join(str(fault).split())}") from fault
     if not isinstance(raw, dict) or not raw:
         raise ValueError(f"{path} holds no areas, expected area: {{title, skills}}")
     areas: dict[str, str] = {}
     skills: list[Skill] = []
     examples: list[tuple[str, ...]] = []
     for area, body in raw.items():
-        _check_entry(path, area, body, "skills")
+        _check_entry(path, area, body, "skills", dict)
         areas[area] = body["title"]
         for name, skill in body["skills"].items():
-            _check_entry(path, f"{area}/{name}", skill, "examples")
+            _check_entry(path, f"{area}/{name}", skill, "examples", list)
+            _check_examples(path, f"{area}/{name}", skill["examples"])
             skills.append(Skill(name, skill["title"], len(areas) - 1))
             examples.append(tuple(str(text) for text in skill["examples"]))
     return Taxonomy(areas, tuple(skills), tuple(examples))
@@ -77,11 +82,23 @@ def example_texts(taxonomy: Taxonomy) -> Sequence[str]:
     return [text for own in taxonomy.examples for text in own]
 
 
-def _check_entry(path: Path, place: str, body: object, part: str) -> None:
+def _check_entry(path: Path, place: object, body: object, part: str, kind: type) -> None:
+    if not isinstance(place, str):
+        raise ValueError(f"{path}: {place!r} is a {type(place).__name__}, expected the name of an area")
     if not isinstance(body, dict) or not isinstance(body.get("title"), str):
         raise ValueError(f"{path}: {place} has no title, expected {{title, {part}}}")
     if not body.get(part):
         raise ValueError(f"{path}: {place} has 0 {part}, expected at least 1")
+    if not isinstance(body[part], kind):
+        raise ValueError(f"{path}: {place}: {part} is a {type(body[part]).__name__}, expected a {kind.__name__}")
+
+
+def _check_examples(path: Path, place: str, examples: Sequence[object]) -> None:
+    for number, text in enumerate(examples, 1):
+        if not isinstance(text, str | int | float):  # an unquoted text with a colon in it is a mapping in YAML
+            raise ValueError(f"{path}: {place}: example {number} is a {type(text).__name__}, expected a text in quotes")
+        if fault := text_fault(str(text)):
+            raise ValueError(f"{path}: {place}: example {number}: {fault}")
 
 
 class _UniqueKeys(yaml.SafeLoader):

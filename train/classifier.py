@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import lightgbm
@@ -27,6 +27,16 @@ class ClassifierSettings:
     n_threads: int = 2
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A booster and the rows whose campaigns it never saw: a mask (n_sessions,) and their margins."""
+
+    fold: int
+    held: NDArray[np.bool_]
+    margins: NDArray[np.float64]
+    booster: lightgbm.Booster
+
+
 # Features whose direction is certain: more evidence of harvest never makes a session more innocent.
 _INCREASING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
 
@@ -42,17 +52,30 @@ def margins(booster: lightgbm.Booster, X: NDArray[np.float64]) -> NDArray[np.flo
     return np.asarray(booster.predict(X, raw_score=True), dtype=np.float64)
 
 
-def margins_left_out(
+def left_out(
     table: Table, names: Sequence[str], settings: ClassifierSettings, *, n_folds: int, seed: int
-) -> NDArray[np.float64]:
-    """Margin of each row from a booster that never saw its campaign (or its organic source), shape (n_sessions,)."""
+) -> Iterator[LeftOut]:
+    """Boosters that each leave the campaigns (and organic sources) of one part out, as they are ready."""
     part = campaign_parts(table.campaign, n_folds, seed)
-    found = np.zeros(len(table))
     for fold in range(n_folds):
         held = part == fold
         if held.any():
             booster = fit(table.where(~held), names, settings, seed=seed)
-            found[held] = margins(booster, table.X[held])
+            yield LeftOut(fold, held, margins(booster, table.X[held]), booster)
+
+
+def margins_left_out(
+    table: Table, names: Sequence[str], settings: ClassifierSettings, *, n_folds: int, seed: int
+) -> NDArray[np.float64]:
+    """Margin of each row from a booster that never saw its campaign (or its organic source), shape (n_sessions,)."""
+    return joined_margins(tuple(left_out(table, names, settings, n_folds=n_folds, seed=seed)))
+
+
+def joined_margins(parts: Sequence[LeftOut]) -> NDArray[np.float64]:
+    """Margins of all rows from the boosters that left them out, shape (n_sessions,)."""
+    found = np.zeros(len(parts[0].held))
+    for part in parts:
+        found[part.held] = part.margins
     return found
 
 

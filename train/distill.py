@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,7 @@ from numpy.typing import NDArray
 
 from serve.encoder import StaticEncoder, minilm, minilm_folder, window
 from serve.surface import canonical
-
-
-@dataclass(frozen=True, slots=True)
-class DistillSettings:
-    """How the static encoder is taught: `n_texts` = 0 stops after plain distillation."""
-
-    n_dims: int = 256
-    n_texts: int = 4000
-    n_epochs: int = 12
-    n_batch: int = 512
-    learning_rate: float = 0.01
-    pair_weight: float = 2.0
+from train.encoding import DistillSettings
 
 
 def distilled(texts: Sequence[str], settings: DistillSettings, folder: Path, *, seed: int) -> StaticEncoder:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.evidence import HEADS, Evidence, evidence_inputs
+from serve.encoder import SCALE
+from serve.evidence import HEADS, LEVELS, N_LENGTHS, Evidence, EvidenceInputs
+from serve.surface import canonical
+from serve.words import LEVEL_UNIT, commonest
 from train.cache import PromptCache
 from train.pool import Pool
 
 _HEAD_KINDS = {"harvest": "harvest", "person": "person", "product": "product"}
-_INPUT_SCALE = 1.0 / 127.0
+# How strongly each kind of input counts against the ridge penalty, chosen on inner folds (see RESEARCH.md).
+_VECTOR, _KERNEL, _LENGTH, _WORD = 4.0 / SCALE, 4.0 / LEVELS, 1.0, 0.5 / LEVEL_UNIT
 _MAX_WEIGHT = 2**20
 
 
@@ -21,7 +25,8 @@ _MAX_WEIGHT = 2**20
 class EvidenceSettings:
     """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting."""
 
-    ridge: float = 0.02
+    ridge: float = 0.05
+    n_words: int = 600
     max_prompts: int = 3000
     n_parts: int = 8
     starter_weight: float = 0.5
@@ -35,6 +40,8 @@ class GroupGrams:
     groups: tuple[str, ...]
     kinds: tuple[str, ...]
     n_prompts: NDArray[np.int64]
+    vocabulary: tuple[str, ...]
+    scales: NDArray[np.float64]
     moments: NDArray[np.float32]
 
 
@@ -50,7 +57,7 @@ class CrossEvidence:
     part_of: NDArray[np.int64]
 
     def of(
-        self, rows: NDArray[np.int64], vectors: NDArray[np.int8], cell_cosines: NDArray[np.float32]
+        self, rows: NDArray[np.int64], inputs: EvidenceInputs
     ) -> NDArray[np.float64]:
         """Evidence of prompts `rows` of the pool, each from heads that never saw its group."""
         found = np.zeros((len(rows), len(HEADS)))
@@ -58,7 +65,7 @@ class CrossEvidence:
         for part in np.unique(part_of):
             own = part_of == part
             evidence = self.whole if part < 0 else self.parts[part]
-            found[own] = evidence.of(vectors[own], cell_cosines[own])
+            found[own] = evidence.of(inputs.rows(own))
         return found
 
 
@@ -66,16 +73,16 @@ def group_grams(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, setting
     """Second moments of each group among `rows`; evaluation prompts are left out."""
     groups, kinds = pool.groups, pool.kinds
     usable = rows[kinds[rows] != "evaluation"]
-    names = np.unique(groups[usable])
-    moments, counts, own_kinds = [], [], []
-    for name in names:
-        own = usable[groups[usable] == name]
-        picked = own[np.linspace(0, len(own) - 1, min(len(own), settings.max_prompts)).astype(np.int64)]
-        inputs = _inputs(cache, [pool.texts[row] for row in picked])
-        moments.append(inputs.T @ inputs / len(inputs))
-        counts.append(len(own))
-        own_kinds.append(str(kinds[own[0]]))
-    return GroupGrams(tuple(map(str, names)), tuple(own_kinds), np.array(counts), np.stack(moments))
+    names = [str(name) for name in np.unique(groups[usable])]
+    owned = [usable[groups[usable] == name] for name in names]
+    picked = [own[np.linspace(0, len(own) - 1, min(len(own), settings.max_prompts)).astype(np.int64)] for own in owned]
+    texts = [[canonical(pool.texts[row]) for row in own] for own in picked]
+    vocabulary = commonest((text for own in texts for text in own), settings.n_words)
+    scales = _scales(cache, len(vocabulary))
+    moments = [_moment(_inputs(cache, own, vocabulary), scales) for own in texts]
+    own_kinds = tuple(str(kinds[own[0]]) for own in owned)
+    counts = np.array([len(own) for own in owned])
+    return GroupGrams(tuple(names), own_kinds, counts, vocabulary, scales, np.stack(moments))
 
 
 def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
@@ -90,7 +97,9 @@ def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *,
 def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Evidence:
     """Ridge regression of +1/-1 targets on the inputs of the `used` groups, every kind with the same weight in all."""
     weights = _group_weights(grams, used, settings)
-    moments = np.tensordot(weights, grams.moments.astype(np.float64), axes=1)
+    moments = np.zeros(grams.moments.shape[1:])
+    for group in np.flatnonzero(weights):
+        moments += weights[group] * grams.moments[group]
     n_inputs = len(moments) - 1
     penalty = np.full(n_inputs + 1, settings.ridge * np.trace(moments[:-1, :-1]) / n_inputs)
     penalty[-1] = 1e-9
@@ -99,12 +108,14 @@ def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings
         np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means for head in HEADS
     ]
     solution = np.linalg.solve(moments + np.diag(penalty), np.stack(goals, axis=1))
-    return _quantised(solution[:-1] * _INPUT_SCALE, solution[-1])
+    return _quantised(grams.vocabulary, solution[:-1] * grams.scales[:, None], solution[-1])
 
 
-def _quantised(weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Evidence:
+def _quantised(
+    vocabulary: tuple[str, ...], weights: NDArray[np.float64], intercepts: NDArray[np.float64]
+) -> Evidence:
     scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / _MAX_WEIGHT
-    return Evidence(np.rint(weights / scales).astype(np.int32), scales, intercepts)
+    return Evidence(vocabulary, np.rint(weights / scales).astype(np.int32), scales, intercepts)
 
 
 def _group_weights(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> NDArray[np.float64]:
@@ -128,7 +139,20 @@ def _parts(grams: GroupGrams, n_parts: int, seed: int) -> NDArray[np.int64]:
     return part_of
 
 
-def _inputs(cache: PromptCache, texts: list[str]) -> NDArray[np.float32]:
-    found = cache.lookup_raw(texts)
-    inputs = evidence_inputs(found.vectors, found.assigned.cell_cosines) * np.float32(_INPUT_SCALE)
-    return np.concatenate([inputs, np.ones((len(inputs), 1), np.float32)], axis=1)
+def _scales(cache: PromptCache, n_words: int) -> NDArray[np.float64]:
+    """Factor of each input, in the order of the weights."""
+    counts = (cache.encoder.n_dims, len(cache.capabilities.cells), N_LENGTHS, n_words)
+    return np.repeat([_VECTOR, _KERNEL, _LENGTH, _WORD], counts)
+
+
+def _inputs(cache: PromptCache, texts: list[str], vocabulary: tuple[str, ...]) -> EvidenceInputs:
+    found = cache.lookup(texts)
+    return EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, vocabulary)
+
+
+def _moment(inputs: EvidenceInputs, scales: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Mean outer product of the scaled inputs of these prompts, an intercept last."""
+    columns = [inputs.vectors, inputs.kernel, np.eye(N_LENGTHS)[inputs.length], inputs.words.toarray()]
+    scaled = np.concatenate([np.asarray(c, np.float32) for c in columns], axis=1) * scales.astype(np.float32)
+    extended = np.concatenate([scaled, np.ones((len(scaled), 1), np.float32)], axis=1)
+    return np.asarray(extended.T @ extended / len(extended), dtype=np.float32)

@@ -13,7 +13,7 @@ from serve.features import feature_names
 from train import classifier
 from train.cache import PromptCache
 from train.calibration import benign_quantiles, calibrate
-from train.classifier import ClassifierSettings
+from train.classifier import ClassifierSettings, LeftOut
 from train.compose import Composer, ComposeSettings, Composition
 from train.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
 from train.pool import Pool
@@ -43,8 +43,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """Evidence, and the feature rows of training sessions made with it."""
+
+    evidence: CrossEvidence
+    table: Table
+
+
+@dataclass(frozen=True)
 class Model:
-    """Evidence, booster and calibration learned from one side of a split, with the table they were learned from."""
+    """Evidence, booster and calibration learned from one side of a split, with the table they were learned from and the
+    boosters that left campaigns out."""
 
     evidence: CrossEvidence
     booster: lightgbm.Booster
@@ -52,6 +61,7 @@ class Model:
     reference: NDArray[np.float64]
     table: Table
     margins_left_out: NDArray[np.float64]
+    inner: tuple[LeftOut, ...]
 
     def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw log-odds of feature rows."""
@@ -61,19 +71,26 @@ class Model:
 def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Model:
     """Learn from the fold's training rows and calibrate on its calibration rows."""
     seed = recipe.seed
-    grams = group_grams(pool, fold.train, cache, recipe.evidence)
-    evidence = cross_evidence(pool, grams, recipe.evidence, seed=seed)
-    topic = topics(pool, cache)
-    composed = Composer(pool, fold.train, topic, timing, seed=seed).mixed(recipe.model.n_sessions, recipe.compose)
-    learned = table(composed, pool, cache, evidence)
+    lesson = learn_table(pool, fold, cache, timing, recipe)
+    evidence, learned, topic = lesson.evidence, lesson.table, topics(pool, cache)
     names = feature_names(cache.capabilities.areas)
     booster = classifier.fit(learned, names, recipe.classifier, seed=seed)
-    left_out = classifier.margins_left_out(
-        learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed
+    inner = tuple(
+        classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed)
     )
+    left_out = classifier.joined_margins(inner)
     benign = table(_benign(pool, fold, topic, timing, recipe), pool, cache, evidence)
     calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
-    return Model(evidence, booster, calibration, benign_quantiles(benign.X, benign.n_exchanges), learned, left_out)
+    return Model(evidence, booster, calibration, benign_quantiles(benign.X, benign.n_exchanges), learned, left_out, inner)
+
+
+def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
+    """Learn evidence from the fold's training rows, and compose the sessions that the booster learns from."""
+    grams = group_grams(pool, fold.train, cache, recipe.evidence)
+    evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
+    composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
+    composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
+    return Lesson(evidence, table(composed, pool, cache, evidence))
 
 
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ class Pool:
         conversations: list[int] = []
         persons: list[int] = []
         conversation_codes: dict[tuple[int, str], int] = {}
-        person_codes: dict[tuple[int, str], int] = {}
+        person_codes: dict[tuple[int, str | int], int] = {}
         for index, (source, prompts) in enumerate(corpora):
             sources.append(source)
             for row in sorted(prompts, key=lambda row: (row.conversation, row.turn)):
@@ -69,7 +69,7 @@ class Pool:
                 owners.append(index)
                 code = conversation_codes.setdefault((index, row.conversation), len(conversation_codes))
                 conversations.append(code)
-                who = f"conversation {code}" if row.person is None else row.person
+                who = code if row.person is None else row.person
                 persons.append(person_codes.setdefault((index, who), len(person_codes)))
         return cls(
             tuple(sources),

@@ -96,9 +96,10 @@ def _sides(
         sides[organic & (chance < settings.calibrate_share)] = CALIBRATE
         if setting == "known traffic":
             sides[organic & (chance >= 1.0 - settings.test_share)] = TEST
+    sides[(labels == "evaluation") | np.isin(groups, campaigns) & np.isin(sides, (TRAIN, CALIBRATE))] = UNUSED
+    learned = np.unique(groups[np.isin(sides, (TRAIN, CALIBRATE))])
     sides[(labels == "harvesting") & np.isin(groups, campaigns)] = TEST
-    sides[(labels == "evaluation") & ~starter] = TEST
-    sides[(labels == "evaluation") & starter] = UNUSED
+    sides[(labels == "evaluation") & ~starter & ~np.isin(groups, learned)] = TEST
     return _without_straddlers(pool, sides)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.evidence import EvidenceInputs
 from serve.features import Evidenced, feature_rows
 from serve.surface import canonical_sessions, form
 from train.cache import PromptCache
@@ -63,7 +64,8 @@ def session_vectors(composition: Composition, pool: Pool, cache: PromptCache) ->
 def _observed(part: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Evidenced:
     texts = canonical_sessions(part.texts(pool), part.offsets)
     found = cache.lookup(texts)
-    weights = evidence.of(part.rows, found.vectors, found.assigned.cell_cosines)
+    inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, evidence.whole.vocabulary)
+    weights = evidence.of(part.rows, inputs)
     return Evidenced(part.offsets, found.vectors, found.assigned, weights, form(texts))
 
 

@@ -19,6 +19,7 @@ import yaml
 
 KINDS = {"harvest": "harvesting", "person": "organic", "product": "organic", "evaluation": "evaluation"}
 _TOKEN = re.compile(r"\{#(\d+)-(\d+)\}|\{([A-Za-z_]\w*)(?:\.(\d+))?\}|\[\[(.+?)\]\]", re.DOTALL)
+_SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.\d+)?\}")
 _DIGITS = re.compile(r"\d+")
 _MAX_DEPTH = 12
 _KEYBOARD = {"a": "s", "e": "r", "i": "o", "o": "p", "n": "m", "t": "y", "r": "t", "s": "d", "l": "k", "h": "j"}
@@ -26,7 +27,7 @@ _KEYBOARD = {"a": "s", "e": "r", "i": "o", "o": "p", "n": "m", "t": "y", "r": "t
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a persona types: the share of letters mistyped, of prompts in lower case, and of prompts without a full stop."""
+    """How a persona types: shares of letters mistyped, of prompts in lower case, of prompts without a full stop."""
 
     typos: float = 0.0
     lowercase: float = 0.0
@@ -66,7 +67,7 @@ def read_family(path: Path) -> Family:
     Raises:
         ValueError: naming the file and what is wrong: an unknown key, an undefined slot, a kind that is none of KINDS.
     """
-    raw: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # noqa: S506 - a safe loader
+    raw = _read(path)
     known = {"name", "kind", "areas", "prompts", "conversations", "slots", "person_slots", "system", "style"}
     if unknown := set(raw) - known:
         raise ValueError(f"{path}: unknown keys {sorted(unknown)}, expected some of {sorted(known)}")
@@ -74,7 +75,9 @@ def read_family(path: Path) -> Family:
         raise ValueError(f"{path}: kind is {raw.get('kind')!r}, expected one of {sorted(KINDS)}")
     if raw.get("name") != path.stem:
         raise ValueError(f"{path}: name is {raw.get('name')!r}, expected the file's own name {path.stem!r}")
-    conversations = [(text,) for text in raw.get("prompts", ())] + [tuple(turns) for turns in raw.get("conversations", ())]
+    conversations = [(text,) for text in raw.get("prompts", ())] + [
+        tuple(turns) for turns in raw.get("conversations", ())
+    ]
     slots = {name: tuple(str(value) for value in values) for name, values in raw.get("slots", {}).items()}
     family = Family(
         name=raw["name"],
@@ -89,6 +92,16 @@ def read_family(path: Path) -> Family:
     )
     _check_slots(family, path)
     return family
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path}: {' '.join(str(fault).split())}") from fault
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: holds a {type(raw).__name__}, expected a mapping")
+    return raw
 
 
 def expand(family: Family, *, n_prompts: int, n_persons: int = 1, seed: int = 0) -> tuple[StarterPrompt, ...]:
@@ -170,7 +183,7 @@ def _check_slots(family: Family, path: Path) -> None:
         raise ValueError(f"{path}: has neither prompts nor conversations")
     texts = [text for turns in family.conversations for text in turns] + list(family.system)
     texts += [value for values in family.slots.values() for value in values]
-    used = {match.group(3) for text in texts for match in _TOKEN.finditer(text) if match.group(3)}
+    used = {slot for text in texts for slot in _SLOT.findall(text)}
     used |= set(family.person_slots)
     if missing := used - set(family.slots):
         raise ValueError(f"{path}: undefined slots {sorted(missing)}")

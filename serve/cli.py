@@ -1,0 +1,189 @@
+"""The `stillwatch` command.
+
+Exit codes: 0 all is written; 2 the request, an input, an output or the bundle isn't usable, nothing was done; 3 all is
+written, but more than 5 % of the rows were rejected; 4 the job stopped half-way, `--resume` goes on; 130 Ctrl-C or 143
+SIGTERM, likewise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+DONE, UNUSABLE, TOO_MANY_REJECTS, STOPPED, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its name, what it does in a line, its options, and what runs it and returns the exit code."""
+
+    name: str
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; faults are one line on stderr, never a traceback, never prompt text."""
+    options = _parser().parse_args(arguments)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return _fail("interrupted; what is done is kept, go on with --resume", INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated; what is done is kept, go on with --resume", TERMINATED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
+        return DONE
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
+        from serve.batch import JobStoppedError
+
+        return _fail(str(fault), STOPPED if isinstance(fault, JobStoppedError) else UNUSABLE)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(text: str, code: int) -> int:
+    print("stillwatch:", " ".join(text.split()) or "out of memory", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stillwatch",
+        description="Tells API sessions that harvest a model's capabilities from organic use.",
+        epilog="Exit codes: 0 done, 2 not usable, 3 done but over 5 %% rejects, 4 stopped, 130 Ctrl-C.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to judge with (default: the released one)")
+
+
+# score
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="VERDICTS", help="file to write, .parquet or .jsonl")
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account, .parquet or .jsonl")
+    parser.add_argument(
+        "--rejects", type=Path, metavar="FILE", help="rejected rows, JSONL (default: OUT.rejects.jsonl)"
+    )
+    _add_bundle(parser)
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--sample", type=float, default=1.0, metavar="SHARE", help="look at this share of accounts only"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a job that stopped")
+
+
+def _score(options: argparse.Namespace) -> int:
+    from serve.batch import Job, run
+    from serve.bundle import RELEASED
+    from serve.progress import Progress
+    from serve.summary import told
+
+    job = Job(
+        inputs=tuple(options.exchanges),
+        out=options.out,
+        rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
+        accounts=options.accounts,
+        bundle=options.bundle or RELEASED,
+        engine=options.engine,
+        sample=options.sample,
+        resume=options.resume,
+        **({} if options.workers is None else {"n_workers": options.workers}),
+    )
+    summary = run(job, Progress(sys.stderr))
+    print(told(summary))
+    return DONE if summary.is_clean else TOO_MANY_REJECTS
+
+
+# explain
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--session", required=True, metavar="ID", help="session_id, given or as in the verdicts")
+    _add_bundle(parser)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from serve.card import card, growing, plain
+    from serve.exchanges import select
+    from serve.scorer import load
+    from serve.sources import discover
+    from serve.timeline import Timeline
+
+    selected = select(discover(options.exchanges).sources, session_id=options.session)
+    timeline = Timeline.of(selected.table)
+    own = [index for index, name in enumerate(timeline.session_ids.to_pylist()) if name == options.session]
+    if selected.n_rejected:
+        print(f"stillwatch: {selected.n_rejected:,} rows can't be used (score lists them)", file=sys.stderr)
+    if not own:
+        raise ValueError(f"no session {plain(options.session)} in {', '.join(map(str, options.exchanges))}")
+    scorer = load(options.bundle)
+    for index in own:
+        sessions = timeline.sessions(index, index + 1)
+        verdict = scorer.judge(sessions, explain_all=True).verdict(0)
+        growth = [float(scorer.judge(beginning).score[0]) for beginning in growing(sessions)]
+        print(card(verdict, growth), end="\n\n")
+    return DONE
+
+
+# bundle
+
+
+def _add_bundle_action(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("show", "verify"), help="what to do with it")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="bundle folder")
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    from serve.bundle import verify
+
+    manifest = verify(options.folder)
+    size = sum(file["size"] for file in manifest["files"].values())
+    n_files = len(manifest["files"])
+    if options.action == "verify":
+        print(f"bundle {manifest['bundle_id']}: {n_files} files, {size:,} bytes, all as the manifest lists them")
+        return DONE
+    shown = {name: value for name, value in manifest.items() if name != "files"}
+    shown |= {"files": {name: file["size"] for name, file in manifest["files"].items()}}
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    return DONE
+
+
+COMMANDS = (
+    Command("score", "judge the sessions in files of exchanges", _add_score, _score),
+    Command("explain", "show one session's verdict with its reasons", _add_explain, _explain),
+    Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

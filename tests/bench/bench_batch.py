@@ -1,0 +1,269 @@
+"""How long a batch job takes, and on what: `python tests/bench/bench_batch.py --millions 1`.
+
+Writes N exchanges of made-up traffic (texts of the corpora, cut to lengths that are theirs, scaled to a mean of 140
+characters; every text unique; 24,000 accounts of uneven size for N of 16 million, in proportion below; 1 % of them
+send texts of the harvesting corpora), scores them in a process of its own, and prints time by stage, memory and bytes.
+`--minilm` also measures a pipeline that encodes each prompt with MiniLM; `--plot` draws cost against N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+CORPORA = ROOT.parent / "shared" / "corpora"
+MEAN_CHARS = 140
+ROWS_PER_ACCOUNT = 16_000_000 // 24_000
+ROWS_PER_SESSION = 25
+ROWS_PER_FILE = 500_000
+MONTH = 30 * 86_400.0
+NEIGHBOURHOOD = 1_000
+CAMPAIGN_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Texts of corpora as one run of ASCII words.
+
+    `starts` are where texts begin, the first `n_organic` of them organic; `lengths` are those to draw from.
+    """
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    n_organic: int
+
+    @classmethod
+    def read(cls, folder: Path) -> Stream:
+        """Texts of all corpora, organic ones first."""
+        if not (folder / "CARDS.json").exists():
+            raise SystemExit(f"{folder} holds no corpora")
+        cards = json.loads((folder / "CARDS.json").read_text())
+        organic = [text for card in cards if card["label"] == "organic" for text in plain_texts(folder, card["name"])]
+        harvest = [
+            text for card in cards if card["label"] == "harvesting" for text in plain_texts(folder, card["name"])
+        ]
+        texts = organic + harvest
+        lengths = np.array([len(text) for text in texts])
+        starts = np.cumsum(lengths + 1) - lengths - 1
+        data = np.frombuffer((" ".join(texts) + " " * 2001).encode(), dtype=np.uint8)
+        scaled = np.clip(lengths * (MEAN_CHARS / lengths.mean()), 8, 2000)
+        scaled = np.clip(scaled * (MEAN_CHARS / scaled.mean()), 8, 2000)
+        return cls(data, starts, scaled.astype(np.int64), len(organic))
+
+    def texts(self, chosen: NDArray[np.int64], lengths: NDArray[np.int64], first: int) -> pa.Array:
+        """What begins where the chosen texts do, each with a number of its own at the end."""
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        positions = np.arange(offsets[-1]) + np.repeat(self.starts[chosen] - offsets[:-1], lengths)
+        runs = pa.LargeStringArray.from_buffers(
+            len(lengths), pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(self.data[positions])
+        )
+        numbers = pa.array(np.arange(first, first + len(lengths))).cast(pa.large_string())
+        return pc.binary_join_element_wise(runs, numbers, pa.scalar(" ", pa.large_string()))
+
+
+def plain_texts(folder: Path, name: str) -> list[str]:
+    with gzip.open(folder / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        texts = (json.loads(line)["text"][:2000].encode("ascii", "ignore").decode() for line in file)
+        return [" ".join(text.split()) for text in texts if text.strip()]
+
+
+def generate(folder: Path, n_rows: int) -> None:
+    """Write Parquet files of traffic in no order: each account sends texts from one neighbourhood of the corpora."""
+    rng = np.random.default_rng(0)
+    stream = Stream.read(CORPORA)
+    n_texts = len(stream.starts)
+    n_accounts = max(10, n_rows // ROWS_PER_ACCOUNT)
+    weights = rng.lognormal(0.0, 1.0, n_accounts)
+    edges = np.cumsum(weights / weights.sum())
+    organic = rng.integers(0, stream.n_organic - NEIGHBOURHOOD, n_accounts)
+    harvest = rng.integers(stream.n_organic, n_texts - NEIGHBOURHOOD, n_accounts)
+    homes = np.where(rng.random(n_accounts) < CAMPAIGN_SHARE, harvest, organic)
+    for number, first in enumerate(range(0, n_rows, ROWS_PER_FILE)):
+        n = min(ROWS_PER_FILE, n_rows - first)
+        account = np.minimum(np.searchsorted(edges, rng.random(n)), n_accounts - 1)
+        n_sessions = np.maximum(
+            1, (weights[account] / weights.mean() * ROWS_PER_ACCOUNT / ROWS_PER_SESSION).astype(np.int64)
+        )
+        session = (rng.random(n) * n_sessions).astype(np.int64)
+        mixed = (account * 1_000_003 + session).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        at = 1_770_000_000.0 + mixed.astype(np.float64) / 2.0**64 * MONTH + rng.random(n) * 2400.0
+        chosen = homes[account] + (session * 37 + rng.integers(0, 200, n)) % NEIGHBOURHOOD
+        prompts = stream.texts(chosen, rng.choice(stream.lengths, n), first)
+        names = pa.array(np.char.add("acct-", account.astype(str)))
+        table = pa.table({"account_id": names, "at": at, "prompt": prompts})
+        pq.write_table(table, folder / f"exchanges-{number:03}.parquet", compression="zstd", row_group_size=100_000)
+
+
+def peak_of_tree(process: subprocess.Popen[str]) -> Iterator[int]:
+    """Highest memory of a process and those below it (shared pages counted once), told when it has ended."""
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(map(proportional_bytes, below(process.pid))))
+        time.sleep(0.5)
+    yield peak
+
+
+def below(root: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [root]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process]
+    return found
+
+
+def proportional_bytes(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def run_job(source: Path, out: Path, more: list[str]) -> dict[str, Any]:
+    """Score a folder in a process of its own; its summary and the peak of its memory."""
+    command = [sys.executable, str(Path(__file__)), "--job", str(source), str(out), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peaks: list[int] = []
+    watcher = threading.Thread(target=lambda: peaks.extend(peak_of_tree(process)))
+    watcher.start()
+    shown, _ = process.communicate()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return {**json.loads(shown), "peak_bytes": peaks[0]}
+
+
+def job(source: str, out: str, engine: str, bundle: str | None) -> None:
+    """Do a job and print its summary as JSON."""
+    from serve.batch import Job, run
+    from serve.bundle import RELEASED
+    from serve.progress import Progress
+
+    target = Path(out)
+    described = Job(
+        (Path(source),), target, target.with_suffix(".rejects.jsonl"), target.with_name("accounts.parquet"),
+        bundle=Path(bundle) if bundle else RELEASED, engine=engine,
+    )  # fmt: skip
+    print(json.dumps(dataclasses.asdict(run(described, Progress(sys.stderr)))))
+
+
+def minilm_rate(source: Path, n_prompts: int = 512) -> float:
+    """Prompts a second that MiniLM encodes, on all cores."""
+    from serve.encoder import minilm
+
+    texts = (
+        pq.ParquetFile(next(source.iterdir())).read_row_group(0).column("prompt").slice(0, n_prompts + 32).to_pylist()
+    )
+    encoder = minilm()
+    encoder.encode(texts[:32])
+    start = time.perf_counter()
+    encoder.encode(texts[32:])
+    return n_prompts / (time.perf_counter() - start)
+
+
+def measure(n_rows: int, options: argparse.Namespace) -> dict[str, Any]:
+    folder = Path(tempfile.mkdtemp(prefix="bench-batch-", dir=options.dir))
+    try:
+        source = folder / "exchanges"
+        source.mkdir()
+        start = time.perf_counter()
+        generate(source, n_rows)
+        size = sum(path.stat().st_size for path in source.iterdir())
+        print(f"generated {n_rows:,} exchanges, {size:,} bytes, in {time.perf_counter() - start:.0f} s", flush=True)
+        more = ["--engine", options.engine, *(["--bundle", str(options.bundle)] if options.bundle else [])]
+        found = run_job(source, folder / "verdicts.parquet", more) | {"input_bytes": size}
+        if options.minilm:
+            found["minilm_rate"] = minilm_rate(source)
+        return found
+    finally:
+        shutil.rmtree(folder)
+
+
+def report(found: dict[str, Any]) -> None:
+    n, seconds = found["n_exchanges"], found["seconds"]
+    beside = sum(value for stage, value in seconds.items() if stage not in ("encode", "load"))
+    print(f"{n:,} exchanges, {found['n_sessions']:,} sessions ({found['n_flagged']:,} flagged), ", end="")
+    print(f"{found['n_accounts']:,} accounts, {found['n_processes']} processes")
+    print(f"clock {found['clock_seconds']:.1f} s, {n / found['clock_seconds']:,.0f} exchanges/s")
+    for stage, value in seconds.items():
+        print(f"  {stage:<8}{value:10.1f} s of work {value / n * 1e6:8.1f} µs an exchange")
+    print(f"beside encoding / encoding {beside / seconds['encode']:.2f}")
+    print(f"peak memory of all processes {found['peak_bytes'] / 2**30:.2f} GiB")
+    print(f"bytes read {found['input_bytes']:,}, written {sum(found['written'].values()):,}")
+    if "minilm_rate" in found:
+        cost = 1 / found["minilm_rate"] + seconds["judge"] / n / found["n_processes"]
+        print(f"minilm encodes {found['minilm_rate']:.0f}/s; with the same features {1 / cost:.0f}/s: we are", end=" ")
+        print(f"{n / found['clock_seconds'] * cost:.0f} times as fast", flush=True)
+
+
+def plot(runs: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    millions = [found["n_exchanges"] / 1e6 for found in runs]
+    minutes = [found["clock_seconds"] / 60 for found in runs]
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    axes.loglog(millions, minutes, "o-", label="stillwatch score")
+    axes.loglog(millions, [minutes[-1] / millions[-1] * n for n in millions], ":", label="linear")
+    axes.set(
+        xlabel="million exchanges", ylabel="minutes on the clock", title=f"Batch scoring on {os.cpu_count()} cores"
+    )
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--millions", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--engine", default="local")
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--dir", type=Path, help="where to write (default: the system's temporary folder)")
+    parser.add_argument("--minilm", action="store_true")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path, help="file to write the numbers to")
+    parser.add_argument("--job", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        job(*options.job, options.engine, options.bundle)
+        return
+    runs = []
+    for millions in options.millions:
+        runs.append(measure(int(millions * 1e6), options))
+        report(runs[-1])
+    if options.json:
+        options.json.write_text(json.dumps(runs, indent=1))
+    if options.plot:
+        plot(runs, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serve.cli import main
+from serve.session import Session
+
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-7f3a"
+
+
+@pytest.fixture
+def source(tmp_path: Path, sessions: tuple[Session, ...]) -> Path:
+    """The tiny sessions as a file of exchanges."""
+    rows = [
+        {
+            "account_id": session.account_id,
+            "session_id": session.session_id,
+            "prompt": exchange.prompt,
+            "at": exchange.at,
+        }
+        for session in sessions
+        for exchange in session.exchanges
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def score(source: Path, bundle: Path, *more: object) -> int:
+    out = source.with_name("out.jsonl")
+    return main(["score", str(source), "--out", str(out), "--bundle", str(bundle), *map(str, more)])
+
+
+def test_score_writes_verdicts_and_says_what_it_did(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = source.with_name("accounts.jsonl")
+    assert score(source, bundle_folder, "--accounts", accounts) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "30 sessions, 15 accounts" in shown.out
+    verdicts = [json.loads(line) for line in source.with_name("out.jsonl").read_text().splitlines()]
+    assert len(verdicts) == 30
+    assert len(accounts.read_text().splitlines()) == 15
+    assert source.with_name("out.rejects.jsonl").read_text() == ""
+
+
+def test_too_many_rejects_have_their_own_exit_code(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n_rows = len(source.read_text().splitlines())
+    with source.open("a") as file:
+        file.write(f'{{"prompt": "{CANARY}"}}\n' * (n_rows // 15))
+    rejects = source.with_name("r.jsonl")
+    assert score(source, bundle_folder, "--rejects", rejects) == 3
+    assert len(source.with_name("out.jsonl").read_text().splitlines()) == 30
+    assert json.loads(rejects.read_text().splitlines()[0]) == {
+        "file": str(source), "line": n_rows + 1, "reason": "account_id is missing",
+    }  # fmt: skip
+    shown = capsys.readouterr()
+    assert CANARY not in shown.out + shown.err
+
+
+def spoil(source: Path, kind: str) -> Path:
+    if kind == "gzip":
+        path = source.with_suffix(".jsonl.gz")
+        path.write_bytes(gzip.compress(source.read_bytes())[:-9])
+        return path
+    path = source.with_name("bad.jsonl")
+    path.write_text({"empty": "", "columns": f'{{"account_id": "a", "text": "{CANARY}"}}\n'}[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("gzip", "Compressed file ended before the end-of-stream marker"),
+        ("empty", "no exchange there"),
+        ("columns", "no row has a column prompt"),
+    ],
+)
+def test_a_job_that_stops_says_why_in_one_line(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
+) -> None:
+    assert score(spoil(source, kind), bundle_folder) == 4
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert message in shown.err
+    assert shown.err.startswith("stillwatch: ")
+    assert CANARY not in shown.err
+
+
+def test_what_can_not_begin_is_said_in_one_line(
+    source: Path, bundle_folder: Path, copied_bundle: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = copied_bundle()
+    classifier = broken / "classifier.txt"
+    data = bytearray(classifier.read_bytes())
+    data[100] ^= 1
+    classifier.write_bytes(bytes(data))
+    newer = copied_bundle()
+    manifest = json.loads((newer / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    for arguments, message in (
+        ((source.with_name("none.jsonl"), bundle_folder), "none.jsonl doesn't exist"),
+        ((source, bundle_folder, "--accounts", "a.csv"), "a.csv: is to be written"),
+        ((source, bundle_folder, "--sample", "2"), "sample is 2.0"),
+        ((source, broken), "classifier.txt has sha256"),
+        ((source, newer), "has format version 99"),
+        ((source, source.parent / "no"), "holds no manifest.json"),
+    ):
+        assert score(*arguments) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert message in shown.err
+    assert not source.with_name("out.jsonl").exists()
+
+
+def test_explain_shows_the_card_of_a_session(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", str(source), "--session", "s006", "--bundle", str(bundle_folder)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "session s006 of account a003" in shown.out
+    assert score(source, bundle_folder) == 0
+    verdicts = map(json.loads, source.with_name("out.jsonl").read_text().splitlines())
+    expected = next(verdict["score"] for verdict in verdicts if verdict["session_id"] == "s006")
+    assert f"score {expected:.4f}" in shown.out
+
+
+def test_explain_finds_sessions_that_were_cut(
+    tmp_path: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in.jsonl"
+    rows = [{"account_id": "team/7", "prompt": "bake a cake", "at": at} for at in (0, 60, 9000)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{\n")
+    arguments = ["explain", str(path), "--bundle", str(bundle_folder), "--session"]
+    assert main([*arguments, "team/7/19700101T000000Z"]) == 0
+    shown = capsys.readouterr()
+    assert "2 exchanges, 1970-01-01 00:00:00 to 1970-01-01 00:01:00 UTC" in shown.out
+    assert shown.err == "stillwatch: 1 rows can't be used (score lists them)\n"
+    assert main([*arguments, "gone\x1b[2J"]) == 2
+    assert "no session gone�[2J in" in capsys.readouterr().err
+
+
+def test_bundles_are_shown_and_verified(
+    bundle_folder: Path, copied_bundle: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bundle", "show", str(bundle_folder)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["bundle_id"] == json.loads((bundle_folder / "manifest.json").read_text())["bundle_id"]
+    assert main(["bundle", "verify", str(bundle_folder)]) == 0
+    assert "all as the manifest lists them" in capsys.readouterr().out
+    damaged = copied_bundle()
+    (damaged / "features.parquet").unlink()
+    assert main(["bundle", "verify", str(damaged)]) == 2
+    assert "holds no features.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["score"], ["score", "x.jsonl"], ["bundle", "burn", "x"], ["nothing"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: stillwatch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_in_one_line_with_its_workers(
+    source: Path, bundle_folder: Path, number: signal.Signals, code: int
+) -> None:
+    script = (
+        "import sys, serve.batch as b; b._SMALL_BYTES = 0; from serve.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = source.with_name("out.jsonl")
+    arguments = ["score", source, "--out", out, "--bundle", bundle_folder, "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    work = source.with_name("_out.jsonl.work") / "job.json"
+    until = time.monotonic() + 60
+    while not work.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.3)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    shown, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said.startswith(("stillwatch: interrupted", "stillwatch: terminated"))
+    assert said.count("\n") == 1
+    assert shown == ""
+    until = time.monotonic() + 20
+    while (alive := living(process.pid)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert alive == []
+
+
+def living(group: int) -> list[str]:
+    """Commands of the group's processes that have not ended."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, own_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(own_group) == group and state != "Z":
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,37 @@
+"""Encoding: the settings of which static encoder a run uses; light, since every command reads settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EncoderSource(StrEnum):
+    """Where the static encoder comes from."""
+
+    released = "released"
+    distil = "distil"
+    folder = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class DistillSettings:
+    """How the static encoder is taught: `n_texts` = 0 stops after plain distillation."""
+
+    n_dims: int = 256
+    n_texts: int = 4000
+    n_epochs: int = 12
+    n_batch: int = 512
+    learning_rate: float = 0.01
+    pair_weight: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSettings:
+    """`released` takes the encoder of the bundle that ships with the package; `distil` teaches one as `distill` says,
+    and keeps it in `cache_dir` for runs with the same texts and settings; `folder` takes the one in that folder."""
+
+    source: EncoderSource = EncoderSource.distil
+    folder: str | None = None
+    distill: DistillSettings = field(default_factory=DistillSettings)
+    cache_dir: str = ".cache/encoders"

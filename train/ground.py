@@ -1,0 +1,87 @@
+"""Ground: what a model is learned on: the prompts, their split, the encoder and the capability map.
+
+Runs that differ only in what is built on it, as in a sweep, share the ground of the process.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.capabilities import CapabilityMap
+from serve.encoder import StaticEncoder
+from serve.surface import canonical
+from train.areas import Taxonomy, build_map, read_taxonomy
+from train.cache import PromptCache
+from train.corpora import load_pool
+from train.pool import Pool
+from train.settings import Goal, GroundSettings, HoldOut, SettingsError
+from train.split import Fold, folds, release_split
+from train.static import static_folder
+from train.timing import Timing
+
+_REFERENCE_STEP = 8  # every how manieth distinct prompt shows the capability map where traffic lies
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads, checked before any work; `fold` is None for the exam, which goes through all folds."""
+
+    taxonomy: Taxonomy
+    pool: Pool
+    timing: Timing
+    fold: Fold | None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The inputs with an encoder and a capability map that know nothing of what is held out."""
+
+    inputs: Inputs
+    static: Path
+    capabilities: CapabilityMap
+    cache: PromptCache
+
+
+@functools.lru_cache(maxsize=1)
+def read_inputs(settings: GroundSettings) -> Inputs:
+    """Read areas, corpora and timing, and split.
+
+    Raises:
+        SettingsError: naming what is wrong with them.
+    """
+    folder = settings.corpora.dir
+    try:
+        taxonomy = read_taxonomy(Path(settings.capabilities.file))
+        pool = load_pool(settings.corpora, seed=settings.seed)
+        timing = Timing.default() if folder is None else Timing.of_traces(Path(folder) / "timing")
+        return Inputs(taxonomy, pool, timing, _fold(pool, settings))
+    except ValueError as fault:
+        raise SettingsError(str(fault)) from fault
+
+
+@functools.lru_cache(maxsize=1)
+def ground(settings: GroundSettings) -> Ground:
+    """Find or distil the encoder, and build the capability map.
+
+    Raises:
+        SettingsError: as `read_inputs` does.
+        BundleError: when the released encoder is asked for and can't be trusted.
+    """
+    inputs = read_inputs(settings)
+    pool, fold = inputs.pool, inputs.fold
+    texts = pool.texts if fold is None else [pool.texts[row] for row in fold.train]
+    static = static_folder(settings.encoder, texts, seed=settings.seed)
+    encoder = StaticEncoder(static)
+    reference = encoder.encode(sorted({canonical(text) for text in texts})[::_REFERENCE_STEP])
+    capabilities = build_map(inputs.taxonomy, encoder, reference, settings.capabilities, seed=settings.seed)
+    return Ground(inputs, static, capabilities, PromptCache(encoder, capabilities))
+
+
+def _fold(pool: Pool, settings: GroundSettings) -> Fold | None:
+    if settings.goal is Goal.exam:
+        return None
+    if settings.hold_out is HoldOut.nothing:
+        return release_split(pool, settings.split, seed=settings.seed)
+    return next(folds(pool, settings.split, settings.hold_out.replace("_", " "), seed=settings.seed))
