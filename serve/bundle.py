@@ -7,20 +7,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import lightgbm
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from serve.booster import read_booster
 from serve.calibration import Calibration
 from serve.capabilities import CapabilityMap, Skill
 from serve.encoder import Encoder, StaticEncoder
 from serve.evidence import Evidence
 from serve.features import feature_names
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
 
 FORMAT_VERSION = 1
 RELEASED = Path(__file__).parent / "released"
@@ -37,8 +40,8 @@ WORDS = "words.json"
 FEATURES = "features.parquet"
 _REQUIRED = (CLASSIFIER, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
              CALIBRATION, REFERENCE, WORDS, FEATURES)  # fmt: skip
-_KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files")
 _DIGEST = "manifest_sha256"
+_KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files", _DIGEST)
 
 
 class BundleError(ValueError):
@@ -57,7 +60,7 @@ class Bundle:
     encoder: Encoder
     capabilities: CapabilityMap
     evidence: Evidence
-    booster: lightgbm.Booster
+    booster: Booster
     calibration: Calibration
     reference: NDArray[np.float64]
 
@@ -76,7 +79,7 @@ class Bundle:
         manifest = verify(folder)
         try:
             return cls._read(folder, manifest)
-        except (ValueError, KeyError, TypeError, SafetensorError, lightgbm.basic.LightGBMError) as fault:
+        except (ValueError, KeyError, TypeError, SafetensorError) as fault:
             if isinstance(fault, BundleError):
                 raise
             raise BundleError(f"{folder}: {fault}") from fault
@@ -90,7 +93,7 @@ class Bundle:
                 f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}"
             )
         reference = load_file(folder / REFERENCE)
-        booster = lightgbm.Booster(model_str=(folder / CLASSIFIER).read_text(encoding="utf-8"))
+        booster = read_booster((folder / CLASSIFIER).read_text(encoding="utf-8"))
         if booster.num_feature() != len(expected):
             raise BundleError(f"{folder}: classifier reads {booster.num_feature()} features, expected {len(expected)}")
         encoder = StaticEncoder(folder / STATIC)
@@ -132,8 +135,8 @@ def verify(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}")
     if missing := [key for key in _KEYS if key not in manifest]:
         raise BundleError(f"{path} has no {', '.join(missing)}")
-    if (found := manifest_digest(manifest)) != (expected := manifest.get(_DIGEST, found)):
-        raise BundleError(f"{path} has digest {found}, expected {expected}")
+    if (found := manifest_digest(manifest)) != manifest[_DIGEST]:
+        raise BundleError(f"{path} has digest {found}, expected {manifest[_DIGEST]}")
     _verify_files(folder, manifest)
     return manifest
 

@@ -70,11 +70,14 @@ def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.
 
 _SIZE = ("size.log_exchanges",)
 
-_EVIDENCE = tuple(
-    f"evidence.{head}_{measure}"
-    for head in ("harvest", "person", "product")
-    for measure in ("mean", "q10", "q25", "q50", "q75", "q90")
-) + ("evidence.harvest_max", "evidence.harvest_share", "evidence.harvest_strong_share", "evidence.harvest_run")
+_EVIDENCE = (
+    *(
+        f"evidence.{head}_{measure}"
+        for head in ("harvest", "person", "product")
+        for measure in ("mean", "q10", "q25", "q50", "q75", "q90")
+    ),
+    "evidence.harvest_max", "evidence.harvest_share", "evidence.harvest_strong_share", "evidence.harvest_run",
+)  # fmt: skip
 
 
 def _evidence(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -91,7 +94,7 @@ def _evidence(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 
 
 def _best_run(values: NDArray[np.float64], n_run: int = 8) -> NDArray[np.float64]:
-    """Highest mean of a run of `n_run` consecutive prompts (a scan statistic); the whole session where it is shorter."""
+    """Highest mean of a run of `n_run` consecutive prompts (a scan statistic); the session's where it is shorter."""
     n = values.shape[1]
     if n <= n_run:
         return _mean(values)
@@ -99,11 +102,14 @@ def _best_run(values: NDArray[np.float64], n_run: int = 8) -> NDArray[np.float64
     return np.asarray((sums[:, n_run:] - sums[:, :-n_run]).max(axis=1) / n_run)
 
 
-_SUBSET = tuple(
-    f"subset.{part}_{measure}"
-    for part in ("half", "quarter", "tenth")
-    for measure in ("evidence", "cosine", "nearest", "distance")
-) + ("subset.rest_cosine",)
+_SUBSET = (
+    *(
+        f"subset.{part}_{measure}"
+        for part in ("half", "quarter", "tenth")
+        for measure in ("evidence", "cosine", "nearest", "distance")
+    ),
+    "subset.rest_cosine",
+)  # fmt: skip
 
 
 def _subset(products: NDArray[np.float32], harvest: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -165,7 +171,8 @@ def _coverage(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.flo
         coverage.rarefied(cells, N_DRAWN), coverage.evenness(cells), coverage.unseen_mass(cells),
         coverage.simpson(cells) / n, coverage.size(within) / np.diff(prompts.offsets),
         coverage.rarefied(within, N_DRAWN), coverage.evenness(within), coverage.unseen_mass(within),
-        coverage.shannon(areas), _session_mean(prompts.assigned.confidence, prompts), _session_mean(prompts.assigned.cosine, prompts),
+        coverage.shannon(areas), _session_mean(prompts.assigned.confidence, prompts),
+        _session_mean(prompts.assigned.cosine, prompts),
     ], axis=1)  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def effective_rank(products: NDArray[np.float32]) -> NDArray[np.float64]:
     n = products.shape[1]
     trace = np.trace(products, axis1=1, axis2=2, dtype=np.float64)
     squares = np.square(products, dtype=np.float64).sum(axis=(1, 2))
-    return np.divide(trace**2, squares * n, out=np.ones(len(products)), where=squares > 0)
+    return np.asarray(np.divide(trace**2, squares * n, out=np.ones(len(products)), where=squares > 0))
 
 
 def reordered(products: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-RANGE = (-62_135_596_800.0, 253_402_300_800.0)
-"""Seconds from the year 1 (inclusive) to the year 10,000; milliseconds given as seconds fall outside."""
+from serve.session import TIMES
 
 NOT_ISO = "at is a text but not an ISO 8601 time"
 OUT_OF_RANGE = "at is not a number of seconds between the years 1 and 9999"
@@ -79,7 +78,7 @@ def _time(value: object) -> float:
     if isinstance(value, str):
         return _iso_time(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if RANGE[0] <= value < RANGE[1]:
+        if TIMES[0] <= value < TIMES[1]:
             return float(value)
         raise ValueError(OUT_OF_RANGE)
     raise ValueError(f"at is of type {type(value).__name__}, expected a text or a number")
@@ -96,7 +95,7 @@ def _iso_time(text: str) -> float:
 def _within(
     times: NDArray[np.float64], given: Sequence[bool] | NDArray[np.bool_], faults: dict[int, str]
 ) -> NDArray[np.float64]:
-    inside = (times >= RANGE[0]) & (times < RANGE[1])
+    inside = (times >= TIMES[0]) & (times < TIMES[1])
     for row in np.flatnonzero(~inside & np.asarray(given, dtype=bool)).tolist():
         faults.setdefault(row, OUT_OF_RANGE)
     return np.where(inside, times, np.nan)

@@ -23,8 +23,8 @@ _MIN_CONTRIBUTION = 0.1
 class Topic:
     """Features that say the same thing, spoken of once: prefixes of their names, and how to show a member.
 
-    `shown` maps a feature to its sentence; `{count}` is value × exchanges, `{value}` the value, `{low}` and `{high}` the
-    benign range of either.
+    `shown` maps a feature to its sentence; `{count}` is value × exchanges, `{value}` the value, `{low}` and `{high}`
+    the benign range of either.
     """
 
     prefixes: tuple[str, ...]
@@ -39,8 +39,14 @@ TOPICS = (
         (
             ("evidence.harvest_share", f"{_OF} read like tasks put to a teacher model{_BENIGN}"),
             ("evidence.harvest_strong_share", f"{_OF} read strongly like tasks put to a teacher model{_BENIGN}"),
-            ("subset.quarter_evidence", "The most suspicious quarter of the prompts weighs {value} for harvesting" + _BENIGN),
-            ("subset.tenth_evidence", "The most suspicious tenth of the prompts weighs {value} for harvesting" + _BENIGN),
+            (
+                "subset.quarter_evidence",
+                "The most suspicious quarter weighs {value} for harvesting" + _BENIGN,
+            ),
+            (
+                "subset.tenth_evidence",
+                "The most suspicious tenth weighs {value} for harvesting" + _BENIGN,
+            ),
             ("evidence.harvest_q50", "The median prompt weighs {value} for harvesting" + _BENIGN),
         ),
     ),
@@ -48,15 +54,21 @@ TOPICS = (
         ("evidence.person",),
         (
             ("evidence.person_q50", "The median prompt weighs {value} for a person writing" + _BENIGN),
-            ("evidence.person_q10", "The least personal tenth of prompts weighs {value} for a person writing" + _BENIGN),
-            ("evidence.person_q90", "The most personal tenth of prompts weighs {value} for a person writing" + _BENIGN),
+            (
+                "evidence.person_q10",
+                "The least personal tenth weighs {value} for a person writing" + _BENIGN,
+            ),
+            ("evidence.person_q90", "The most personal tenth weighs {value} for a person writing" + _BENIGN),
         ),
     ),
     Topic(
         ("evidence.product",),
         (
             ("evidence.product_q50", "The median prompt weighs {value} for product traffic" + _BENIGN),
-            ("evidence.product_q90", "The most product-like tenth of prompts weighs {value} for product traffic" + _BENIGN),
+            (
+                "evidence.product_q90",
+                "The most product-like tenth weighs {value} for product traffic" + _BENIGN,
+            ),
         ),
     ),
     Topic(
@@ -92,7 +104,10 @@ TOPICS = (
         ("coverage.main", "coverage.areas"),
         (
             ("coverage.main_share", f"{_OF} fall in one capability area{_BENIGN}"),
-            ("coverage.main_rarefied", "Eight prompts of the main area reach {value} of its cells on average" + _BENIGN),
+            (
+                "coverage.main_rarefied",
+                "Eight prompts of the main area reach {value} of its cells" + _BENIGN,
+            ),
             ("coverage.areas_shannon", "Prompts spread over the equivalent of {value} areas" + _BENIGN),
         ),
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PROMPT_CHARS = 1_000_000
+TIMES = (-62_135_596_800.0, 253_402_300_800.0)
+"""Seconds since 1970 from the year 1 (inclusive) to the year 10,000; milliseconds given as seconds fall outside."""
 
 
 def text_fault(text: str) -> str | None:
@@ -21,19 +22,21 @@ def text_fault(text: str) -> str | None:
         return f"prompt is longer than {MAX_PROMPT_CHARS} characters"
     if "\0" in text:
         return "prompt holds a NUL character"
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            return "prompt holds a lone surrogate"
+    if not (text.isascii() or _is_encodable(text)):
+        return "prompt holds a lone surrogate"
     return None
 
 
-def _is_finite(value: object) -> bool:
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and TIMES[0] <= value < TIMES[1]
+
+
+def _is_encodable(text: str) -> bool:
     try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # an int beyond the range of a float
+        text.encode()
+    except UnicodeEncodeError:
         return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Exchange:
     """One prompt that a client sent; `at` is in seconds since 1970 (UTC); `system` may hold a tool schema.
 
     Raises:
-        ValueError: when the prompt is not a usable text or `at` is not a finite number.
+        ValueError: when the prompt is not a usable text or `at` lies outside `TIMES`.
     """
 
     prompt: str
@@ -53,8 +56,8 @@ class Exchange:
             raise ValueError(f"prompt is of type {type(self.prompt).__name__}, expected str")
         if fault := text_fault(self.prompt):
             raise ValueError(fault)
-        if self.at is not None and not _is_finite(self.at):
-            raise ValueError("at is not a finite number of seconds")
+        if self.at is not None and not _is_time(self.at):
+            raise ValueError("at is not a number of seconds between the years 1 and 9999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,11 @@ class Session:
     exchanges: tuple[Exchange, ...]
 
     def __post_init__(self) -> None:
-        for name in ("session_id", "account_id"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} is {type(getattr(self, name)).__name__}, expected a text that is not empty")
+        for name, value in (("session_id", self.session_id), ("account_id", self.account_id)):
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"{name} is {type(value).__name__}, expected a text that is not empty")
+            if not _is_encodable(value):
+                raise ValueError(f"{name} holds a lone surrogate")
         if not self.exchanges:
             raise ValueError("session has 0 exchanges, expected at least 1")
 

@@ -1,4 +1,4 @@
-"""Words: how often each prompt uses the commonest words and signs, which tells a manner of writing whatever the topic."""
+"""Words: how often each prompt uses the commonest words and signs: a manner of writing, whatever the topic."""
 
 from __future__ import annotations
 

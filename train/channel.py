@@ -35,7 +35,9 @@ class Channel:
 
     def apply(self, text: str) -> str:
         """The text as this channel sends it; never blank."""
-        changed = {"kept": str, "lower": str.lower, "capitalised": _capitalised}[self.casing](text)
+        changed = text.lower() if self.casing == "lower" else text
+        if self.casing == "capitalised":
+            changed = text[:1].upper() + text[1:]
         if self.final != "kept":
             changed = changed.rstrip(" .!?") or changed
         if self.final == "full stop":
@@ -51,7 +53,3 @@ def draw_channel(rng: np.random.Generator) -> Channel:
     picks = rng.integers(1, [len(CASINGS), len(FINALS), len(BREAKS), len(PREFIXES)])
     casing, final, breaks, prefix = np.where(draw, picks, 0)
     return Channel(CASINGS[casing], FINALS[final], BREAKS[breaks], PREFIXES[prefix])
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -16,9 +16,9 @@ from train.table import Table
 class ClassifierSettings:
     """Booster parameters, by LightGBM's names where it has one."""
 
-    n_rounds: int = 300
+    n_rounds: int = 600
     learning_rate: float = 0.04
-    num_leaves: int = 15
+    num_leaves: int = 7
     min_data_in_leaf: int = 60
     feature_fraction: float = 0.4
     bagging_fraction: float = 0.7

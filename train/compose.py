@@ -117,11 +117,12 @@ class Composer:
 
     def mixed(self, n_sessions: int, settings: ComposeSettings) -> Composition:
         """A training mix: every kind, length, dilution and channel."""
-        n_harvest = int(round(n_sessions * settings.harvest_share)) if self._harvests else 0
+        n_harvest = round(n_sessions * settings.harvest_share) if self._harvests else 0
         lengths = self._lengths(n_sessions, settings)
         shares = np.array(settings.dilution_shares) / sum(settings.dilution_shares)
         dilutions = self._rng.choice(DILUTIONS, size=n_harvest, p=shares)
-        kinds = self._rng.choice(ORGANIC_KINDS, size=n_sessions - n_harvest, p=_organic_shares(settings, self._products))
+        organic_shares = _organic_shares(settings, self._products)
+        kinds = self._rng.choice(ORGANIC_KINDS, size=n_sessions - n_harvest, p=organic_shares)
         drawn = [self.harvest(int(n), float(share)) for n, share in zip(lengths, dilutions, strict=False)]
         drawn += [self.organic(str(kind), int(n)) for kind, n in zip(kinds, lengths[n_harvest:], strict=True)]
         return self._composition(drawn)
@@ -140,15 +141,21 @@ class Composer:
 
     def harvest(self, n: int, dilution: float, source: int | None = None) -> Drawn:
         """One account of a campaign: 1-3 corpora, shards or random draws, hidden in cover traffic."""
-        n_task = max(1, int(round(n * (1.0 - dilution))))
+        n_task = max(1, round(n * (1.0 - dilution)))
         side = self._harvests
         chosen = side.some_sources(self._rng, source)
         rows = self._shards(side, chosen, n_task)
         campaign = side.names(chosen)
         if dilution == 0.0:
             return Drawn("harvest", campaign, 0.0, rows)
-        cover = self.organic(self._organic_kind(int(self._rng.integers(3))), n - n_task).rows
-        return Drawn("harvest", campaign, dilution, self._hidden(rows, cover))
+        return Drawn("harvest", campaign, dilution, self._hidden(rows, self._cover(n - n_task)))
+
+    def _cover(self, n: int) -> NDArray[np.int64]:
+        """n exchanges of benign traffic to hide in: as many people or products as it takes."""
+        parts: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        while (missing := n - sum(map(len, parts))) > 0:
+            parts.append(self.organic(self._organic_kind(int(self._rng.integers(3))), missing).rows)
+        return np.concatenate(parts)
 
     def organic(self, kind: str, n: int) -> Drawn:
         """One benign account: a person, an aggregator or a product."""
@@ -170,12 +177,11 @@ class Composer:
 
     def _person(self, n: int) -> Drawn:
         side = self._people
-        source = side.some_sources(self._rng, None)
-        if side.has_persons(source[0]):
-            rows = side.person_rows(source[0], self._rng, n)
-        else:
-            rows = side.topical_rows(source, self._rng, n)
-        return Drawn("person", side.names(source[:1]), 0.0, rows)
+        chosen = side.some_sources(self._rng, None)
+        rows = side.person_rows(int(chosen[0]), self._rng, n)
+        if rows is not None:
+            return Drawn("person", side.names(chosen[:1]), 0.0, rows)
+        return Drawn("person", side.names(chosen), 0.0, side.topical_rows(chosen, self._rng, n))
 
     def _aggregator(self, n: int) -> Drawn:
         """Conversations of many people behind one key, half the time interleaved."""
@@ -269,7 +275,8 @@ class _Side:
         # A corpus knows its people when some of them have several conversations.
         self._people = [_people(pool, conversations) for conversations in self._conversations]
         self._topics = [
-            np.array([topic[conversation[0]] for conversation in conversations]) for conversations in self._conversations
+            np.array([topic[conversation[0]] for conversation in conversations])
+            for conversations in self._conversations
         ]
         self._weights = np.sqrt([len(own) for own in self._rows])
 
@@ -281,7 +288,7 @@ class _Side:
         return "+".join(sorted({self._pool.sources[self.sources[source]].group for source in chosen}))
 
     def rows_of(self, source: int) -> NDArray[np.int64]:
-        return self._rows[source]
+        return np.asarray(self._rows[source])
 
     def some_sources(self, rng: np.random.Generator, first: int | None) -> NDArray[np.int64]:
         """1 to 3 distinct sources; more than one in 40 % of draws."""
@@ -290,12 +297,14 @@ class _Side:
         others = np.delete(np.arange(len(self.sources)), start)
         return np.concatenate([[start], rng.permutation(others)[: n - 1]]).astype(np.int64)
 
-    def has_persons(self, source: int) -> bool:
-        return bool(self._people[source])
+    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64] | None:
+        """n exchanges of one real person, conversations in order; None where nobody is known to have written as many.
 
-    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """Up to n exchanges of one real person, their conversations whole and in order."""
-        people = self._people[source]
+        A shorter person would make organic sessions shorter than harvesting ones, and size must not tell them apart.
+        """
+        people = [rows for rows in self._people[source] if len(rows) >= n]
+        if not people:
+            return None
         rows = people[int(rng.integers(len(people)))]
         start = int(rng.integers(max(1, len(rows) - n + 1)))
         return rows[start : start + n]
@@ -309,7 +318,9 @@ class _Side:
         first = int(sources[0])
         topic = self._topics[first][int(rng.integers(len(self._topics[first])))]
         related = [
-            self._conversations[source][index] for source in sources for index in np.flatnonzero(self._topics[source] == topic)
+            self._conversations[source][index]
+            for source in sources
+            for index in np.flatnonzero(self._topics[source] == topic)
         ]
         order = rng.permutation(len(related)).tolist()
         parts: list[NDArray[np.int64]] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from serve.session import text_fault
 from train.pool import KINDS, LABELS, Pool, PromptRow, Source
-from train.starter.families import starter_corpora
+from train.starter.corpus import starter_corpora
 
 USES = ("train", "evaluate")
 

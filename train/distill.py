@@ -62,7 +62,7 @@ def _regressed(
     table = torch.nn.EmbeddingBag.from_pretrained(
         torch.from_numpy(np.array(student.embedding, np.float32)), freeze=False, mode="mean"
     )
-    # The map from token space to the teacher's is learned too, then folded into the table: token vectors are linear in it.
+    # The map from token space to the teacher's is learned first, and folded into the table: tokens are linear in it.
     align = torch.nn.Linear(table.embedding_dim, settings.n_dims, bias=False)
     with torch.no_grad():
         align.weight.copy_(_least_squares(table, bags, goal))
@@ -120,5 +120,3 @@ def _projected(targets: NDArray[np.float32], n_dims: int) -> NDArray[np.float32]
         return targets
     _, directions = np.linalg.eigh(targets.T.astype(np.float64) @ targets)
     return np.asarray(targets @ directions[:, -n_dims:], dtype=np.float32)
-
-

@@ -18,7 +18,6 @@ from train.split import Fold
 from train.table import Table, table
 from train.timing import Timing
 
-
 _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 
@@ -37,7 +36,11 @@ class ExamSettings:
 
 @dataclass(frozen=True)
 class Sitting:
-    """One fold's exam sessions, scored: columns of shape (n_sessions,)."""
+    """One fold's exam sessions, scored: columns of shape (n_sessions,).
+
+    `p_value` and `score` are our calibrated ones; `detected_at` (n_campaign_sessions,) says after how many exchanges
+    long undiluted campaign sessions were first flagged, 0 for never.
+    """
 
     fold: str
     setting: str
@@ -46,6 +49,9 @@ class Sitting:
     campaign: NDArray[np.str_]
     dilution: NDArray[np.float64]
     scores: Mapping[str, NDArray[np.float64]]
+    p_value: NDArray[np.float64] | None = None
+    score: NDArray[np.float64] | None = None
+    detected_at: NDArray[np.int64] | None = None
 
     @property
     def is_harvesting(self) -> NDArray[np.bool_]:
@@ -92,7 +98,9 @@ def auroc(sittings: Sequence[Sitting], name: str, length: int, dilution: float, 
 
 def tpr(sittings: Sequence[Sitting], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
     """Share of harvesting sessions caught at this FPR on the fold's own organic sessions; resampled over campaigns."""
-    return _measure(sittings, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean()))
+    return _measure(
+        sittings, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean())
+    )
 
 
 def tpr_by_campaign(

@@ -1,5 +1,5 @@
-"""Learn evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as unseen
-ones will be. Gram matrices add up over groups, so leaving groups out costs one solve and no second pass."""
+"""Learn evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as
+unseen ones will be. Gram matrices add up over groups, so leaving groups out costs one solve and no second pass."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ _MAX_WEIGHT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
-    """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting."""
+    """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting.
+
+    With `known_organic`, benign traffic to judge is of the sources learned from, so organic prompts are weighed by
+    heads that saw their source; without it, organic sources too are left out in turn.
+    """
 
     ridge: float = 0.05
     n_words: int = 600
     max_prompts: int = 3000
     n_parts: int = 8
     starter_weight: float = 0.5
+    known_organic: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,7 @@ class CrossEvidence:
     parts: tuple[Evidence, ...]
     part_of: NDArray[np.int64]
 
-    def of(
-        self, rows: NDArray[np.int64], inputs: EvidenceInputs
-    ) -> NDArray[np.float64]:
+    def of(self, rows: NDArray[np.int64], inputs: EvidenceInputs) -> NDArray[np.float64]:
         """Evidence of prompts `rows` of the pool, each from heads that never saw its group."""
         found = np.zeros((len(rows), len(HEADS)))
         part_of = self.part_of[rows]
@@ -89,13 +92,15 @@ def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *,
     """Heads from all groups, and for each part of the groups heads without them."""
     part_of_group = _parts(grams, settings.n_parts, seed)
     members = [solve(grams, part_of_group != part, settings) for part in range(settings.n_parts)]
+    if settings.known_organic:
+        part_of_group[np.array(grams.kinds) != "harvest"] = -1
     codes = dict(zip(grams.groups, part_of_group.tolist(), strict=True))
     part_of = np.array([codes.get(source.group, -1) for source in pool.sources], dtype=np.int64)[pool.source]
     return CrossEvidence(solve(grams, np.ones(len(grams.groups), bool), settings), tuple(members), part_of)
 
 
 def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Evidence:
-    """Ridge regression of +1/-1 targets on the inputs of the `used` groups, every kind with the same weight in all."""
+    """Ridge regression of +1/-1 targets on the inputs of the `used` groups, every kind with the same weight."""
     weights = _group_weights(grams, used, settings)
     moments = np.zeros(grams.moments.shape[1:])
     for group in np.flatnonzero(weights):
@@ -105,15 +110,14 @@ def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings
     penalty[-1] = 1e-9
     means = grams.moments[:, -1, :].astype(np.float64)
     goals = [
-        np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means for head in HEADS
+        np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means
+        for head in HEADS
     ]
     solution = np.linalg.solve(moments + np.diag(penalty), np.stack(goals, axis=1))
     return _quantised(grams.vocabulary, solution[:-1] * grams.scales[:, None], solution[-1])
 
 
-def _quantised(
-    vocabulary: tuple[str, ...], weights: NDArray[np.float64], intercepts: NDArray[np.float64]
-) -> Evidence:
+def _quantised(vocabulary: tuple[str, ...], weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Evidence:
     scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / _MAX_WEIGHT
     return Evidence(vocabulary, np.rint(weights / scales).astype(np.int32), scales, intercepts)
 

@@ -47,6 +47,7 @@ class Lesson:
     """Evidence, and the feature rows of training sessions made with it."""
 
     evidence: CrossEvidence
+    composition: Composition
     table: Table
 
 
@@ -59,6 +60,7 @@ class Model:
     booster: lightgbm.Booster
     calibration: Calibration
     reference: NDArray[np.float64]
+    composition: Composition
     table: Table
     margins_left_out: NDArray[np.float64]
     inner: tuple[LeftOut, ...]
@@ -75,13 +77,12 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     evidence, learned, topic = lesson.evidence, lesson.table, topics(pool, cache)
     names = feature_names(cache.capabilities.areas)
     booster = classifier.fit(learned, names, recipe.classifier, seed=seed)
-    inner = tuple(
-        classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed)
-    )
+    inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
     benign = table(_benign(pool, fold, topic, timing, recipe), pool, cache, evidence)
     calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
-    return Model(evidence, booster, calibration, benign_quantiles(benign.X, benign.n_exchanges), learned, left_out, inner)
+    reference = benign_quantiles(benign.X, benign.n_exchanges)
+    return Model(evidence, booster, calibration, reference, lesson.composition, learned, left_out, inner)
 
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
@@ -90,7 +91,7 @@ def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, reci
     evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
     composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
-    return Lesson(evidence, table(composed, pool, cache, evidence))
+    return Lesson(evidence, composed, table(composed, pool, cache, evidence))
 
 
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:

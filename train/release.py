@@ -1,4 +1,4 @@
-"""Release: `python -m train.release` makes a trained bundle the one that ships with the package."""
+"""Release: `python -m train.release` makes the champion's bundle the one that ships with the package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serve.bundle import RELEASED, BundleError, verify
 from train.bundling import MAX_BYTES, BundlingSettings, bundle_bytes, latest_bundle
+from train.settings import TrackingSettings
 
 
 def release(source: Path, target: Path = RELEASED) -> str:
@@ -32,13 +33,27 @@ def release(source: Path, target: Path = RELEASED) -> str:
     return str(verify(target)["bundle_id"])
 
 
+def champion() -> Path:
+    """The bundle of the champion, or the one trained last where nothing was ever registered.
+
+    Raises:
+        ValueError: when there is neither.
+    """
+    from train import registry, tracking  # MLflow takes seconds, which the other ways don't need
+
+    tracking.connect(TrackingSettings().experiment)
+    holder = registry.holder(registry.CHAMPION)
+    return latest_bundle(BundlingSettings()) if holder is None else registry.bundle_folder(holder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Release the bundle that is asked for; one line and exit code 2 when it may not be."""
     parser = argparse.ArgumentParser(prog="python -m train.release", description=__doc__)
-    parser.add_argument("--bundle", type=Path, help="folder of the bundle (default: the one trained last)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="this bundle, not the champion's")
+    parser.add_argument("--latest", action="store_true", help="the bundle trained last, not the champion's")
     wanted = parser.parse_args(arguments)
     try:
-        source = wanted.bundle or latest_bundle(BundlingSettings())
+        source = wanted.bundle or (latest_bundle(BundlingSettings()) if wanted.latest else champion())
         bundle_id = release(source)
     except (BundleError, ValueError) as fault:
         sys.stderr.write(f"release: {fault}\n")

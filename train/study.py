@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def open_study(settings: Settings) -> optuna.Study:
     """The study in the local store, made if it isn't there; refuses nothing and forgets nothing."""
     STORE.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{STORE}", engine_kwargs={"connect_args": {"timeout": 120}})
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{STORE.resolve()}", engine_kwargs={"connect_args": {"timeout": 120}}
+    )
     return optuna.create_study(
         storage=storage,
         study_name=settings.search.study,
@@ -106,30 +109,31 @@ def _work(study: optuna.Study, settings: Settings, *, worker: int = 0) -> None:
     parent = study.user_attrs.get(_PARENT)
     # A study that goes on must not draw what it drew before, nor may two workers draw the same.
     seed = settings.seed + 1000 * worker + len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=settings.search.n_startup, constant_liar=True
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # what constant_liar is called
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=settings.search.n_startup, constant_liar=settings.search.n_workers > 1
+        )
     while n_ended(study) < settings.search.n_trials:
         study.optimize(functools.partial(_trial, settings=settings, parent=parent), n_trials=1)
 
 
 def _trial(trial: Trial, *, settings: Settings, parent: str | None) -> float:
-    """One trial: inner folds in turn, each of which may be the one after which it isn't worth going on."""
+    """One trial, a child run of the search's."""
     trial.set_user_attr(_OWNER, f"{socket.gethostname()}:{os.getpid()}")
     changes = drawn(settings.search, trial)
     own = settings_of(replaced(plain(settings), changes))
     with tracking.child(f"trial {trial.number}", changes, parent=parent):
-        try:
-            value = _value(trial, own)
-        except optuna.TrialPruned:
-            tracking.log_tags({"state": "pruned"})
-            raise
-        tracking.log_metrics({"mean_tpr": value})
-        tracking.log_tags({"state": "complete"})
+        value = _value(trial, own)
+        tracking.log_metrics({} if value is None else {"mean_tpr": value})
+        tracking.log_tags({"state": "pruned" if value is None else "complete"})
+    if value is None:
+        raise optuna.TrialPruned
     return value
 
 
-def _value(trial: Trial, settings: Settings) -> float:
+def _value(trial: Trial, settings: Settings) -> float | None:
+    """Mean TPR over all inner folds, or None where the first of them showed that it isn't worth going on."""
     table = _table(settings.ground, replace(settings.recipe, classifier=ClassifierSettings()))
     names = feature_names(ground(settings.ground).capabilities.areas)
     parts, values = [], list[float]()
@@ -141,7 +145,7 @@ def _value(trial: Trial, settings: Settings) -> float:
         trial.report(float(np.mean(values)), len(parts))
         tracking.log_metrics({"mean_tpr_so_far": float(np.mean(values))}, len(parts))
         if trial.should_prune() and len(parts) < settings.model.n_inner_folds:
-            raise optuna.TrialPruned
+            return None
     margins = joined_margins(parts)
     tracking.log_metrics(rates(table, margins))
     return mean_tpr(table, margins)

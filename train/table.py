@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +44,7 @@ class Table:
 
 def table(composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Table:
     """Feature rows of every session, evidence cross-fitted where the evidence has parts for a prompt."""
-    parts = [
-        feature_rows(_observed(part, pool, cache, evidence), cache.capabilities) for part in _chunks(composition)
-    ]
+    parts = [feature_rows(_observed(part, pool, cache, evidence), cache.capabilities) for part in _chunks(composition)]
     y = composition.is_harvesting.astype(np.int64)
     return Table(
         np.concatenate(parts), y, _balanced(composition.campaign, y), np.diff(composition.offsets), composition.kind,
@@ -58,7 +57,7 @@ def session_vectors(composition: Composition, pool: Pool, cache: PromptCache) ->
     texts = canonical_sessions(composition.texts(pool), composition.offsets)
     vectors = cache.lookup(texts).vectors.astype(np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
 
 
 def _observed(part: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Evidenced:
@@ -74,7 +73,7 @@ def _chunks(composition: Composition) -> list[Composition]:
     while bounds[-1] < len(composition):
         limit = composition.offsets[bounds[-1]] + _CHUNK_PROMPTS
         bounds.append(max(bounds[-1] + 1, int(np.searchsorted(composition.offsets, limit, side="right")) - 1))
-    return [composition.part(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [composition.part(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def _balanced(campaign: NDArray[np.str_], y: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -62,11 +62,10 @@ def connect(experiment: str) -> str:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     remote = os.environ.get("MLFLOW_TRACKING_URI")
     with _alone():  # creating the tables and the experiment are the two things that two processes may not do at once
-        mlflow.set_tracking_uri(remote or f"sqlite:///{STORE / 'mlflow.db'}?timeout={_WAIT_SECONDS}")
-        found = mlflow.get_experiment_by_name(experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(mlflow.create_experiment(experiment, None if remote else ARTIFACTS.resolve().as_uri()))
+        mlflow.set_tracking_uri(remote or f"sqlite:///{(STORE / 'mlflow.db').resolve()}?timeout={_WAIT_SECONDS}")
+        if mlflow.get_experiment_by_name(experiment) is None:
+            mlflow.create_experiment(experiment, None if remote else ARTIFACTS.resolve().as_uri())
+    return str(mlflow.set_experiment(experiment).experiment_id)
 
 
 @contextlib.contextmanager

@@ -51,9 +51,9 @@ def test_a_prompt_that_is_no_text_is_refused_with_its_type(prompt: object) -> No
         Exchange(prompt)
 
 
-@pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf, "2026-01-01", 10**400])
-def test_a_time_that_is_no_finite_number_is_refused(at: object) -> None:
-    with pytest.raises(ValueError, match=r"^at is not"):
+@pytest.mark.parametrize("at", [math.nan, math.inf, -math.inf, "2026-01-01", 10**400, 1.8e12, -7e10])
+def test_what_is_no_time_of_this_calendar_is_refused(at: object) -> None:
+    with pytest.raises(ValueError, match=r"^at is not a number of seconds between the years 1 and 9999$"):
         Exchange("a", at=at)
 
 
@@ -68,6 +68,12 @@ def test_an_id_that_is_no_text_is_refused_by_name(field: str, value: object) -> 
     ids = {"session_id": "s", "account_id": "a", field: value}
     with pytest.raises(ValueError, match=f"^{field} is {type(value).__name__}, expected a text"):
         Session(**ids, exchanges=(Exchange("p"),))
+
+
+@pytest.mark.parametrize("field", ["session_id", "account_id"])
+def test_an_id_that_has_no_utf8_is_refused_by_name(field: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} holds a lone surrogate$"):
+        Session(**{"session_id": "sé", "account_id": "a", field: "\ud800"}, exchanges=(Exchange("p"),))
 
 
 def test_a_session_without_exchanges_is_refused() -> None:

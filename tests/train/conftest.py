@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from serve.capabilities import CapabilityMap
 from serve.encoder import Encoder
+from train.areas import AreaSettings
+from train.bundling import BundlingSettings
 from train.cache import PromptCache
-from train.model import topics
+from train.classifier import ClassifierSettings
+from train.compose import ComposeSettings
+from train.corpora import CorporaSettings
+from train.encoding import EncoderSettings, EncoderSource
+from train.evaluate import ExamSettings
+from train.evidence import EvidenceSettings
+from train.model import ModelSettings, topics
 from train.pool import Pool, PromptRow, Source
+from train.settings import Settings, TrackingSettings
 
 TASKS = ("sort", "reverse", "list", "function", "python", "code", "write", "loop", "bug", "fix")
 TALK = ("hello", "morning", "weather", "soup", "cake", "lemon", "night", "friend", "raining", "thanks")
@@ -72,3 +87,75 @@ def cache(encoder: Encoder, capabilities: CapabilityMap) -> PromptCache:
 def topic(pool: Pool, cache: PromptCache) -> np.ndarray:
     """What each prompt is about."""
     return topics(pool, cache)
+
+
+AREAS = {
+    "coding": {"title": "Coding", "skills": {
+        "debugging": {"title": "Debugging", "examples": ["fix the bug in this python loop", "find the bug in my code"]},
+        "katas": {"title": "Katas", "examples": ["write a python function that sorts a list", "sort a list"]},
+    }},
+    "cooking": {"title": "Cooking", "skills": {
+        "baking": {"title": "Baking", "examples": ["bake a cake with lemon", "lemon cake recipe"]},
+    }},
+    "small_talk": {"title": "Small talk", "skills": {
+        "weather": {"title": "Weather", "examples": ["nice weather today", "is it raining again"]},
+    }},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> Settings:
+    """Settings of a whole run over the small world, as files, in about a second; nothing is tracked."""
+    folder = tmp_path_factory.mktemp("corpora")
+    own = [(source, prompts) for source, prompts in corpora() if not source.name.startswith("starter/")]
+    for source, prompts in own:
+        _write_corpus(folder / f"{source.name}.jsonl.gz", prompts)
+    cards = [{**asdict(source), "licence": "Apache-2.0", "use": "train"} for source, _ in own]
+    (folder / "CARDS.json").write_text(json.dumps(cards), encoding="utf-8")
+    (folder / "areas.yaml").write_text(yaml.safe_dump(AREAS, sort_keys=False), encoding="utf-8")
+    return Settings(
+        name="tiny",
+        corpora=CorporaSettings(dir=str(folder), starter=False),
+        encoder=EncoderSettings(EncoderSource.folder, str(static_folder)),
+        capabilities=AreaSettings(str(folder / "areas.yaml"), n_cells=3, floor=0.4),
+        compose=ComposeSettings(max_exchanges=12),
+        evidence=EvidenceSettings(n_parts=2, n_words=20),
+        classifier=ClassifierSettings(n_rounds=12, min_data_in_leaf=10, n_threads=1),
+        model=ModelSettings(n_sessions=240, n_calibration=160, n_inner_folds=2),
+        exam=ExamSettings(n_harvesting=8, n_organic=16, n_evaluation=4, lengths=(10,), n_bootstrap=0),
+        bundling=BundlingSettings(fpr=0.05),
+        tracking=TrackingSettings(enabled=False),
+    )
+
+
+def _write_corpus(path: Path, prompts: Sequence[PromptRow]) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        for row in prompts:
+            line = {"text": row.text, "conversation_id": row.conversation, "turn": row.turn, "user_id": row.person}
+            file.write(json.dumps(line) + "\n")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in, so that `mlruns/` is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with all its tables, which take seconds to make, and nothing in them."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(workplace: Path, empty_store: Path) -> Path:
+    """A workplace with an MLflow store."""
+    (workplace / "mlruns").mkdir()
+    shutil.copy(empty_store, workplace / "mlruns" / "mlflow.db")
+    return workplace

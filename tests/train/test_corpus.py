@@ -12,7 +12,7 @@ from serve.session import text_fault
 from train.areas import DEFAULT, read_taxonomy
 from train.corpora import CorporaSettings
 from train.pool import PromptRow, Source
-from train.starter.families import N_PERSONS, families, starter_corpora
+from train.starter.corpus import N_PERSONS, families, starter_corpora
 
 Corpora = list[tuple[Source, Sequence[PromptRow]]]
 DIGITS = re.compile(r"\d+")
