@@ -112,11 +112,12 @@ def data_card(pool: Pool, fold: Fold, settings: Mapping[str, Any]) -> dict[str, 
         for source, count in zip(pool.sources, counts, strict=True)
         if count
     ]  # fmt: skip
+    unseen_sources = fold.held_sources if fold.setting == "new provider" else ()
     file = Path(settings["capabilities"]["file"])
     if file.is_relative_to(_ROOT):  # the same card wherever the project lies
         settings = {**settings, "capabilities": {**settings["capabilities"], "file": str(file.relative_to(_ROOT))}}
     return {
-        "sources": sources, "n_prompts": len(used), "held_out": [*fold.held_campaigns, *fold.held_sources],
+        "sources": sources, "n_prompts": len(used), "held_out": [*fold.held_campaigns, *unseen_sources],
         "seed": settings["seed"], "settings": settings,
     }  # fmt: skip
 

@@ -20,6 +20,8 @@ from train.timing import Timing
 ORGANIC_KINDS = ("person", "aggregator", "product")
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
 LENGTHS = (10, 25, 50, 100)
+_STARTER_SHARE = 0.35
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +181,10 @@ class Composer:
         side = self._people
         chosen = side.some_sources(self._rng, None)
         rows = side.person_rows(int(chosen[0]), self._rng, n)
-        if rows is not None:
+        if len(rows) == n:
             return Drawn("person", side.names(chosen[:1]), 0.0, rows)
-        return Drawn("person", side.names(chosen), 0.0, side.topical_rows(chosen, self._rng, n))
+        rest = side.topical_rows(chosen, self._rng, n - len(rows), like=rows)
+        return Drawn("person", side.names(chosen), 0.0, np.concatenate([rows, rest]))
 
     def _aggregator(self, n: int) -> Drawn:
         """Conversations of many people behind one key, half the time interleaved."""
@@ -197,7 +200,7 @@ class Composer:
     def _product(self, n: int) -> Drawn:
         """One template with many inputs: prompts of one source, of one topic half the time, whole conversations."""
         side = self._products
-        source = int(self._rng.integers(len(side.sources)))
+        source = side.one_source(self._rng)
         if self._rng.random() < 0.5:
             rows = side.topical_rows(np.array([source]), self._rng, n)
         else:
@@ -268,7 +271,7 @@ class _Side:
     """The rows of one kind that one side of a split may use, by source, conversation, person and topic."""
 
     def __init__(self, pool: Pool, rows: NDArray[np.int64], topic: NDArray[np.int64]) -> None:
-        self._pool = pool
+        self._pool, self._topic = pool, topic
         self.sources = np.unique(pool.source[rows])
         self._rows = [rows[pool.source[rows] == source] for source in self.sources]
         self._conversations = [np.split(own, _changes(pool.conversation[own])) for own in self._rows]
@@ -278,7 +281,7 @@ class _Side:
             np.array([topic[conversation[0]] for conversation in conversations])
             for conversations in self._conversations
         ]
-        self._weights = np.sqrt([len(own) for own in self._rows])
+        self._shares = _source_shares(pool, self.sources)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -293,18 +296,20 @@ class _Side:
     def some_sources(self, rng: np.random.Generator, first: int | None) -> NDArray[np.int64]:
         """1 to 3 distinct sources; more than one in 40 % of draws."""
         n = min(len(self.sources), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
-        start = int(rng.integers(len(self.sources))) if first is None else first
+        start = self.one_source(rng) if first is None else first
+        shares = np.delete(self._shares, start)
         others = np.delete(np.arange(len(self.sources)), start)
-        return np.concatenate([[start], rng.permutation(others)[: n - 1]]).astype(np.int64)
+        more = rng.choice(others, size=n - 1, replace=False, p=shares / shares.sum()) if n > 1 else others[:0]
+        return np.concatenate([[start], more]).astype(np.int64)
 
-    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64] | None:
-        """n exchanges of one real person, conversations in order; None where nobody is known to have written as many.
+    def one_source(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.sources), p=self._shares))
 
-        A shorter person would make organic sessions shorter than harvesting ones, and size must not tell them apart.
-        """
-        people = [rows for rows in self._people[source] if len(rows) >= n]
+    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+        """Up to n exchanges of one real person, conversations in order; none where nobody is known."""
+        people = self._people[source]
         if not people:
-            return None
+            return np.zeros(0, dtype=np.int64)
         rows = people[int(rng.integers(len(people)))]
         start = int(rng.integers(max(1, len(rows) - n + 1)))
         return rows[start : start + n]
@@ -313,10 +318,15 @@ class _Side:
         conversations = self._conversations[source]
         return conversations[int(rng.integers(len(conversations)))]
 
-    def topical_rows(self, sources: NDArray[np.int64], rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """n exchanges of conversations that share a topic, four times in five; the rest about anything."""
+    def topical_rows(
+        self, sources: NDArray[np.int64], rng: np.random.Generator, n: int, like: NDArray[np.int64] = _NOTHING
+    ) -> NDArray[np.int64]:
+        """n exchanges of conversations that share a topic (that of `like`) four times in five, the rest about anything.
+
+        They make a person longer, too: shorter people would let size tell organic sessions from harvesting ones.
+        """
         first = int(sources[0])
-        topic = self._topics[first][int(rng.integers(len(self._topics[first])))]
+        topic = self._topic[like[0]] if len(like) else rng.choice(self._topics[first])
         related = [
             self._conversations[source][index]
             for source in sources
@@ -331,6 +341,14 @@ class _Side:
             parts.append(part)
             n_rows += len(part)
         return np.concatenate(parts)[:n]
+
+
+def _source_shares(pool: Pool, sources: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Chance of each source: alike, but all starter families together at most `_STARTER_SHARE` beside real sources."""
+    starter = np.array([pool.sources[source].name.startswith("starter/") for source in sources], dtype=bool)
+    if not len(sources) or starter.all() or not starter.any():
+        return np.full(len(sources), 1.0 / max(len(sources), 1))
+    return np.asarray(np.where(starter, _STARTER_SHARE / starter.sum(), (1.0 - _STARTER_SHARE) / (~starter).sum()))
 
 
 def _people(pool: Pool, conversations: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:

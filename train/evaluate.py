@@ -25,13 +25,12 @@ _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 class ExamSettings:
     """Sessions a cell and fold; `lengths` and `dilutions` are the cells."""
 
-    n_harvesting: int = 160
+    n_harvesting: int = 80
     n_organic: int = 1200
-    n_evaluation: int = 100
+    n_evaluation: int = 40
     lengths: tuple[int, ...] = LENGTHS
     dilutions: tuple[float, ...] = DILUTIONS
-    n_bootstrap: int = 200
-    baseline_length: int = 50
+    n_bootstrap: int = 100
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from serve.sources import discover, plan
 from serve.timeline import Timeline
 from train.bundling import MAX_BYTES, bundle_bytes
 from train.calibration import expected_calibration_error
+from train.measure import fpr_limit
 from train.traffic import EXCHANGES, LABELS
 
 N_BOOTSTRAP = 400
@@ -167,7 +168,7 @@ def _tpr(exam: Exam, dilution: float) -> _Rate:
 
     def rate(found: Marks, rows: NDArray[np.int64]) -> float:
         score = found.score[rows]
-        limit = np.quantile(score[exam.is_organic[rows]], 1.0 - _FPR, method="higher")
+        limit = fpr_limit(score[exam.is_organic[rows]], _FPR)
         return float((score[positive[rows]] > limit).mean())
 
     return rate

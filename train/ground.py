@@ -9,6 +9,9 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serve.capabilities import CapabilityMap
 from serve.encoder import StaticEncoder
 from serve.surface import canonical
@@ -71,12 +74,19 @@ def ground(settings: GroundSettings) -> Ground:
     """
     inputs = read_inputs(settings)
     pool, fold = inputs.pool, inputs.fold
-    texts = pool.texts if fold is None else [pool.texts[row] for row in fold.train]
+    texts = [pool.texts[row] for row in (_never_examined(pool) if fold is None else fold.train)]
     static = static_folder(settings.encoder, texts, seed=settings.seed)
     encoder = StaticEncoder(static)
     reference = encoder.encode(sorted({canonical(text) for text in texts})[::_REFERENCE_STEP])
     capabilities = build_map(inputs.taxonomy, encoder, reference, settings.capabilities, seed=settings.seed)
     return Ground(inputs, static, capabilities, PromptCache(encoder, capabilities))
+
+
+def _never_examined(pool: Pool) -> NDArray[np.int64]:
+    """Rows that no fold of the exam asks about: the starter corpus and public benchmarks; all where there are none."""
+    starter = np.array([source.name.startswith("starter/") for source in pool.sources])[pool.source]
+    rows = np.flatnonzero(starter | (pool.labels == "evaluation"))
+    return rows if len(rows) else np.arange(len(pool))
 
 
 def _fold(pool: Pool, settings: GroundSettings) -> Fold | None:

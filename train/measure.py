@@ -60,7 +60,7 @@ def read_judged(verdicts: Path, labels: Path) -> Judged:
 def measures(judged: Judged, fpr: float = 0.01) -> dict[str, float]:
     """AUROC and TPR at `fpr` of all harvesting sessions and by dilution, and the share of each kind that is flagged."""
     organic = judged.organic()
-    limit = np.quantile(organic, 1.0 - fpr, method="higher")
+    limit = fpr_limit(organic, fpr)
     parts = {"all": judged.score[judged.label == "harvesting"]}
     for dilution in np.unique(judged.dilution[judged.label == "harvesting"]).tolist():
         parts[f"dilution_{round(100 * dilution):02d}"] = judged.harvesting(dilution)
@@ -72,6 +72,12 @@ def measures(judged: Judged, fpr: float = 0.01) -> dict[str, float]:
     for kind in np.unique(judged.kind).tolist():
         found[f"flagged.{kind}"] = float(judged.is_flagged[judged.kind == kind].mean())
     return found
+
+
+def fpr_limit(organic: NDArray[np.float64], fpr: float) -> float:
+    """The score that at most a share `fpr` of organic sessions lies above."""
+    ordered = np.sort(organic)
+    return float(ordered[len(ordered) - 1 - int(np.floor(fpr * len(ordered)))])
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:

@@ -49,7 +49,7 @@ class StillwatchModel(PythonModel):
         timeline = Timeline.of(_exchanges(model_input))
         tables = [self._scorer.judge(part).table() for part in timeline.chunks(CHUNK_PROMPTS)]
         rows = [row for table in tables for row in table.to_pylist(maps_as_pydicts="strict")]
-        return pd.DataFrame([json.loads(json.dumps(row, default=_plain)) for row in rows])
+        return _frame([json.loads(json.dumps(row, default=_plain)) for row in rows])
 
 
 def signature() -> ModelSignature:
@@ -101,6 +101,14 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
     if not batches:
         raise ValueError("there are 0 rows, expected at least 1 exchange")
     return pa.concat_tables([batch.table for batch in batches])
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a frame; times stay objects, since pandas would make an unknown one NaN, which is no JSON."""
+    frame = pd.DataFrame(rows)
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.Series([row[name] for row in rows], dtype=object)
+    return frame
 
 
 def _plain(value: object) -> str:

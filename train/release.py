@@ -13,7 +13,7 @@ from train.bundling import MAX_BYTES, BundlingSettings, bundle_bytes, latest_bun
 from train.settings import TrackingSettings
 
 
-def release(source: Path, target: Path = RELEASED) -> str:
+def release(source: Path, target: Path) -> str:
     """Verify a bundle and put a copy of it in place of the released one; returns its id.
 
     Raises:
@@ -23,7 +23,9 @@ def release(source: Path, target: Path = RELEASED) -> str:
     manifest = verify(source)
     if (size := bundle_bytes(source)) >= MAX_BYTES:
         raise ValueError(f"{source} has {size:,} bytes, expected fewer than {MAX_BYTES:,}")
-    if kept := [entry["name"] for entry in manifest["data"]["sources"] if not entry["may_ship"]]:
+    if not (sources := manifest["data"].get("sources")):
+        raise ValueError(f"{source} doesn't say what it learned from, so it may not ship")
+    if kept := [entry["name"] for entry in sources if not entry["may_ship"]]:
         raise ValueError(f"{source} learned from {', '.join(kept)}, which may not ship")
     aside = target.with_name(f".{target.name}.new")
     shutil.rmtree(aside, ignore_errors=True)
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     try:
         source = wanted.bundle or (latest_bundle(BundlingSettings()) if wanted.latest else champion())
-        bundle_id = release(source)
+        bundle_id = release(source, RELEASED)
     except (BundleError, ValueError) as fault:
         sys.stderr.write(f"release: {fault}\n")
         return 2

@@ -18,9 +18,11 @@ UNUSED, TRAIN, CALIBRATE, TEST = range(4)
 
 @dataclass(frozen=True, slots=True)
 class SplitSettings:
-    """Folds over campaign groups (as many as there are groups or more: leave one out), and shares of people."""
+    """Folds over campaign groups and over organic sources (as many as there are or more: leave one out; fewer keep a
+    new provider's traffic mixed), and shares of people."""
 
     n_folds: int = 8
+    n_source_folds: int = 4
     calibrate_share: float = 0.2
     test_share: float = 0.35
 
@@ -49,7 +51,7 @@ def folds(pool: Pool, settings: SplitSettings, setting: str, *, seed: int) -> It
         ValueError: when there are fewer than two campaign groups, or two organic ones, to leave out.
     """
     campaigns = _dealt(_groups(pool, "harvesting"), settings.n_folds, seed)
-    sources = _dealt(_groups(pool, "organic"), len(campaigns), seed)
+    sources = _dealt(_groups(pool, "organic"), settings.n_source_folds, seed)
     for index, held in enumerate(campaigns):
         # There may be more folds of campaigns than organic sources: those are then left out by several folds.
         held_sources = sources[index % len(sources)]

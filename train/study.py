@@ -26,7 +26,7 @@ from train.classifier import ClassifierSettings, joined_margins
 from train.ground import ground
 from train.model import Recipe, learn_table
 from train.search import dimensions, drawn, replaced
-from train.settings import GroundSettings, Settings, flat, plain, settings_of
+from train.settings import Goal, GroundSettings, Settings, SettingsError, flat, keys, nearest, plain, settings_of
 from train.summary import mean_tpr, rates
 from train.table import Table
 
@@ -39,11 +39,9 @@ def search(settings: Settings) -> optuna.Study:
     """Go on with the study that the settings name until enough trials have ended; mean TPR is maximised.
 
     Raises:
-        ValueError: when there is nothing to search, or a dimension is none of the settings.
+        SettingsError: when there is nothing to search, or a dimension is none of the settings.
     """
-    if not settings.search.dimensions:
-        raise ValueError("search.dimensions is empty, expected a group such as search=booster")
-    settings_of(replaced(plain(settings), {name: flat(settings).get(name) for name in dimensions(settings.search)}))
+    _check(settings)
     study = open_study(settings)
     _bury_dead(study)
     if not study.trials:
@@ -61,6 +59,17 @@ def search(settings: Settings) -> optuna.Study:
     else:
         _work_together(study, settings)
     return study
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what no trial could be made of."""
+    if not settings.search.dimensions:
+        raise SettingsError("search.dimensions is empty, expected a group such as search=booster")
+    if settings.goal is not Goal.bundle:
+        raise SettingsError(f"goal is {settings.goal}, expected bundle: a search learns on one split")
+    for name in dimensions(settings.search):
+        if name not in flat(settings):
+            raise SettingsError(f"search.dimensions: there is no setting {name!r}{nearest(name, keys())}")
 
 
 def open_study(settings: Settings) -> optuna.Study:
