@@ -24,3 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
+
+# Benchmarks print tables of ratios; they are never part of the tests. MILLIONS=16 is the whole event.
+MILLIONS ?= 1
+.PHONY: bench-batch
+bench-batch: $(STAMP)
+	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS)

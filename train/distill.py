@@ -34,6 +34,7 @@ def taught(
 ) -> StaticEncoder:
     """Plain distillation, then gradient steps that bring mean token vectors to `targets` (n_texts, 384) of `sample`."""
     torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)  # without it, gradients of token vectors add up in any order
     student = distill(str(minilm_folder()), pca_dims=settings.n_dims, device="cpu")
     if len(sample):
         student = _regressed(student, [window(text) for text in sample], targets, settings, seed)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serve.bundle import RELEASED, STATIC, verify
 from train.encoding import DistillSettings, EncoderSettings, EncoderSource
+from train.provenance import versions
 
 
 def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int) -> Path:
@@ -51,7 +52,13 @@ def _distilled_folder(settings: DistillSettings, cache: Path, texts: Sequence[st
 
 
 def _fingerprint(settings: DistillSettings, sample: Sequence[str], seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([asdict(settings), seed], sort_keys=True).encode())
+    distiller = [versions(("torch", "model2vec", "transformers", "tokenizers")), _code()]
+    digest = hashlib.sha256(json.dumps([asdict(settings), seed, distiller], sort_keys=True).encode())
     for text in sample:
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _code() -> str:
+    """Digest of the code that distils, so that a change of it doesn't leave encoders behind that can't be made again."""
+    return hashlib.sha256(Path(__file__).with_name("distill.py").read_bytes()).hexdigest()[:16]

@@ -11,8 +11,9 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from serve.bundle import CLASSIFIER, MANIFEST, Bundle, write_manifest
+from serve.bundle import CALIBRATION, CLASSIFIER, MANIFEST, Bundle, write_manifest
 from train import registry
 from train.gates import Exam, learned_from, read_exam
 from train.ground import ground
@@ -34,7 +35,7 @@ class Contest:
 
 
 def made_random(bundle: Path) -> Path:
-    """A copy of the bundle whose booster learned labels dealt at random, calibrated on the good one's margins."""
+    """A copy of the bundle whose booster learned labels dealt at random, and is very sure of itself."""
     worse = bundle.parent / "worse"
     shutil.copytree(bundle, worse)
     rows = Bundle.load(bundle).training_rows()
@@ -43,6 +44,8 @@ def made_random(bundle: Path) -> Path:
     y = np.random.default_rng(0).permutation(rows.column("y").to_numpy())
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 0}
     lightgbm.train(quiet, lightgbm.Dataset(X, y), num_boost_round=12).save_model(worse / CLASSIFIER)
+    overconfident = load_file(worse / CALIBRATION) | {"logistic": np.array([60.0, 0.0])}
+    save_file(overconfident, worse / CALIBRATION)
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     write_manifest(worse, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
     return worse

@@ -50,7 +50,7 @@ def test_a_damaged_bundle_leaves_the_released_one_alone(bundle: Path, copied_bun
     before = verify(target)["bundle_id"]
     with (bundle / CLASSIFIER).open("a", encoding="utf-8") as file:
         file.write("x")
-    with pytest.raises(BundleError, match="classifier.txt has"):
+    with pytest.raises(BundleError, match=r"classifier\.txt has"):
         release(bundle, target)
     assert verify(target)["bundle_id"] == before
 

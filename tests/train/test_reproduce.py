@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,21 +11,27 @@ import pytest
 
 from train import reproduce as module
 from train import tracking
-from train.reproduce import differences, main, reproduce
+from train.reproduce import differences, main
 from train.run import run
 from train.settings import Settings, TrackingSettings
 
 
-@pytest.fixture
-def run_id(tiny_settings: Settings, store: Path) -> str:
-    outcome = run(replace(tiny_settings, tracking=TrackingSettings(keep_bundle=True)))
-    assert outcome is not None
-    assert outcome.run_id is not None
-    return outcome.run_id
+@pytest.fixture(scope="module")
+def run_id(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("reproduce")
+    (folder / "mlruns").mkdir()
+    shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        outcome = run(replace(tiny_settings, tracking=TrackingSettings(keep_bundle=True)))
+        assert outcome is not None
+        assert outcome.run_id is not None
+        yield outcome.run_id
 
 
 def test_a_tracked_run_is_whole_and_gives_the_same_bundle_again(
-    run_id: str, store: Path, capsys: pytest.CaptureFixture[str]
+    run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tracking.downloaded(f"runs:/{run_id}/bundle")
     assert kept.joinpath("manifest.json").is_file()
@@ -41,20 +49,21 @@ def test_a_tracked_run_is_whole_and_gives_the_same_bundle_again(
     provenance = tracking.read_json(run_id, "provenance.json")
     assert set(provenance["data"]) >= {"katas", "forum"}
     assert provenance["packages"]["numpy"]
-    before = sorted(path.name for path in (store / "mlruns" / "bundles").iterdir())
+    before = sorted(path.name for path in Path("mlruns/bundles").iterdir())
     assert main([run_id]) == 0
     assert capsys.readouterr().out.startswith("same: was ")
-    assert sorted(path.name for path in (store / "mlruns" / "bundles").iterdir()) == before
+    assert sorted(path.name for path in Path("mlruns/bundles").iterdir()) == before
 
 
-def test_a_bundle_that_is_another_is_told(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    tracking.client().set_tag(run_id, "bundle_id", "0123456789abcdef")
-    assert not reproduce(run_id).holds
+def test_a_bundle_that_is_another_is_told(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "tag_of", lambda run_id, tag: "0123456789abcdef")
     assert main([run_id]) == 1
     assert "NOT the same: was 0123456789abcdef" in capsys.readouterr().out
 
 
-def test_a_run_that_is_not_there_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_not_there_is_named(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere"]) == 2
     assert capsys.readouterr().err == "reproduce: there is no run nowhere\n"
 

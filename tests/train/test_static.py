@@ -71,7 +71,7 @@ def test_what_another_process_distilled_meanwhile_stands(
 
 def test_a_folder_is_taken_as_it_is_but_must_be_named(tmp_path: Path) -> None:
     assert static_folder(EncoderSettings(EncoderSource.folder, str(tmp_path)), TEXTS, seed=0) == tmp_path
-    with pytest.raises(ValueError, match="encoder.source is folder, but encoder.folder is not set"):
+    with pytest.raises(ValueError, match=r"encoder\.source is folder, but encoder\.folder is not set"):
         static_folder(EncoderSettings(EncoderSource.folder), TEXTS, seed=0)
 
 

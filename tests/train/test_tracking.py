@@ -1,4 +1,4 @@
-"""Tracking: every run has an end that tells what happened, and processes that share a store don't disturb each other."""
+"""Tracking: every run has an end that tells what happened; processes that share a store don't disturb each other."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ def test_a_run_that_dies_says_so_and_so_does_its_child(fault: BaseException, sta
 
 def test_sigterm_ends_the_run_as_killed() -> None:
     with pytest.raises(SystemExit, match="143"), tracked("terminated", "tests", {}, {}):
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        signal.raise_signal(signal.SIGTERM)
     assert runs()["terminated"].info.status == "KILLED"
 
 
@@ -124,7 +123,7 @@ def test_what_is_not_there_is_named() -> None:
     connect("tests")
     with pytest.raises(ValueError, match="there is no run nowhere"):
         tracking.tag_of("nowhere", "bundle_id")
-    with pytest.raises(ValueError, match="run nowhere has no settings.json"):
+    with pytest.raises(ValueError, match=r"run nowhere has no settings\.json"):
         tracking.read_json("nowhere", "settings.json")
     with tracked("bare", "tests", {}, {}) as run_id:
         pass
