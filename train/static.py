@@ -60,5 +60,5 @@ def _fingerprint(settings: DistillSettings, sample: Sequence[str], seed: int) ->
 
 
 def _code() -> str:
-    """Digest of the code that distils, so that a change of it doesn't leave encoders behind that can't be made again."""
+    """Digest of the code that distils, so that no encoder is left behind that this code would not make."""
     return hashlib.sha256(Path(__file__).with_name("distill.py").read_bytes()).hexdigest()[:16]
