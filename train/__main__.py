@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Model loading reports and progress bars that are no part of the story; to be set before the libraries are imported.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# Progress bars are for a person who waits; to be set before the libraries are imported.
 os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")
 
 from train.run import main

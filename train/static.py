@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int)
 
 def _distilled_folder(settings: DistillSettings, cache: Path, texts: Sequence[str], seed: int) -> Path:
     """Teach an encoder aside and move it into place whole, so that no other process ever sees half of one."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no loading reports; read when it is imported
     from train.distill import distilled, training_sample  # takes seconds, which other sources need not wait for
 
     folder = cache / _fingerprint(settings, training_sample(texts, settings.n_texts, seed), seed)
