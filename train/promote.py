@@ -61,7 +61,7 @@ def decide(exam_folder: Path | None, *, allow_seen: bool = False) -> Decision:
     seen = learned_from(exam, bundles)
     if seen and not allow_seen:
         raise ValueError(f"{folder} holds campaigns that were learned from: {', '.join(seen)} (see --allow-seen)")
-    found = gates(exam, *(marks(exam, bundle) for bundle in bundles))
+    found = gates(exam, *marks(exam, bundles))
     return Decision(champion, challenger, found, seen, str(folder))
 
 
