@@ -16,7 +16,8 @@ from train.provenance import ROOT
 from train.run import CONF, bundled, compose, run
 from train.settings import Goal, HoldOut, Settings, SettingsError
 
-GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in ("areas", "experiment")]
+DATA = ("areas", "descriptions", "experiment")
+GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in DATA]
 EXPERIMENTS = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
 
 
@@ -86,7 +87,7 @@ def test_nothing_held_out_is_learned_from(tiny_settings: Settings, workplace: Pa
         ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
         ("encoder.source=foo", "encoder.source: Invalid value 'foo', expected one of [released, distil, folder]"),
         ("[[", "LexerNoViableAltException: [["),
-        ("corpora.starter=false", "corpora: neither starter nor dir is set"),
+        ("corpora.starter=false", "corpora: none of starter, dir and described"),
         ("corpora=folder corpora.dir=/nowhere", "/nowhere/CARDS.json is not there"),
         ("capabilities.file=/nowhere.yaml", "/nowhere.yaml is not there"),
     ],
