@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from serve.booster import read_booster
 from serve.calibration import Calibration
 from serve.capabilities import CapabilityMap, Skill
+from serve.discriminant import Discriminant
 from serve.encoder import Encoder, StaticEncoder
 from serve.evidence import Evidence
 from serve.features import feature_names
@@ -194,17 +195,21 @@ def sha256(path: Path) -> str:
 
 def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
     """Write a map as JSON (names) and safetensors (vectors)."""
-    names = {
+    names: dict[str, Any] = {
         "areas": dict(capabilities.titles),
         "skills": [{"area": s.area, "name": s.name, "title": s.title} for s in capabilities.skills],
         "temperature": capabilities.temperature,
         "floor": capabilities.floor,
+        "sharpness": capabilities.sharpness,
     }
-    (folder / CAPABILITIES).write_text(json.dumps(names, indent=1, ensure_ascii=False), encoding="utf-8")
     arrays = {
         "anchors": capabilities.anchors, "anchor_skills": capabilities.anchor_skills, "cells": capabilities.cells,
         "cell_areas": capabilities.cell_areas,
     }  # fmt: skip
+    if capabilities.discriminant is not None:
+        arrays |= {"area_weights": capabilities.discriminant.weights, "area_offsets": capabilities.discriminant.offsets}
+        names |= {"area_scale": capabilities.discriminant.scale}
+    (folder / CAPABILITIES).write_text(json.dumps(names, indent=1, ensure_ascii=False), encoding="utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CAPABILITY_VECTORS)
 
 
@@ -222,8 +227,17 @@ def read_capabilities(folder: Path) -> CapabilityMap:
         skills=tuple(Skill(s["name"], s["title"], s["area"]) for s in names["skills"]),
         temperature=names["temperature"],
         floor=names["floor"],
+        discriminant=_discriminant(names, arrays),
+        sharpness=names.get("sharpness", 1.0),
         **arrays,
     )
+
+
+def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> Discriminant | None:
+    """Taken out of `arrays`; None for a map of a release before it was there."""
+    if "area_weights" not in arrays:
+        return None
+    return Discriminant(arrays.pop("area_weights"), arrays.pop("area_offsets"), names["area_scale"])
 
 
 def _read_words(folder: Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.discriminant import Discriminant
 from serve.encoder import SCALE, quantise
 
 NONE = -1
@@ -17,6 +18,8 @@ NONE = -1
 
 N_NEIGHBOURS = 16
 _N_FETCHED = 24  # more than are used, so that a tie at the edge of the search can't change who is used
+_UNHEARD = 0.03  # share of the votes that an area without any is taken to have
+_SAY = 0.5  # weight of the discriminant's log-odds beside the log of the votes
 FLAT_LIMIT = 50_000
 """Anchors above which an inverted-file index takes over from the exact one (see tests/bench/bench_map.py)."""
 
@@ -52,7 +55,8 @@ class CapabilityMap:
 
     `anchors` (n_anchors, n_dims) are example and reference prompts with the index of their skill in `anchor_skills`;
     `cells` (n_cells, n_dims) are centroids with the index of their area in `cell_areas`, sorted by area.
-    `temperature` (cosine units) and `floor` (a cosine) calibrate confidence and *none of these*.
+    `temperature` (cosine units) and `floor` (a cosine) calibrate the votes and *none of these*; `discriminant` has a
+    say in which of the neighbours' areas wins, and `sharpness` calibrates the confidence in it.
 
     Raises:
         ValueError: naming the place, when names repeat, a skill has no anchor, shapes differ or an area has no cell.
@@ -67,6 +71,8 @@ class CapabilityMap:
     cell_areas: NDArray[np.int16]
     temperature: float
     floor: float
+    discriminant: Discriminant | None = None
+    sharpness: float = 1.0
     _index: faiss.Index = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +81,8 @@ class CapabilityMap:
 
     def _check(self) -> None:
         _refuse_duplicates("area", self.areas)
+        _refuse_other_types("anchor", self.anchors)
+        _refuse_other_types("cell", self.cells)
         skill_areas = np.array([skill.area for skill in self.skills])
         _refuse_strays("skill", len(self.skills), skill_areas, "area", len(self.areas))
         _refuse_strays("anchor", len(self.anchors), self.anchor_skills, "skill", len(self.skills))
@@ -91,6 +99,13 @@ class CapabilityMap:
             raise ValueError(f"cells have {self.cells.shape[1]} dimensions, expected {self.anchors.shape[1]}")
         if (np.diff(self.cell_areas) < 0).any():
             raise ValueError("cells are not sorted by area")
+        if not (np.isfinite([self.temperature, self.floor, self.sharpness]).all() and self.temperature > 0):
+            raise ValueError(
+                f"temperature {self.temperature}, floor {self.floor} and sharpness {self.sharpness}: expected finite"
+                " numbers, the first above 0"
+            )
+        if self.discriminant is not None:
+            self.discriminant.check((len(self.areas), self.anchors.shape[1]))
 
     @classmethod
     def build(
@@ -103,6 +118,7 @@ class CapabilityMap:
         n_cells: int,
         temperature: float = 0.05,
         floor: float = 0.2,
+        sharpness: float = 0.7,
         reference: NDArray[np.int8] | None = None,
         seed: int = 0,
     ) -> Self:
@@ -120,7 +136,10 @@ class CapabilityMap:
         parts = [kmeans(vectors[owners == area], n_cells, seed=seed + area) for area in range(len(areas))]
         cell_areas = np.repeat(np.arange(len(areas), dtype=np.int16), [len(part) for part in parts])
         cells = np.concatenate(parts)
-        return cls(tuple(areas), dict(areas), skills, anchors, anchor_skills, cells, cell_areas, temperature, floor)
+        return cls(
+            tuple(areas), dict(areas), skills, anchors, anchor_skills, cells, cell_areas, temperature, floor,
+            Discriminant.fit(anchors, anchor_areas, len(areas)), sharpness,
+        )  # fmt: skip
 
     @property
     def anchor_areas(self) -> NDArray[np.int16]:
@@ -142,7 +161,7 @@ class CapabilityMap:
             raise ValueError(f"vectors have shape {vectors.shape}, expected (n, {self.anchors.shape[1]})")
         floats = vectors.astype(np.float32)
         cosines, nearest = self._neighbours(floats)
-        area, skill, confidence = self._vote(cosines, nearest)
+        area, skill, confidence = self._vote(floats, cosines, nearest)
         cell_cosines = floats @ self.cells.T.astype(np.float32) / np.float32(SCALE * SCALE)
         return Assignment(
             area, skill, self._cell(cell_cosines, area), confidence, cosines[:, 0].astype(np.float64), cell_cosines
@@ -156,7 +175,7 @@ class CapabilityMap:
         return cosines, np.take_along_axis(ids, order, axis=1)
 
     def _vote(
-        self, cosines: NDArray[np.float64], nearest: NDArray[np.int64]
+        self, floats: NDArray[np.float32], cosines: NDArray[np.float64], nearest: NDArray[np.int64]
     ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]:
         """Kernel-weighted votes of the neighbours; *none of these* votes like one neighbour at `floor`."""
         weights = np.exp((cosines - 1.0) / self.temperature)
@@ -166,16 +185,27 @@ class CapabilityMap:
         rows = np.arange(len(cosines))[:, None]
         by_area = np.zeros((len(cosines), len(self.areas)))
         np.add.at(by_area, (rows, areas), weights)
-        area = by_area.argmax(axis=1)
+        area, confidence = self._elected(floats, by_area, none)
         own = np.where(areas == area[:, None], weights, 0.0)
         by_skill = np.where(skills[:, :, None] == skills[:, None, :], own[:, None, :], 0.0).sum(axis=2)
         by_skill[areas != area[:, None]] = -1.0
         skill = np.take_along_axis(skills, by_skill.argmax(axis=1)[:, None], axis=1)[:, 0]
-        best = by_area[np.arange(len(area)), area]
-        confidence = best / (by_area.sum(axis=1) + none)
-        lost = (best < none) | (cosines[:, 0] <= 0)
+        lost = (by_area.max(axis=1) < none) | (cosines[:, 0] <= 0)
         area[lost], skill[lost] = NONE, NONE
         return area.astype(np.int16), skill.astype(np.int16), np.where(lost, 0.0, confidence)
+
+    def _elected(
+        self, floats: NDArray[np.float32], votes: NDArray[np.float64], none: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The area that wins and the probability that it is right; only areas with a vote can win."""
+        rows = np.arange(len(votes))
+        if self.discriminant is None:
+            area = votes.argmax(axis=1)
+            return area, votes[rows, area] / (votes.sum(axis=1) + none)
+        odds = np.log(votes / votes.sum(axis=1)[:, None] + _UNHEARD) + _SAY * self.discriminant.log_odds(floats)
+        area = np.where(votes > 0, odds, -np.inf).argmax(axis=1)
+        relative = np.exp(self.sharpness * (odds - odds[rows, area][:, None]))
+        return area, 1.0 / relative.sum(axis=1)
 
     def _cell(self, cell_cosines: NDArray[np.float32], area: NDArray[np.int16]) -> NDArray[np.int16]:
         cell = np.full(len(area), NONE, dtype=np.int16)
@@ -216,6 +246,16 @@ def _refuse_strays(noun: str, n: int, owners: NDArray[np.integer], owner: str, n
         raise ValueError(f"{n} {noun}s have {len(owners)} {owner}s, expected one each")
     for index in np.flatnonzero((owners < 0) | (owners >= n_owners)).tolist():
         raise ValueError(f"{noun} {index} has {owner} {owners[index]}, expected 0 to {n_owners - 1}")
+
+
+def _refuse_other_types(noun: str, vectors: NDArray[np.generic]) -> None:
+    if vectors.ndim != 2:
+        raise ValueError(f"{noun}s have shape {vectors.shape}, expected (n_{noun}s, n_dims)")
+    if np.issubdtype(vectors.dtype, np.floating):
+        for index in np.flatnonzero(np.isnan(vectors).any(axis=1)).tolist():
+            raise ValueError(f"{noun} {index} holds NaN, expected int8 numbers")
+    if vectors.dtype != np.int8:
+        raise ValueError(f"{noun}s are {vectors.dtype}, expected int8")
 
 
 def _refuse_duplicates(noun: str, names: list[str] | tuple[str, ...]) -> None:

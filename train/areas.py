@@ -26,6 +26,7 @@ class AreaSettings:
     n_cells: int = 32
     temperature: float = 0.05
     floor: float = 0.2
+    sharpness: float = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def build_map(
     owners = np.repeat(np.arange(len(taxonomy.skills), dtype=np.int16), [len(own) for own in taxonomy.examples])
     return CapabilityMap.build(
         taxonomy.areas, taxonomy.skills, encode_unique(encoder, texts), owners, n_cells=settings.n_cells,
-        temperature=settings.temperature, floor=settings.floor, reference=reference, seed=seed,
+        temperature=settings.temperature, floor=settings.floor, sharpness=settings.sharpness, reference=reference,
+        seed=seed,
     )  # fmt: skip
 
 
