@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from serve.benign import Benign
 from serve.booster import read_booster
 from serve.calibration import Calibration
 from serve.capabilities import CapabilityMap, Skill
@@ -39,6 +40,7 @@ CALIBRATION = "calibration.safetensors"
 REFERENCE = "reference.safetensors"
 WORDS = "words.json"
 FEATURES = "features.parquet"
+BENIGN = "benign.safetensors"
 _REQUIRED = (CLASSIFIER, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
              CALIBRATION, REFERENCE, WORDS, FEATURES)  # fmt: skip
 _DIGEST = "manifest_sha256"
@@ -53,7 +55,8 @@ class BundleError(ValueError):
 class Bundle:
     """All that is needed to judge.
 
-    `reference` holds quantiles of every feature over benign sessions of like size, for reasons and drift.
+    `reference` holds quantiles of every feature over benign sessions of like size, for reasons; `benign` what they
+    cover and their profile, for systematicness and drift (None in bundles of a release before it was there).
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Bundle:
     booster: Booster
     calibration: Calibration
     reference: NDArray[np.float64]
+    benign: Benign | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -109,6 +113,7 @@ class Bundle:
             booster=booster,
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
             reference=reference["benign_quantiles"],
+            benign=_read_benign(folder, len(capabilities.areas), len(expected)),
         )
 
     def training_rows(self) -> Any:
@@ -238,6 +243,12 @@ def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> 
     if "area_weights" not in arrays:
         return None
     return Discriminant(arrays.pop("area_weights"), arrays.pop("area_offsets"), names["area_scale"])
+
+
+def _read_benign(folder: Path, n_areas: int, n_features: int) -> Benign | None:
+    if not (folder / BENIGN).is_file():  # the manifest lists every file, so it can't have been lost
+        return None
+    return Benign.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
 
 
 def _read_words(folder: Path) -> tuple[str, ...]:

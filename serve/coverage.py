@@ -52,6 +52,10 @@ class CellCounts:
         """The same counts with unit u renamed `unit_of[u]`: sessions to accounts, accounts to campaigns."""
         return CellCounts._summed(unit_of[self.unit], self.cell, self.count, n_units)
 
+    def recoded(self, code: NDArray[np.int64]) -> CellCounts:
+        """The same counts with cell c renamed `code[c]`: cells to the areas they are in."""
+        return CellCounts._summed(self.unit, code[self.cell], self.count, self.n_units)
+
     def per_unit(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         """Sum of a value a row over each unit, shape (n_units,)."""
         sums = np.bincount(self.unit, weights=values.astype(np.float64), minlength=self.n_units)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from serve.bundle import (
+    BENIGN,
     CALIBRATION,
     CLASSIFIER,
     FEATURES,
@@ -134,6 +135,7 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
     write_capabilities(parts.capabilities, folder)
     shutil.copytree(parts.static, folder / STATIC, ignore=shutil.ignore_patterns("__*", ".*", "README.md"))
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
+    save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
     evidence = model.evidence.whole
     reference = {
         "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,

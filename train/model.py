@@ -8,8 +8,11 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.benign import Benign
 from serve.calibration import SIZE_EDGES, Calibration
+from serve.coverage import CellCounts
 from serve.features import feature_names
+from serve.systematicness import CoverageNull
 from train import classifier
 from train.cache import PromptCache
 from train.calibration import benign_quantiles, calibrate
@@ -60,6 +63,7 @@ class Model:
     booster: lightgbm.Booster
     calibration: Calibration
     reference: NDArray[np.float64]
+    benign: Benign
     composition: Composition
     table: Table
     margins_left_out: NDArray[np.float64]
@@ -79,10 +83,12 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     booster = classifier.fit(learned, names, recipe.classifier, seed=seed)
     inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
-    benign = table(_benign(pool, fold, topic, timing, recipe), pool, cache, evidence)
+    composed = _benign(pool, fold, topic, timing, recipe)
+    benign = table(composed, pool, cache, evidence)
     calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
     reference = benign_quantiles(benign.X, benign.n_exchanges)
-    return Model(evidence, booster, calibration, reference, lesson.composition, learned, left_out, inner)
+    usual = Benign.fit(benign.X, benign.n_exchanges, _coverage_null(composed, topic, cache))
+    return Model(evidence, booster, calibration, reference, usual, lesson.composition, learned, left_out, inner)
 
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
@@ -97,6 +103,12 @@ def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, reci
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
     """What each prompt of the pool is about: its cell in the capability map."""
     return cache.lookup_raw(pool.texts).assigned.cell.astype(np.int64)
+
+
+def _coverage_null(composed: Composition, topic: NDArray[np.int64], cache: PromptCache) -> CoverageNull:
+    owner = np.repeat(np.arange(len(composed)), np.diff(composed.offsets))
+    counts = CellCounts.of(owner, topic[composed.rows], len(composed))
+    return CoverageNull.fit(counts, cache.capabilities.cell_areas, len(cache.capabilities.areas))
 
 
 def _benign(pool: Pool, fold: Fold, topic: NDArray[np.int64], timing: Timing, recipe: Recipe) -> Composition:
