@@ -167,6 +167,22 @@ class CapabilityMap:
             area, skill, self._cell(cell_cosines, area), confidence, cosines[:, 0].astype(np.float64), cell_cosines
         )
 
+    def nearness(self, vectors: NDArray[np.int8]) -> NDArray[np.float64]:
+        """The floor above which each vector, shape (n_prompts, n_dims), would be *none of these*."""
+        cosines, nearest = self._neighbours(vectors.astype(np.float32))
+        votes = self._votes(cosines, nearest).max(axis=1)
+        return np.asarray(1.0 + self.temperature * np.log(votes), dtype=np.float64)
+
+    def _votes(self, cosines: NDArray[np.float64], nearest: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Kernel-weighted votes of the neighbours for each area, shape (n_prompts, n_areas)."""
+        votes = np.zeros((len(cosines), len(self.areas)))
+        rows = np.arange(len(cosines))[:, None]
+        np.add.at(votes, (rows, self.anchor_areas[nearest].astype(np.int64)), self._weights(cosines))
+        return votes
+
+    def _weights(self, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.exp((cosines - 1.0) / self.temperature))
+
     def _neighbours(self, floats: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         n_fetched = min(_N_FETCHED, len(self.anchors))
         products, ids = self._index.search(floats, n_fetched)
@@ -177,14 +193,12 @@ class CapabilityMap:
     def _vote(
         self, floats: NDArray[np.float32], cosines: NDArray[np.float64], nearest: NDArray[np.int64]
     ) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.float64]]:
-        """Kernel-weighted votes of the neighbours; *none of these* votes like one neighbour at `floor`."""
-        weights = np.exp((cosines - 1.0) / self.temperature)
+        """Who wins by the neighbours' votes; *none of these* votes like one neighbour at `floor`."""
+        weights = self._weights(cosines)
         none = np.exp((self.floor - 1.0) / self.temperature)
         skills = self.anchor_skills[nearest].astype(np.int64)
         areas = self.anchor_areas[nearest].astype(np.int64)
-        rows = np.arange(len(cosines))[:, None]
-        by_area = np.zeros((len(cosines), len(self.areas)))
-        np.add.at(by_area, (rows, areas), weights)
+        by_area = self._votes(cosines, nearest)
         area, confidence = self._elected(floats, by_area, none)
         own = np.where(areas == area[:, None], weights, 0.0)
         by_skill = np.where(skills[:, :, None] == skills[:, None, :], own[:, None, :], 0.0).sum(axis=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,22 @@ from serve.encoder import Encoder, encode_unique
 from serve.session import text_fault
 from serve.surface import canonical
 
+_N_CALIBRATED = 20_000  # reference vectors that are enough to calibrate *none of these* with
 DEFAULT = Path(__file__).parent.parent / "conf" / "areas" / "default.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class AreaSettings:
-    """Which file of areas, and how many cells each area is cut into."""
+    """Which file of areas, how many cells each area is cut into, and how votes are counted.
+
+    `none_share` of the reference vectors are *none of these*; `floor` is used where there are none.
+    """
 
     file: str = str(DEFAULT)
     n_cells: int = 32
     temperature: float = 0.05
     floor: float = 0.2
+    none_share: float = 0.02
     sharpness: float = 0.7
 
 
@@ -72,11 +77,15 @@ def build_map(
     """Encode the examples and cut areas into cells, with `reference` vectors showing where traffic lies."""
     texts = [canonical(text) for own in taxonomy.examples for text in own]
     owners = np.repeat(np.arange(len(taxonomy.skills), dtype=np.int16), [len(own) for own in taxonomy.examples])
-    return CapabilityMap.build(
+    built = CapabilityMap.build(
         taxonomy.areas, taxonomy.skills, encode_unique(encoder, texts), owners, n_cells=settings.n_cells,
         temperature=settings.temperature, floor=settings.floor, sharpness=settings.sharpness, reference=reference,
         seed=seed,
     )  # fmt: skip
+    if not len(reference):
+        return built
+    nearness = built.nearness(reference[:: max(1, len(reference) // _N_CALIBRATED)])
+    return replace(built, floor=float(np.quantile(nearness, settings.none_share)))
 
 
 def example_texts(taxonomy: Taxonomy) -> Sequence[str]:

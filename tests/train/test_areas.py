@@ -111,3 +111,31 @@ def test_the_shipped_skills_are_many_and_have_enough_examples(shipped: Taxonomy)
 def test_no_shipped_example_is_there_twice(shipped: Taxonomy) -> None:
     counts = Counter(canonical(text) for text in example_texts(shipped))
     assert [text for text, count in counts.items() if count > 1] == []
+
+
+def test_the_share_of_reference_traffic_that_is_none_of_these_is_as_set(tmp_path: Path, encoder: Encoder) -> None:
+    taxonomy, rng = read(tmp_path, GOOD), np.random.default_rng(0)
+    words = [
+        "fix",
+        "bug",
+        "python",
+        "loop",
+        "sort",
+        "list",
+        "lemon",
+        "cake",
+        "recipe",
+        "bake",
+        "bread",
+        "never",
+        "heard",
+        "words",
+        "of",
+        "this",
+        "and",
+        "that",
+    ]
+    reference = encoder.encode([" ".join(rng.choice(words, size=4)) for _ in range(1000)])
+    for share in (0.02, 0.3):
+        built = build_map(taxonomy, encoder, reference, AreaSettings(n_cells=2, none_share=share), seed=0)
+        assert (built.assign(reference).area < 0).mean() == pytest.approx(share, abs=0.03)
