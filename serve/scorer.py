@@ -62,6 +62,7 @@ class Scorer:
         wanted = np.ones(len(sessions), bool) if explain_all else flagged
         started, ended = _span(sessions)
         n_areas = len(bundle.capabilities.areas)
+        counts = CellCounts.of(prompts.session_of, prompts.assigned.cell.astype(np.int64), len(sessions))
         return Verdicts(
             areas=bundle.capabilities.areas,
             session_ids=sessions.session_ids,
@@ -73,10 +74,12 @@ class Scorer:
             p_value=p_value,
             label=label,
             threshold=bundle.calibration.threshold(n_exchanges, self.fpr),
-            coverage=self._coverage(prompts),
+            coverage=area_coverage(counts, bundle.capabilities.cell_areas, bundle.capabilities.n_cells),
             area_share=rows[:, -(n_areas + 1) :],
             reasons=reasons(bundle, rows, n_exchanges, wanted),
             bundle=bundle.bundle_id,
+            systematicness=self._systematicness(counts),
+            profile=(None,) * len(sessions) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
             features=rows,
         )
 
@@ -86,10 +89,11 @@ class Scorer:
             return np.zeros(0)
         return np.asarray(self.bundle.booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
 
-    def _coverage(self, prompts: Evidenced) -> NDArray[np.float64]:
-        capabilities = self.bundle.capabilities
-        counts = CellCounts.of(prompts.session_of, prompts.assigned.cell.astype(np.int64), len(prompts.offsets) - 1)
-        return area_coverage(counts, capabilities.cell_areas, capabilities.n_cells)
+    def _systematicness(self, counts: CellCounts) -> NDArray[np.float64]:
+        benign, capabilities = self.bundle.benign, self.bundle.capabilities
+        if benign is None:
+            return np.full(counts.n_units, np.nan)
+        return benign.coverage.of(counts, capabilities.cell_areas, len(capabilities.areas))
 
 
 def load(bundle: Path | str | None = None, *, fpr: float | None = None) -> Scorer:

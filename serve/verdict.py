@@ -33,6 +33,8 @@ class Verdict:
 
     `score` is calibrated, 0-1, high means harvesting; `p_value` the share of benign calibration sessions of like size
     that score as high; `coverage` the share of each area's cells that were reached; `area_share` the share of prompts.
+    `systematicness` is how widely and evenly cells are covered, -1 to 1 with 0 for benign use of the same area mix
+    (None below 8 placed prompts); `profile` a letter a feature: where among benign sessions of like size it lies.
     """
 
     session_id: str
@@ -48,6 +50,8 @@ class Verdict:
     area_share: Mapping[str, float]
     reasons: tuple[Reason, ...]
     bundle: str
+    systematicness: float | None = None
+    profile: str | None = None
 
     @property
     def is_harvesting(self) -> bool:
@@ -64,9 +68,13 @@ SCHEMA = pa.schema([
     ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")), ("score", pa.float64()),
     ("p_value", pa.float64()), ("label", pa.string()), ("threshold", pa.float64()),
     ("coverage", pa.map_(pa.string(), pa.float64())), ("area_share", pa.map_(pa.string(), pa.float64())),
-    ("reasons", pa.list_(REASON)), ("bundle", pa.string()),
+    ("reasons", pa.list_(REASON)), ("bundle", pa.string()), ("systematicness", pa.float64()),
+    ("profile", pa.string()),
 ])  # fmt: skip
 """Columns of a verdicts file."""
+
+MAY_BE_NULL = ("started_at", "ended_at", "systematicness", "profile")
+"""Columns that hold null where a thing is unknown."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Verdicts:
     """Verdicts of many sessions as columns (n_sessions,), in the order they were asked for.
 
     `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `reasons` holds an
-    empty tuple where no reason was asked for.
+    empty tuple where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown.
     """
 
     areas: tuple[str, ...]
@@ -91,6 +99,8 @@ class Verdicts:
     area_share: NDArray[np.float64]
     reasons: tuple[tuple[Reason, ...], ...]
     bundle: str
+    systematicness: NDArray[np.float64]
+    profile: tuple[str | None, ...]
     features: NDArray[np.float64] = field(repr=False)
 
     def __len__(self) -> int:
@@ -115,6 +125,8 @@ class Verdicts:
             area_share=_reached((*self.areas, "none"), self.area_share[index]),
             reasons=self.reasons[index],
             bundle=self.bundle,
+            systematicness=_known(self.systematicness[index]),
+            profile=self.profile[index],
         )
 
     def table(self) -> pa.Table:
@@ -133,6 +145,8 @@ class Verdicts:
             _map_array((*self.areas, "none"), self.area_share),
             pa.array([[_plain(reason) for reason in own] for own in self.reasons], pa.list_(REASON)),
             pa.array([self.bundle] * len(self), pa.string()),
+            pa.array(self.systematicness, mask=np.isnan(self.systematicness)),
+            pa.array(self.profile, pa.string()),
         ]
         return pa.Table.from_arrays(columns, schema=SCHEMA)
 

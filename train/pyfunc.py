@@ -24,6 +24,7 @@ from serve.exchanges import read
 from serve.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.sources import discover, plan
 from serve.timeline import Timeline
+from serve.verdict import MAY_BE_NULL
 
 BUNDLE = "bundle"
 """Name of the model's artifact that is the bundle's folder."""
@@ -68,7 +69,8 @@ def signature() -> ModelSignature:
         ColSpec(text, "started_at", required=False), ColSpec(text, "ended_at", required=False),
         ColSpec(number, "score"), ColSpec(number, "p_value"), ColSpec(text, "label"), ColSpec(number, "threshold"),
         ColSpec(Map(number), "coverage"), ColSpec(Map(number), "area_share"), ColSpec(Array(reason), "reasons"),
-        ColSpec(text, "bundle"),
+        ColSpec(text, "bundle"), ColSpec(number, "systematicness", required=False),
+        ColSpec(text, "profile", required=False),
     ]  # fmt: skip
     return ModelSignature(Schema(inputs), Schema(outputs))
 
@@ -104,9 +106,9 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The rows as a frame; times stay objects, since pandas would make an unknown one NaN, which is no JSON."""
+    """The rows as a frame; what may be unknown stays an object: pandas would make NaN of None, which is no JSON."""
     frame = pd.DataFrame(rows)
-    for name in ("started_at", "ended_at"):
+    for name in MAY_BE_NULL:
         frame[name] = pd.Series([row[name] for row in rows], dtype=object)
     return frame
 

@@ -31,6 +31,8 @@ def verdicts_of(n: int = 3) -> Verdicts:
         area_share=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.25, 0.25]])[:n],
         reasons=((), (), (REASON,))[:n],
         bundle="0123456789abcdef",
+        systematicness=np.array([np.nan, 0.5, -0.25])[:n],
+        profile=("abca", None, "zzzz")[:n],
         features=np.zeros((n, 4)),
     )
 
@@ -40,6 +42,7 @@ def test_a_record_holds_plain_python_values() -> None:
     assert verdict == Verdict(
         "s2", "b", 9, 1_767_225_600.1234, 1_767_225_601.0, 0.9, 0.001, "harvesting", 0.8,
         {"coding": 0.25, "cooking": 1.0}, {"coding": 0.5, "cooking": 0.25, "none": 0.25}, (REASON,), "0123456789abcdef",
+        -0.25, "zzzz",
     )  # fmt: skip
     plain = (str, int, float, dict, tuple)
     assert all(type(getattr(verdict, field.name)) in plain for field in dataclasses.fields(verdict))

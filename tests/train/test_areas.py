@@ -115,26 +115,7 @@ def test_no_shipped_example_is_there_twice(shipped: Taxonomy) -> None:
 
 def test_the_share_of_reference_traffic_that_is_none_of_these_is_as_set(tmp_path: Path, encoder: Encoder) -> None:
     taxonomy, rng = read(tmp_path, GOOD), np.random.default_rng(0)
-    words = [
-        "fix",
-        "bug",
-        "python",
-        "loop",
-        "sort",
-        "list",
-        "lemon",
-        "cake",
-        "recipe",
-        "bake",
-        "bread",
-        "never",
-        "heard",
-        "words",
-        "of",
-        "this",
-        "and",
-        "that",
-    ]
+    words = [*"abcdefgh", "fix", "bug", "python", "loop", "sort", "list", "lemon", "cake", "recipe", "bake", "bread"]
     reference = encoder.encode([" ".join(rng.choice(words, size=4)) for _ in range(1000)])
     for share in (0.02, 0.3):
         built = build_map(taxonomy, encoder, reference, AreaSettings(n_cells=2, none_share=share), seed=0)

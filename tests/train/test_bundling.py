@@ -125,3 +125,11 @@ def test_bytes_of_a_bundle_are_those_of_all_its_files(made: Made) -> None:
     manifest = (made.folder / "manifest.json").stat().st_size
     assert bundle_bytes(made.folder) == sum(entry["size"] for entry in listed.values()) + manifest
     assert CALIBRATION in listed
+
+
+def test_a_bundle_knows_what_benign_sessions_cover_and_how_their_features_lie(made: Made, model: Model) -> None:
+    benign = Bundle.load(made.folder).benign
+    assert benign is not None
+    assert np.array_equal(benign.edges, model.benign.edges)
+    assert np.array_equal(benign.coverage.band, model.benign.coverage.band)
+    assert int(benign.n_sessions.sum()) == len(model.calibration.margins)
