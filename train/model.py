@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightgbm
 import numpy as np
@@ -87,7 +87,7 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     benign = table(composed, pool, cache, evidence)
     calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
     reference = benign_quantiles(benign.X, benign.n_exchanges)
-    usual = Benign.fit(benign.X, benign.n_exchanges, _coverage_null(composed, topic, cache))
+    usual = _usual(composed, pool, cache, evidence, booster, calibration, _coverage_null(composed, topic, cache))
     return Model(evidence, booster, calibration, reference, usual, lesson.composition, learned, left_out, inner)
 
 
@@ -103,6 +103,18 @@ def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, reci
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
     """What each prompt of the pool is about: its cell in the capability map."""
     return cache.lookup_raw(pool.texts).assigned.cell.astype(np.int64)
+
+
+def _usual(
+    composed: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, booster: lightgbm.Booster,
+    calibration: Calibration, coverage: CoverageNull,
+) -> Benign:  # fmt: skip
+    """What benign sessions look like where the bundle judges them, by heads that saw their sources."""
+    served = replace(evidence, part_of=np.full_like(evidence.part_of, -1))
+    seen = table(composed, pool, cache, served)
+    p_values = calibration.p_value(classifier.margins(booster, seen.X), seen.n_exchanges)
+    names = feature_names(cache.capabilities.areas)
+    return Benign.fit(seen.X, names, p_values, seen.n_exchanges, coverage)
 
 
 def _coverage_null(composed: Composition, topic: NDArray[np.int64], cache: PromptCache) -> CoverageNull:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.benign import EDGES, LETTERS, Benign
+from serve.benign import EDGES, LETTERS, P_EDGES, Benign, p_counts
 from serve.calibration import SIZE_EDGES
 from serve.coverage import CellCounts
 from serve.systematicness import CoverageNull
@@ -18,7 +18,7 @@ N_EACH = 4000
 
 def coverage_null() -> CoverageNull:
     none = CellCounts.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
-    return CoverageNull.fit(none, np.zeros(1, np.int16), 1)
+    return CoverageNull.fit(none, np.zeros(0, np.int16), 0)
 
 
 def rows(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -29,9 +29,15 @@ def rows(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return X, n
 
 
+def fitted(X: NDArray[np.float64], n: NDArray[np.int64]) -> Benign:
+    """With p-values that are uniform."""
+    p_values = (np.arange(len(X)) * 7919 % len(X) + 0.5) / len(X)
+    return Benign.fit(X, ("size.log_exchanges", "area.none"), p_values, n, coverage_null())
+
+
 @pytest.fixture(scope="module")
 def benign() -> Benign:
-    return Benign.fit(*rows(0), coverage_null())
+    return fitted(*rows(0))
 
 
 def test_letters_are_as_frequent_as_their_edges_say_at_every_size(benign: Benign) -> None:
@@ -55,14 +61,21 @@ def test_what_no_benign_session_had_is_the_last_letter(benign: Benign) -> None:
 
 def test_a_size_without_sessions_borrows_from_all() -> None:
     X, n = rows(2)
-    few = Benign.fit(X[n > 1], n[n > 1], coverage_null())
+    few = fitted(X[n > 1], n[n > 1])
     assert few.n_sessions.tolist() == [0] + [N_EACH] * (len(SIZE_EDGES) - 1)
     assert np.isfinite(few.edges).all()
 
 
 def test_what_is_stored_is_read_back_and_other_features_are_refused(benign: Benign) -> None:
-    again = Benign.of_arrays(benign.arrays(), n_areas=1, n_features=2)
+    again = Benign.of_arrays(benign.arrays(), n_areas=0, n_features=2)
     X, n = rows(3)
     assert again.profiles(X, n) == benign.profiles(X, n)
     with pytest.raises(ValueError, match=r"benign edges have shape \(8, 2, 21\), expected \(8, 3, 21\)"):
-        Benign.of_arrays(benign.arrays(), n_areas=1, n_features=3)
+        Benign.of_arrays(benign.arrays(), n_areas=0, n_features=3)
+
+
+def test_p_values_and_areas_are_kept_by_size(benign: Benign) -> None:
+    expected = np.diff([0.0, *P_EDGES, 1.0])
+    assert benign.p_shares == pytest.approx(np.tile(expected, (len(SIZE_EDGES), 1)), abs=0.02)
+    assert benign.area_mix[:, 0] == pytest.approx(0.083, abs=0.02)
+    assert p_counts(np.array([0.01, 0.0100001, 1.0])).tolist() == [0, 0, 1, 1, *[0] * 9, 1]
