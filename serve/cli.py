@@ -156,6 +156,49 @@ def _explain(options: argparse.Namespace) -> int:
     return DONE
 
 
+# campaigns
+
+
+def _add_campaigns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="CAMPAIGNS", help="file to write, .json")
+    parser.add_argument(
+        "--members", type=Path, metavar="FILE", help="account, campaign, confidence; .parquet or .jsonl"
+    )
+    parser.add_argument(
+        "--rejects", type=Path, metavar="FILE", help="rejected rows, JSONL (default: OUT.rejects.jsonl)"
+    )
+    parser.add_argument(
+        "--archive", type=Path, metavar="DIR", help="sketches kept between runs, so that only new files are read"
+    )
+    parser.add_argument("--indicators", type=Path, metavar="FILE", help="hashes and profiles to share, JSON to write")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    _add_bundle(parser)
+
+
+def _campaigns(options: argparse.Namespace) -> int:
+    import time
+
+    from serve.bundle import RELEASED
+    from serve.inquiry import Inquiry, run, told
+    from serve.progress import Progress
+
+    began_at = time.monotonic()
+    inquiry = Inquiry(
+        inputs=tuple(options.exchanges),
+        out=options.out,
+        rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
+        members=options.members,
+        indicators=options.indicators,
+        archive=options.archive,
+        bundle=options.bundle or RELEASED,
+        **({} if options.workers is None else {"n_workers": options.workers}),
+    )
+    outcome = run(inquiry, Progress(sys.stderr))
+    print(told(outcome, time.monotonic() - began_at))
+    return DONE if outcome.is_clean else TOO_MANY_REJECTS
+
+
 # bundle
 
 
@@ -182,6 +225,7 @@ def _bundle(options: argparse.Namespace) -> int:
 COMMANDS = (
     Command("score", "judge the sessions in files of exchanges", _add_score, _score),
     Command("explain", "show one session's verdict with its reasons", _add_explain, _explain),
+    Command("campaigns", "find accounts that harvest together", _add_campaigns, _campaigns),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )
 

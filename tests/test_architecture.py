@@ -20,7 +20,8 @@ ORDER = (
     "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "campaigns", "drift", "map", "card", "report", "app", "cli", "__main__",
+    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators", "archive",
+    "inquiry", "drift", "map", "card", "report", "app", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
 

@@ -1,0 +1,118 @@
+"""Neighbours: which accounts, and which prompts of different accounts, lie close together. Never compares all pairs.
+
+Candidates come from faiss over account sketches and over prompts, and from hash buckets of rare skeletons; communities
+from Leiden (Traag, Waltman & van Eck 2019).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from serve.capabilities import build_index
+from serve.sketches import Items
+
+WIDTH = 0.1
+"""Width of the kernel between prompts, exp((cosine - 1) / WIDTH)."""
+
+N_PROMPTS = 48
+"""Nearest prompts that are compared with each."""
+
+N_ACCOUNTS = 15
+"""Nearest accounts among which two must be of each other to be a candidate pair."""
+
+_RIDGE = 0.1
+_KEY_KERNEL = 0.3
+_MAX_BUCKET = 4_000
+_N_BUCKET = 6
+_MIN_GROUP = 3
+
+
+def unit_rows(vectors: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1; a zero row stays zero."""
+    rows = vectors.astype(np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return np.asarray(np.divide(rows, norms[:, None], out=np.zeros_like(rows), where=norms[:, None] > 0))
+
+
+def account_vectors(items: Items, weight: NDArray[np.float64], n_accounts: int) -> NDArray[np.float32]:
+    """Unit vector of each account, the weighted mean of its prompts' whitened vectors, shape (n_accounts, n_dims).
+
+    Whitening with the covariance of all prompts leaves what is unusual about an account rather than what all ask.
+    """
+    rows = unit_rows(items.vector)
+    rows -= rows.mean(axis=0)
+    values, axes = np.linalg.eigh((rows.T @ rows / max(len(rows), 1)).astype(np.float64))
+    scale = 1.0 / np.sqrt(np.maximum(values, 0.0) + _RIDGE * max(float(values.mean()), 1e-9))
+    rows = unit_rows(rows @ (axes * scale).astype(np.float32))
+    places = (weight.astype(np.float32), (items.owner, np.arange(len(items))))
+    return unit_rows(scipy.sparse.csr_array(places, shape=(n_accounts, len(items))) @ rows)
+
+
+def communities(vectors: NDArray[np.float32], *, resolution: float) -> NDArray[np.int64]:
+    """Community of each account, largest first, -1 for those in none of at least 3, from mutual nearest neighbours.
+
+    `resolution` is for 2,000 accounts, and grows with their number so that communities stay as small.
+    """
+    import igraph
+    import leidenalg
+
+    n = len(vectors)
+    cosines, nearest = build_index(vectors).search(vectors, min(N_ACCOUNTS + 1, n))
+    source = np.repeat(np.arange(n), nearest.shape[1])
+    found = (nearest.ravel() >= 0) & (nearest.ravel() != source)
+    strength = np.maximum(cosines.ravel()[found], 0.0) ** 2
+    links = scipy.sparse.csr_array((strength, (source[found], nearest.ravel()[found])), shape=(n, n))
+    pairs = links.minimum(links.T).tocoo()
+    once = (pairs.row < pairs.col) & (pairs.data > 0)
+    graph = igraph.Graph(n=n, edges=np.stack([pairs.row[once], pairs.col[once]], axis=1).tolist())
+    partition = leidenalg.find_partition(
+        graph, leidenalg.RBConfigurationVertexPartition, weights=pairs.data[once].tolist(),
+        resolution_parameter=resolution * max(1.0, n / 2_000), seed=0,
+    )  # fmt: skip
+    label = np.array(partition.membership, dtype=np.int64)
+    size = np.bincount(label, minlength=1)
+    rank = np.full(len(size), -1)
+    large = np.flatnonzero(size >= _MIN_GROUP)
+    rank[large[np.argsort(-size[large], kind="stable")]] = np.arange(len(large))
+    return rank[label]
+
+
+def prompt_kernel(items: Items) -> scipy.sparse.csr_array:
+    """Closeness of each prompt to the nearest ones of other accounts, sparse (n_items, n_items), values up to 1.
+
+    It is a kernel of the cosine, raised where prompts share a skeleton that isn't everybody's.
+    """
+    rows = unit_rows(items.vector)
+    n = len(rows)
+    cosines, nearest = build_index(rows).search(rows, min(N_PROMPTS, n))
+    source = np.repeat(np.arange(n, dtype=np.int32), nearest.shape[1])
+    target = nearest.ravel().astype(np.int32)
+    apart = (target >= 0) & (items.owner[target] != items.owner[source])
+    values = np.exp((np.minimum(cosines.ravel()[apart], 1.0) - 1.0) / WIDTH).astype(np.float32)
+    close = scipy.sparse.csr_array((values, (source[apart], target[apart])), shape=(n, n))
+    return close.maximum(_skeleton_kernel(items))
+
+
+def _skeleton_kernel(items: Items) -> scipy.sparse.csr_array:
+    """`_KEY_KERNEL` for each key that a prompt shares with some prompts of other accounts in its bucket."""
+    n, n_keys = items.keys.shape
+    key, row = items.keys.ravel(), np.repeat(np.arange(n), n_keys)
+    row, key = row[key > 0], key[key > 0]
+    order = np.lexsort((items.text[row], key))
+    row, key = row[order], key[order]
+    begins = np.searchsorted(key, key, side="left")
+    size = np.searchsorted(key, key, side="right") - begins
+    position = np.arange(len(key)) - begins
+    pairs = []
+    for step in range(1, _N_BUCKET + 1):
+        usable = np.flatnonzero((size > step) & (size <= _MAX_BUCKET))
+        pairs.append((row[usable], row[begins[usable] + (position[usable] + step) % size[usable]]))
+    source, target = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    apart = items.owner[source] != items.owner[target]
+    source, target = source[apart], target[apart]
+    shared = scipy.sparse.csr_array((np.full(len(source), _KEY_KERNEL, np.float32), (source, target)), shape=(n, n))
+    shared.sum_duplicates()
+    shared.data = np.minimum(shared.data, 1.0)
+    return shared
