@@ -199,6 +199,64 @@ def _campaigns(options: argparse.Namespace) -> int:
     return DONE if outcome.is_clean else TOO_MANY_REJECTS
 
 
+# report
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("verdicts", type=Path, metavar="VERDICTS", help="what score wrote, .parquet or .jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="REPORT", help="page to write, .html")
+    parser.add_argument(
+        "--exchanges", nargs="+", type=Path, default=(), metavar="FILE", help="what was judged, for the map and skills"
+    )
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account that score wrote")
+    parser.add_argument("--campaigns", type=Path, metavar="FILE", help="what campaigns wrote, .json")
+    _add_bundle(parser)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from serve.bundle import RELEASED
+    from serve.report import Request, write_report
+
+    page = write_report(Request(
+        options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
+        options.bundle or RELEASED,
+    ))  # fmt: skip
+    size = options.out.stat().st_size
+    print(f"{options.out} ({size:,} bytes): {page.n_flagged:,} of {page.n_sessions:,} sessions flagged")
+    return DONE
+
+
+# map
+
+
+def _add_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="PAGE", help="page to write, .html")
+    _add_bundle(parser)
+    parser.add_argument(
+        "--sample", type=float, default=1.0, metavar="SHARE", help="look at this share of accounts only"
+    )
+
+
+def _map(options: argparse.Namespace) -> int:
+    from serve.bundle import RELEASED, Bundle
+    from serve.map import check_page, place, write
+    from serve.summary import MAX_REJECTED_SHARE
+
+    check_page(options.out)
+    bundle = Bundle.load(options.bundle or RELEASED)
+    placed = place(options.exchanges, bundle, share=options.sample)
+    write(placed, bundle, options.out)
+    reached = int((placed.cells > 0).sum())
+    print(
+        f"placed   {placed.n_prompts:,} prompts of {len(placed.sessions):,} sessions, {placed.n_none:,} of them nowhere"
+    )
+    print(f"reached  {reached:,} of {len(placed.cells):,} cells")
+    print(f"wrote    {options.out}")
+    is_clean = placed.n_rejected <= MAX_REJECTED_SHARE * (placed.n_rejected + placed.n_read)
+    return DONE if is_clean else TOO_MANY_REJECTS
+
+
 # bundle
 
 
@@ -226,6 +284,8 @@ COMMANDS = (
     Command("score", "judge the sessions in files of exchanges", _add_score, _score),
     Command("explain", "show one session's verdict with its reasons", _add_explain, _explain),
     Command("campaigns", "find accounts that harvest together", _add_campaigns, _campaigns),
+    Command("report", "show verdicts as a page to read and print", _add_report, _report),
+    Command("map", "draw where traffic falls in capability space", _add_map, _map),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )
 

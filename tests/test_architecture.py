@@ -21,7 +21,8 @@ ORDER = (
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators", "archive",
-    "inquiry", "drift", "map", "card", "report", "app", "cli", "__main__",
+    "inquiry", "drift", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "app", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
 
