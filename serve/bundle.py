@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,13 +19,12 @@ from serve.benign import Benign
 from serve.booster import read_booster
 from serve.calibration import Calibration
 from serve.capabilities import CapabilityMap, Skill
+from serve.classifier import Classifier
 from serve.discriminant import Discriminant
 from serve.encoder import Encoder, StaticEncoder
 from serve.evidence import Evidence
-from serve.features import feature_names
-
-if TYPE_CHECKING:
-    from lightgbm import Booster
+from serve.experts import Experts
+from serve.features import feature_names, n_judged
 
 FORMAT_VERSION = 1
 RELEASED = Path(__file__).parent / "released"
@@ -36,13 +35,16 @@ CLASSIFIER = "classifier.txt"
 CAPABILITIES = "capabilities.json"
 CAPABILITY_VECTORS = "capabilities.safetensors"
 STATIC = "static"
+EXPERTS = "experts.safetensors"
 CALIBRATION = "calibration.safetensors"
 REFERENCE = "reference.safetensors"
 WORDS = "words.json"
 FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
-_REQUIRED = (CLASSIFIER, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
-             CALIBRATION, REFERENCE, WORDS, FEATURES)  # fmt: skip
+_REQUIRED = (
+    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
+    CALIBRATION, REFERENCE, WORDS, FEATURES,
+)  # fmt: skip
 _DIGEST = "manifest_sha256"
 _KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files", _DIGEST)
 
@@ -64,7 +66,7 @@ class Bundle:
     encoder: Encoder
     capabilities: CapabilityMap
     evidence: Evidence
-    booster: Booster
+    classifier: Classifier
     calibration: Calibration
     reference: NDArray[np.float64]
     benign: Benign | None = None
@@ -98,9 +100,6 @@ class Bundle:
                 f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}"
             )
         reference = load_file(folder / REFERENCE)
-        booster = read_booster((folder / CLASSIFIER).read_text(encoding="utf-8"))
-        if booster.num_feature() != len(expected):
-            raise BundleError(f"{folder}: classifier reads {booster.num_feature()} features, expected {len(expected)}")
         encoder = StaticEncoder(folder / STATIC)
         if encoder.n_dims != capabilities.anchors.shape[1]:
             raise BundleError(f"{folder}: encoder has {encoder.n_dims} dimensions, map {capabilities.anchors.shape[1]}")
@@ -110,7 +109,7 @@ class Bundle:
             encoder=encoder,
             capabilities=capabilities,
             evidence=Evidence(_read_words(folder), reference["weights"], reference["scales"], reference["intercepts"]),
-            booster=booster,
+            classifier=_read_classifier(folder, n_judged(capabilities.areas)),
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
             reference=reference["benign_quantiles"],
             benign=_read_benign(folder, len(capabilities.areas), len(expected)),
@@ -249,6 +248,14 @@ def _read_benign(folder: Path, n_areas: int, n_features: int) -> Benign | None:
     if not (folder / BENIGN).is_file():  # the manifest lists every file, so it can't have been lost
         return None
     return Benign.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
+
+
+def _read_classifier(folder: Path, n_features: int) -> Classifier:
+    booster = read_booster((folder / CLASSIFIER).read_text(encoding="utf-8"))
+    found = Classifier(booster, Experts.of_arrays(load_file(folder / EXPERTS)))
+    if found.n_features != n_features:
+        raise BundleError(f"{folder}: classifier reads {found.n_features} features, expected {n_features}")
+    return found
 
 
 def _read_words(folder: Path) -> tuple[str, ...]:

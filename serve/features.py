@@ -52,6 +52,12 @@ def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def n_judged(areas: tuple[str, ...]) -> int:
+    """How many of the features, the first ones, a classifier reads: shares of areas are for people, since what a campaign
+    is about says nothing of the next one's."""
+    return len(feature_names(areas)) - len(areas) - 1
+
+
 def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:
     """One row a session, shape (n_sessions, n_features), always finite; row i depends on session i alone."""
     n_sessions = len(prompts.offsets) - 1

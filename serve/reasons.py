@@ -127,7 +127,6 @@ TOPICS = (
             ("surface.short_share", f"{_OF} have fewer than five words{_BENIGN}"),
         ),
     ),
-    Topic(("area.",), ()),
 )
 
 
@@ -138,7 +137,7 @@ def reasons(
     found: list[tuple[Reason, ...]] = [()] * len(rows)
     chosen = np.flatnonzero(wanted)
     if len(chosen):
-        contributions = np.asarray(bundle.booster.predict(rows[chosen], pred_contrib=True, num_threads=1))[:, :-1]
+        contributions = bundle.classifier.contributions(rows[chosen])
         classes = size_class(n_exchanges[chosen])
         for position, index in enumerate(chosen.tolist()):
             card = _Card(bundle, rows[index], int(n_exchanges[index]), bundle.reference[int(classes[position])])
@@ -161,12 +160,12 @@ class _Card:
         sums = np.bincount(topics[topics >= 0], weights=contributions[topics >= 0], minlength=len(TOPICS))
         order = np.argsort(-np.abs(sums), kind="stable")[:MAX_REASONS]
         kept = [t for rank, t in enumerate(order.tolist()) if rank < MIN_REASONS or abs(sums[t]) >= _MIN_CONTRIBUTION]
-        return tuple(self._reason(names, topic, float(sums[topic]), contributions) for topic in kept)
+        return tuple(self._reason(names, topic, float(sums[topic])) for topic in kept)
 
-    def _reason(self, names: list[str], topic: int, contribution: float, contributions: NDArray[np.float64]) -> Reason:
-        shown = TOPICS[topic].shown or self._areas(names, contributions)
+    def _reason(self, names: list[str], topic: int, contribution: float) -> Reason:
         column, sentence = max(
-            ((names.index(name), sentence) for name, sentence in shown), key=lambda pair: self._outlying(pair[0])
+            ((names.index(name), sentence) for name, sentence in TOPICS[topic].shown),
+            key=lambda pair: self._outlying(pair[0]),
         )
         value, (low, high) = float(self.row[column]), self.benign[column].tolist()
         text = sentence.format(
@@ -177,13 +176,6 @@ class _Card:
             high=round(high * self.n) if "{count}" in sentence else f"{high:.2f}",
         )
         return Reason(names[column], value, low, high, contribution, text + ".")
-
-    def _areas(self, names: list[str], contributions: NDArray[np.float64]) -> tuple[tuple[str, str], ...]:
-        columns = [column for column, name in enumerate(names) if name.startswith("area.")]
-        column = max(columns, key=lambda column: abs(float(contributions[column])))
-        area = names[column].removeprefix("area.")
-        title = self.bundle.capabilities.titles.get(area, "none of the known areas")
-        return ((names[column], f"{_OF} are about: {title}{_BENIGN}"),)
 
     def _outlying(self, column: int) -> float:
         """How far a value lies outside its benign range, in widths of that range."""

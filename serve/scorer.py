@@ -55,7 +55,7 @@ class Scorer:
         """Verdicts on sessions whose prompts were observed before."""
         bundle, n_exchanges = self.bundle, sessions.n_exchanges
         rows = feature_rows(prompts, bundle.capabilities)
-        margin = self.margins(rows)
+        margin = bundle.classifier.margins(rows)
         p_value = bundle.calibration.p_value(margin, n_exchanges)
         flagged = p_value <= self.fpr
         label = np.where(flagged, "harvesting", np.where(n_exchanges < MIN_DECIDABLE, "undecided", "organic"))
@@ -82,12 +82,6 @@ class Scorer:
             profile=(None,) * len(sessions) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
             features=rows,
         )
-
-    def margins(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The classifier's raw log-odds of feature rows, shape (n_sessions,)."""
-        if not len(rows):
-            return np.zeros(0)
-        return np.asarray(self.bundle.booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
 
     def _systematicness(self, counts: CellCounts) -> NDArray[np.float64]:
         benign, capabilities = self.bundle.benign, self.bundle.capabilities

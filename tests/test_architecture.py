@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = (
     "session", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words", "evidence",
-    "features", "booster", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
+    "features", "booster", "experts", "classifier", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
     "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",

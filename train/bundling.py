@@ -19,6 +19,7 @@ from serve.bundle import (
     BENIGN,
     CALIBRATION,
     CLASSIFIER,
+    EXPERTS,
     FEATURES,
     MANIFEST,
     REFERENCE,
@@ -131,9 +132,10 @@ def bundle_bytes(folder: Path) -> int:
 def _write(parts: Parts, folder: Path, fpr: float) -> str:
     model = parts.model
     names = feature_names(parts.capabilities.areas)
-    (folder / CLASSIFIER).write_text(model.booster.model_to_string(), encoding="utf-8")
+    (folder / CLASSIFIER).write_text(model.classifier.booster.model_to_string(), encoding="utf-8")
     write_capabilities(parts.capabilities, folder)
     shutil.copytree(parts.static, folder / STATIC, ignore=shutil.ignore_patterns("__*", ".*", "README.md"))
+    save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
     save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
     evidence = model.evidence.whole
@@ -158,7 +160,7 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
 
 def training_rows(model: Model, names: tuple[str, ...]) -> pa.Table:
     """Training feature rows, without any text: features by name, then label, weight, kind, campaign, size, dilution and
-    the margin that a booster which never saw the campaign gave."""
+    the margin that a classifier which never saw the campaign gave."""
     table = model.table
     columns: dict[str, pa.Array] = {
         name: pa.array(table.X[:, column].astype(np.float32)) for column, name in enumerate(names)

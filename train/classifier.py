@@ -1,4 +1,4 @@
-"""Classifier: LightGBM over feature rows, and its margins on campaigns left out."""
+"""Learn a classifier: LightGBM and experts over feature rows, and their margins on campaigns left out."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.classifier import Classifier
+from train.experts import fit_experts
 from train.table import Table
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierSettings:
-    """Booster parameters, by LightGBM's names where it has one."""
+    """Booster parameters, by LightGBM's names where it has one; and the experts' inverse L2 penalty and share in the
+    pooled log-odds."""
 
     n_rounds: int = 600
     learning_rate: float = 0.04
@@ -25,54 +28,56 @@ class ClassifierSettings:
     lambda_l2: float = 5.0
     monotone: bool = True
     n_threads: int = 2
+    expert_strength: float = 0.01
+    expert_share: float = 0.7
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A booster and the rows whose campaigns it never saw: a mask (n_sessions,) and their margins."""
+    """A classifier and the rows whose campaigns it never saw: a mask (n_sessions,) and their margins."""
 
     fold: int
     held: NDArray[np.bool_]
     margins: NDArray[np.float64]
-    booster: lightgbm.Booster
+    classifier: Classifier
 
 
 # Features whose direction is certain: more evidence of harvest never makes a session more innocent.
 _INCREASING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
 
 
-def fit(table: Table, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> lightgbm.Booster:
-    """Boost trees on the table; the same table, settings and seed give the same trees."""
-    data = lightgbm.Dataset(table.X, table.y, weight=table.weight, feature_name=_plain(names), free_raw_data=False)
-    return lightgbm.train(_parameters(names, settings, seed), data, num_boost_round=settings.n_rounds)
-
-
-def margins(booster: lightgbm.Booster, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raw log-odds of feature rows."""
-    return np.asarray(booster.predict(X, raw_score=True), dtype=np.float64)
+def fit(table: Table, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
+    """Boost trees and fit experts on the features of the table that are judged by; the same table, settings and seed
+    give the same classifier."""
+    judged = [name for name in names if not name.startswith("area.")]
+    X = np.ascontiguousarray(table.X[:, : len(judged)])
+    data = lightgbm.Dataset(X, table.y, weight=table.weight, feature_name=_plain(judged), free_raw_data=False)
+    booster = lightgbm.train(_parameters(judged, settings, seed), data, num_boost_round=settings.n_rounds)
+    experts = fit_experts(table, len(judged), strength=settings.expert_strength, share=settings.expert_share)
+    return Classifier(booster, experts)
 
 
 def left_out(
     table: Table, names: Sequence[str], settings: ClassifierSettings, *, n_folds: int, seed: int
 ) -> Iterator[LeftOut]:
-    """Boosters that each leave the campaigns (and organic sources) of one part out, as they are ready."""
+    """Classifiers that each leave the campaigns (and organic sources) of one part out, as they are ready."""
     part = campaign_parts(table.campaign, n_folds, seed)
     for fold in range(n_folds):
         held = part == fold
         if held.any():
-            booster = fit(table.where(~held), names, settings, seed=seed)
-            yield LeftOut(fold, held, margins(booster, table.X[held]), booster)
+            fitted = fit(table.where(~held), names, settings, seed=seed)
+            yield LeftOut(fold, held, fitted.margins(table.X[held]), fitted)
 
 
 def margins_left_out(
     table: Table, names: Sequence[str], settings: ClassifierSettings, *, n_folds: int, seed: int
 ) -> NDArray[np.float64]:
-    """Margin of each row from a booster that never saw its campaign (or its organic source), shape (n_sessions,)."""
+    """Margin of each row from a classifier that never saw its campaign (or its organic source), shape (n_sessions,)."""
     return joined_margins(tuple(left_out(table, names, settings, n_folds=n_folds, seed=seed)))
 
 
 def joined_margins(parts: Sequence[LeftOut]) -> NDArray[np.float64]:
-    """Margins of all rows from the boosters that left them out, shape (n_sessions,)."""
+    """Margins of all rows from the classifiers that left them out, shape (n_sessions,)."""
     found = np.zeros(len(parts[0].held))
     for part in parts:
         found[part.held] = part.margins

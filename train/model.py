@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.benign import Benign
 from serve.calibration import SIZE_EDGES, Calibration
+from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.features import feature_names
 from serve.systematicness import CoverageNull
@@ -56,11 +56,11 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Model:
-    """Evidence, booster and calibration learned from one side of a split, with the table they were learned from and the
-    boosters that left campaigns out."""
+    """Evidence, classifier and calibration learned from one side of a split, with the table they were learned from and the
+    classifiers that left campaigns out."""
 
     evidence: CrossEvidence
-    booster: lightgbm.Booster
+    classifier: Classifier
     calibration: Calibration
     reference: NDArray[np.float64]
     benign: Benign
@@ -71,7 +71,7 @@ class Model:
 
     def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw log-odds of feature rows."""
-        return classifier.margins(self.booster, X)
+        return self.classifier.margins(X)
 
 
 def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Model:
@@ -80,19 +80,19 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     lesson = learn_table(pool, fold, cache, timing, recipe)
     evidence, learned, topic = lesson.evidence, lesson.table, topics(pool, cache)
     names = feature_names(cache.capabilities.areas)
-    booster = classifier.fit(learned, names, recipe.classifier, seed=seed)
+    judge = classifier.fit(learned, names, recipe.classifier, seed=seed)
     inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
     composed = _benign(pool, fold, topic, timing, recipe)
     benign = table(composed, pool, cache, evidence)
-    calibration = calibrate(left_out, learned.y, classifier.margins(booster, benign.X), benign.n_exchanges)
+    calibration = calibrate(left_out, learned.y, judge.margins(benign.X), benign.n_exchanges)
     reference = benign_quantiles(benign.X, benign.n_exchanges)
-    usual = _usual(composed, pool, cache, evidence, booster, calibration, _coverage_null(composed, topic, cache))
-    return Model(evidence, booster, calibration, reference, usual, lesson.composition, learned, left_out, inner)
+    usual = _usual(composed, pool, cache, evidence, judge, calibration, _coverage_null(composed, topic, cache))
+    return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner)
 
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
-    """Learn evidence from the fold's training rows, and compose the sessions that the booster learns from."""
+    """Learn evidence from the fold's training rows, and compose the sessions that the classifier learns from."""
     grams = group_grams(pool, fold.train, cache, recipe.evidence)
     evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
@@ -106,13 +106,13 @@ def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
 
 
 def _usual(
-    composed: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, booster: lightgbm.Booster,
+    composed: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, judge: Classifier,
     calibration: Calibration, coverage: CoverageNull,
 ) -> Benign:  # fmt: skip
     """What benign sessions look like where the bundle judges them, by heads that saw their sources."""
     served = replace(evidence, part_of=np.full_like(evidence.part_of, -1))
     seen = table(composed, pool, cache, served)
-    p_values = calibration.p_value(classifier.margins(booster, seen.X), seen.n_exchanges)
+    p_values = calibration.p_value(judge.margins(seen.X), seen.n_exchanges)
     names = feature_names(cache.capabilities.areas)
     return Benign.fit(seen.X, names, p_values, seen.n_exchanges, coverage)
 

@@ -1,0 +1,79 @@
+"""Experts: logistic models of a session's features, each for one degree of dilution, and the odds that they agree on.
+
+Trees cut where their training traffic happened to lie, and are lost on traffic of another kind; weights that are spread
+over many features move with it. So each feature is first replaced by its normal score among training sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+
+@dataclass(frozen=True)
+class Experts:
+    """`knots` (n_features, n_knots), rising values of each feature, with their normal `scores` of the same shape (van
+    der Waerden 1952; linear between knots, flat beyond), and `weights` (n_experts, n_features) with `intercepts`.
+
+    `share` is their share in the log-odds that they and the trees pool.
+
+    Raises:
+        ValueError: when shapes don't fit, or the share is none.
+    """
+
+    knots: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    intercepts: NDArray[np.float64]
+    share: float
+
+    def __post_init__(self) -> None:
+        n_features = len(self.knots)
+        if self.knots.shape != self.scores.shape or self.weights.shape != (len(self.intercepts), n_features):
+            raise ValueError(
+                f"experts have knots {self.knots.shape}, scores {self.scores.shape}, weights {self.weights.shape} and "
+                f"intercepts {self.intercepts.shape}, which don't fit each other"
+            )
+        if not 0.0 <= self.share <= 1.0:
+            raise ValueError(f"experts have a share of {self.share}, expected 0 to 1")
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Self:
+        """Read from a bundle's arrays."""
+        return cls(
+            arrays["knots"], arrays["scores"], arrays["weights"], arrays["intercepts"], float(arrays["share"][0])
+        )
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """What `of_arrays` reads."""
+        return {
+            "knots": self.knots, "scores": self.scores, "weights": self.weights, "intercepts": self.intercepts,
+            "share": np.array([self.share]),
+        }  # fmt: skip
+
+    def normal_scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Normal score of each value, shape (n_sessions, n_features)."""
+        columns = [np.interp(X[:, j], self.knots[j], self.scores[j]) for j in range(len(self.knots))]
+        return np.stack(columns, axis=1)
+
+    def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log of the mean odds of all experts, shape (n_sessions,); row i depends on session i alone."""
+        log_odds = self._log_odds(self.normal_scores(X))
+        return np.asarray(logsumexp(log_odds, axis=1) - np.log(len(self.intercepts)))
+
+    def contributions(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each feature adds to the log-odds, (n_sessions, n_features): the experts' own terms, each expert with its
+        share of the odds. A feature at its training median adds nothing."""
+        scores = self.normal_scores(X)
+        log_odds = self._log_odds(scores)
+        shares = np.exp(log_odds - logsumexp(log_odds, axis=1, keepdims=True))
+        return np.asarray((shares @ self.weights) * scores)
+
+    def _log_odds(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        # A matrix product may sum in another order in another batch; this sum is the same for a row anywhere.
+        return np.asarray((scores[:, None, :] * self.weights).sum(axis=2) + self.intercepts)
