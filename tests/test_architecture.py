@@ -19,9 +19,9 @@ ORDER = (
     "features", "booster", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
     "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
+    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators", "archive",
-    "inquiry", "drift", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "archive", "inquiry", "drift", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
     "app", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
