@@ -22,7 +22,7 @@ from serve.outputs import replacing
 from serve.session import Sessions
 from serve.skeletons import skeleton_keys
 from serve.sketches import Sketches
-from serve.surface import canonical_sessions
+from serve.surface import canonical
 
 FORMAT_VERSION = 1
 MIN_PROMPTS = 3
@@ -105,7 +105,7 @@ def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundl
 
     Cells count only where bundle `bundle_id`, which told them, is the one that the indicators were made with.
     """
-    keys = skeleton_keys(canonical_sessions(sessions.prompts, sessions.offsets))
+    keys = skeleton_keys([canonical(prompt) for prompt in sessions.prompts])
     owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
     columns = []
     for indicator in known.indicators:
