@@ -21,7 +21,7 @@ ORDER = (
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "archive", "inquiry", "drift", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
     "app", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
