@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from serve import accounts, verdict
+from serve import accounts, indicators, verdict
 from serve.bundle import RELEASED, verify
 from serve.engines import ENGINES, Engine, Serial
 from serve.lines import NOT_ROWS
@@ -46,7 +46,8 @@ class JobStoppedError(RuntimeError):
 class Job:
     """What is to be done: read `inputs` (files, folders), judge with `bundle`, write `out` and the others given.
 
-    `engine` is `local` or `ray`; `sample` the share of accounts to look at, 0-1.
+    `engine` is `local` or `ray`; `sample` the share of accounts to look at, 0-1. With a file of `indicators`, sessions
+    that match are written beside `out`, to `matches`.
 
     Raises:
         ValueError: when names of outputs clash, say nothing of their kind, or numbers are out of range.
@@ -56,6 +57,7 @@ class Job:
     out: Path
     rejects: Path
     accounts: Path | None = None
+    indicators: Path | None = None
     bundle: Path = RELEASED
     engine: str = "local"
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -77,7 +79,12 @@ class Job:
     @property
     def outputs(self) -> tuple[Path, ...]:
         """Every file that is written."""
-        return tuple(path for path in (self.out, self.accounts, self.rejects) if path is not None)
+        return tuple(path for path in (self.out, self.accounts, self.rejects, self.matches) if path is not None)
+
+    @property
+    def matches(self) -> Path | None:
+        """Where sessions that match indicators are written."""
+        return self.out.with_suffix(".matches.jsonl") if self.indicators else None
 
     @property
     def work_dir(self) -> Path:
@@ -108,6 +115,8 @@ def run(job: Job, progress: Progress) -> Summary:
     began_at = time.monotonic()
     found = discover(job.inputs)
     bundle_id = str(verify(job.bundle)["bundle_id"])
+    if job.indicators is not None:
+        indicators.read(job.indicators)
     tasks = _read_tasks(job, found)
     with Work.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
         with _stopping(work), progress, _engine(job, found) as engine:
@@ -133,6 +142,7 @@ def _identity(job: Job, found: Found, bundle_id: str, tasks: tuple[ReadTask, ...
         "input": [[source.path, source.size, source.modified_ns] for source in found.sources],
         "bundle": bundle_id,
         "sample": job.sample,
+        "indicators": job.indicators.read_text(encoding="utf-8") if job.indicators else None,
         "parts": [len(tasks), tasks[0].n_partitions],
         "output": [job.out.suffix, _accounts_suffix(job)],
     }
@@ -204,10 +214,10 @@ def _rows_by_partition(work: Work) -> list[int]:
 
 
 def _judge_all(job: Job, n_kept: list[int], engine: Engine, work: Work, progress: Progress) -> None:
+    suffixes = job.out.suffix, _accounts_suffix(job)
+    indicators_path = str(job.indicators) if job.indicators else None
     tasks = [
-        JudgeTask(
-            index, job.work_dir, len(work.reads), len(n_kept), str(job.bundle), job.out.suffix, _accounts_suffix(job)
-        )
+        JudgeTask(index, job.work_dir, len(work.reads), len(n_kept), str(job.bundle), *suffixes, indicators_path)
         for index, n_rows in enumerate(n_kept)
         if n_rows and index not in work.judgements
     ]
@@ -230,6 +240,8 @@ def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Work) -> None:
     if job.accounts:
         parts = [work.folder / part_name("accounts", index, _accounts_suffix(job)) for index in indices]
         join(job.accounts, parts, accounts.SCHEMA)
+    if job.matches:
+        join(job.matches, [work.folder / part_name("matches", index, ".jsonl") for index in indices], indicators.SCHEMA)
     join(job.out, [work.folder / part_name("verdicts", index, job.out.suffix) for index in indices], verdict.SCHEMA)
 
 

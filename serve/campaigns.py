@@ -38,6 +38,7 @@ _SAME_ACCOUNTS = 0.6
 _REPEAT = 0.98
 _N_COMPARED = 200
 _N_SKELETONS = 32
+_MAX_OUTSIDE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ def _campaign(
         union_coverage=dict(zip(capabilities.areas, covered[0].tolist(), strict=True)),
         growth=dict(zip(GROWTH_SIZES, coverage.growth(counts, GROWTH_SIZES)[0].tolist(), strict=True)),
         cells=_cells(shared.cell, weight),
-        skeletons=_skeletons(shared),
+        skeletons=_skeletons(shared, items, accounts),
         pivots=pivots(shared.at, shared.area.astype(np.int64), shared.owner, capabilities.areas),
         synchrony=together,
         signs=signs,
@@ -290,13 +291,24 @@ def _is_near_repeat(shared: Items) -> NDArray[np.float64]:
     return np.asarray(n_accounts[inverse.ravel()] > 1, dtype=np.float64)
 
 
-def _skeletons(shared: Items) -> dict[str, int]:
-    """The keys that most accounts sent, of those that several did."""
-    key, owner = shared.keys.ravel(), np.repeat(shared.owner, shared.keys.shape[1])
+def _skeletons(shared: Items, items: Items, accounts: NDArray[np.int64]) -> dict[str, int]:
+    """The keys that most accounts sent, of those that several did and hardly anybody else."""
+    names, counts = _senders(shared)
+    others, n_others = _senders(items.take(np.flatnonzero(~np.isin(items.owner, accounts))))
+    n_outside = np.zeros(len(names), dtype=np.int64)
+    known = np.isin(names, others)
+    n_outside[known] = n_others[np.searchsorted(others, names[known])]
+    order = np.lexsort((names, -counts))
+    own = order[(counts[order] > 2) & (n_outside[order] <= _MAX_OUTSIDE * counts[order])][:_N_SKELETONS]
+    return {f"{names[row]:016x}": int(counts[row]) for row in own.tolist()}
+
+
+def _senders(items: Items) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Skeleton keys, sorted, and how many accounts sent each."""
+    key, owner = items.keys.ravel(), np.repeat(items.owner, items.keys.shape[1])
     pairs = np.unique(np.stack([key[key > 0], owner[key > 0].astype(np.uint64)], axis=1), axis=0)
     names, counts = np.unique(pairs[:, 0], return_counts=True)
-    order = np.lexsort((names, -counts))[:_N_SKELETONS]
-    return {f"{names[row]:016x}": int(counts[row]) for row in order.tolist() if counts[row] > 2}
+    return names, counts
 
 
 def _shares(code: NDArray[np.int16], weight: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:

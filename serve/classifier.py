@@ -44,7 +44,7 @@ class Classifier:
         return self._pooled(trees, self.experts.margins(judged))
 
     def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each feature adds to a row's log-odds, (n_sessions, n_columns), 0 for those not judged by: Shapley values
+        """What each feature adds to a row's log-odds, (n_sessions, n_columns), 0 if not judged by: Shapley values
         of the trees (Lundberg et al. 2020) and the experts' own terms, each with its share."""
         found = np.zeros(rows.shape)
         judged = np.ascontiguousarray(rows[:, : self.n_features])

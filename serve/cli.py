@@ -99,6 +99,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sample", type=float, default=1.0, metavar="SHARE", help="look at this share of accounts only"
     )
+    parser.add_argument(
+        "--indicators", type=Path, metavar="FILE", help="campaigns to look for; matches go to VERDICTS.matches.jsonl"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a job that stopped")
 
 
@@ -113,6 +116,7 @@ def _score(options: argparse.Namespace) -> int:
         out=options.out,
         rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
         accounts=options.accounts,
+        indicators=options.indicators,
         bundle=options.bundle or RELEASED,
         engine=options.engine,
         sample=options.sample,

@@ -67,12 +67,12 @@ class Experts:
         return np.asarray(logsumexp(log_odds, axis=1) - np.log(len(self.intercepts)))
 
     def contributions(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each feature adds to the log-odds, (n_sessions, n_features): the experts' own terms, each expert with its
+        """What each feature adds to the log-odds, (n_sessions, n_features): each expert's own term, with that expert's
         share of the odds. A feature at its training median adds nothing."""
         scores = self.normal_scores(X)
         log_odds = self._log_odds(scores)
         shares = np.exp(log_odds - logsumexp(log_odds, axis=1, keepdims=True))
-        return np.asarray((shares @ self.weights) * scores)
+        return np.asarray((shares[:, :, None] * self.weights).sum(axis=1) * scores)
 
     def _log_odds(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         # A matrix product may sum in another order in another batch; this sum is the same for a row anywhere.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,23 +54,63 @@ def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def n_judged(areas: tuple[str, ...]) -> int:
-    """How many of the features, the first ones, a classifier reads: shares of areas are for people, since what a campaign
-    is about says nothing of the next one's."""
+    """How many of the features, the first ones, a classifier reads: shares of areas are for people, since what one
+    campaign is about says nothing of the next one's."""
     return len(feature_names(areas)) - len(areas) - 1
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells`."""
+
+    n_exchanges: NDArray[np.int64]
+    cells: coverage.CellCounts
+    confidence: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    n_short: NDArray[np.float64]
+    n_same_opening: NDArray[np.float64]
+    n_same_text: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, prompts: Evidenced) -> Self:
+        """Totals of each session."""
+        n_sessions, owner, form = len(prompts.offsets) - 1, prompts.session_of, prompts.form
+        columns = (
+            prompts.assigned.confidence, prompts.assigned.cosine, (form.n_words < SHORT_WORDS).astype(np.float64),
+            _shared(form.opening, owner), _shared(form.text, owner),
+        )  # fmt: skip
+        sums = (np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns)
+        cells = coverage.CellCounts.of(owner, prompts.assigned.cell.astype(np.int64), n_sessions)
+        return cls(np.diff(prompts.offsets), cells, *sums)
 
 
 def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:
     """One row a session, shape (n_sessions, n_features), always finite; row i depends on session i alone."""
-    n_sessions = len(prompts.offsets) - 1
-    blocked = np.zeros((n_sessions, len(_EVIDENCE) + len(_SUBSET) + len(_GEOMETRY)))
+    return assembled(Totals.of(prompts), compared(prompts), capabilities)
+
+
+def compared(prompts: Evidenced) -> NDArray[np.float64]:
+    """Columns from prompts that are compared pair by pair, shape (n_sessions, N_COMPARED)."""
+    rows = np.zeros((len(prompts.offsets) - 1, N_COMPARED))
+    words = np.log1p(prompts.form.n_words)
     for block in geometry.blocks(prompts.offsets):
         products = geometry.gram(prompts.vectors[block.rows])
         weights = prompts.evidence[block.rows]
-        columns = [*_evidence(weights), *_subset(products, weights[:, :, 0]), *_geometry(products)]
-        blocked[block.session] = np.stack(columns, axis=1)
+        columns = [
+            *evidence_columns(weights), *_subset(products, weights[:, :, 0]), *_geometry(products),
+            *word_columns(words[block.rows]),
+        ]  # fmt: skip
+        rows[block.session] = np.stack(columns, axis=1)
+    return rows
+
+
+def assembled(totals: Totals, columns: NDArray[np.float64], capabilities: CapabilityMap) -> NDArray[np.float64]:
+    """Feature rows from totals and what `compared` gives."""
+    n = totals.n_exchanges
     parts = [
-        np.log(np.diff(prompts.offsets))[:, None], blocked, _coverage(prompts, capabilities), _surface(prompts),
-        _areas(prompts, len(capabilities.areas)),
+        np.log(n)[:, None], columns[:, :-N_WORD_COLUMNS], _coverage(totals, capabilities),
+        columns[:, -N_WORD_COLUMNS:], (totals.n_short / n)[:, None], (totals.n_same_opening / n)[:, None],
+        (totals.n_same_text / n)[:, None], _areas(totals, capabilities),
     ]  # fmt: skip
     return np.concatenate(parts, axis=1)
 
@@ -86,7 +127,7 @@ _EVIDENCE = (
 )  # fmt: skip
 
 
-def _evidence(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Columns from evidence (n_sessions, n, n_heads) of one block."""
     columns: list[NDArray[np.float64]] = []
     for head in range(weights.shape[2]):
@@ -165,20 +206,17 @@ _COVERAGE = (
 )  # fmt: skip
 
 
-def _coverage(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:
-    n_sessions, owner = len(prompts.offsets) - 1, prompts.session_of
-    cell, area = prompts.assigned.cell.astype(np.int64), prompts.assigned.area.astype(np.int64)
-    cells = coverage.CellCounts.of(owner, cell, n_sessions)
-    areas = coverage.CellCounts.of(owner, area, n_sessions)
-    main = _main_area(areas)
-    within = coverage.CellCounts.of(owner, np.where(area == main[owner], cell, -1), n_sessions)
+def _coverage(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
+    cells, cell_areas = totals.cells, capabilities.cell_areas.astype(np.int64)
+    areas = cells.recoded(cell_areas)
+    own = cell_areas[cells.cell] == _main_area(areas)[cells.unit]
+    within = coverage.CellCounts(cells.unit[own], cells.cell[own], cells.count[own], cells.n_units)
     n = np.maximum(coverage.size(cells), 1.0)
     return np.stack([
         coverage.rarefied(cells, N_DRAWN), coverage.evenness(cells), coverage.unseen_mass(cells),
-        coverage.simpson(cells) / n, coverage.size(within) / np.diff(prompts.offsets),
+        coverage.simpson(cells) / n, coverage.size(within) / totals.n_exchanges,
         coverage.rarefied(within, N_DRAWN), coverage.evenness(within), coverage.unseen_mass(within),
-        coverage.shannon(areas), _session_mean(prompts.assigned.confidence, prompts),
-        _session_mean(prompts.assigned.cosine, prompts),
+        coverage.shannon(areas), totals.confidence / totals.n_exchanges, totals.cosine / totals.n_exchanges,
     ], axis=1)  # fmt: skip
 
 
@@ -196,39 +234,36 @@ _SURFACE = (
 )  # fmt: skip
 
 
-def _surface(prompts: Evidenced) -> NDArray[np.float64]:
-    words = np.log1p(prompts.form.n_words)
-    rows = np.zeros((len(prompts.offsets) - 1, len(_SURFACE)))
-    for block in geometry.blocks(prompts.offsets):
-        own = words[block.rows]
-        q10, q50, q90 = geometry.quantiles(own, (0.1, 0.5, 0.9)).T
-        rows[block.session, :5] = np.stack([_mean(own), q10, q50, q90, q90 - q10], axis=1)
-    rows[:, 5] = _session_mean((prompts.form.n_words < 5).astype(np.float64), prompts)
-    rows[:, 6] = _session_mean(_shared(prompts.form.opening, prompts), prompts)
-    rows[:, 7] = _session_mean(_shared(prompts.form.text, prompts), prompts)
-    return rows
+N_WORD_COLUMNS = 5
+N_COMPARED = len(_EVIDENCE) + len(_SUBSET) + len(_GEOMETRY) + N_WORD_COLUMNS
+"""Columns from prompts that are compared pair by pair."""
+
+SHORT_WORDS = 5
+"""A prompt of fewer words is short."""
 
 
-def _shared(keys: NDArray[np.int64], prompts: Evidenced) -> NDArray[np.float64]:
+def word_columns(words: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Columns from the log lengths (n_sessions, n) of one block."""
+    q10, q50, q90 = geometry.quantiles(words, (0.1, 0.5, 0.9)).T
+    return [_mean(words), q10, q50, q90, q90 - q10]
+
+
+def _shared(keys: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
     """1 where another prompt of the same session has the same key."""
-    pairs = np.stack([prompts.session_of, keys], axis=1)
+    pairs = np.stack([owner, keys], axis=1)
     _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     return (counts[inverse.reshape(-1)] > 1).astype(np.float64)
 
 
-def _areas(prompts: Evidenced, n_areas: int) -> NDArray[np.float64]:
+def _areas(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
     """Share of each area, and of *none of these*, among a session's prompts."""
-    area = prompts.assigned.area.astype(np.int64)
-    keys = prompts.session_of * (n_areas + 1) + np.where(area < 0, n_areas, area)
-    counts = np.bincount(keys, minlength=(len(prompts.offsets) - 1) * (n_areas + 1)).reshape(-1, n_areas + 1)
-    return np.asarray(counts / np.diff(prompts.offsets)[:, None])
+    cells, n_areas = totals.cells, len(capabilities.areas)
+    keys = cells.unit * n_areas + capabilities.cell_areas[cells.cell]
+    placed = np.bincount(keys, weights=cells.count, minlength=cells.n_units * n_areas).reshape(-1, n_areas)
+    none = totals.n_exchanges - placed.sum(axis=1)
+    return np.asarray(np.concatenate([placed, none[:, None]], axis=1) / totals.n_exchanges[:, None])
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over a session, in an order of summation that is the same for every block."""
     return np.asarray(np.cumsum(values, axis=1)[:, -1] / values.shape[1])
-
-
-def _session_mean(values: NDArray[np.float64], prompts: Evidenced) -> NDArray[np.float64]:
-    sums = np.bincount(prompts.session_of, weights=values, minlength=len(prompts.offsets) - 1)
-    return np.asarray(sums / np.diff(prompts.offsets))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from serve.encoder import SCALE
 
 MAX_PROMPTS = 256
-"""Prompts of a session that are compared pair by pair; of a longer session, as many at even distances."""
+"""Prompts of a session that are compared pair by pair; of a longer session every second one, or every fourth and so on:
+the fewest steps that leave no more than this. So a session that grows compares what it compared before."""
 
 UNIT = SCALE * SCALE
 """Integer product of a vector with itself: a cosine of 1."""
@@ -33,17 +34,20 @@ class Block:
 def blocks(offsets: NDArray[np.int64]) -> Iterator[Block]:
     """Split sessions into blocks of equal size, each small enough to hold its Gram matrices in memory."""
     sizes = np.diff(offsets)
-    kept = np.minimum(sizes, MAX_PROMPTS)
+    steps = stride(sizes)
+    kept = -(-sizes // steps)
     for n in np.unique(kept):
         members = np.flatnonzero(kept == n)
         step = max(1, _MAX_BLOCK_CELLS // int(n * n))
         for start in range(0, len(members), step):
             session = members[start : start + step]
-            yield Block(session, offsets[session][:, None] + _picks(sizes[session], int(n)))
+            yield Block(session, offsets[session][:, None] + steps[session][:, None] * np.arange(n, dtype=np.int64))
 
 
-def _picks(sizes: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    return (np.arange(n)[None, :] * sizes[:, None]) // n
+def stride(n_exchanges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Steps, a power of two, between the prompts that are compared in sessions of these sizes (each at least 1)."""
+    folds = np.ceil(np.log2(np.maximum(n_exchanges, MAX_PROMPTS) / MAX_PROMPTS)).astype(np.int64)
+    return np.left_shift(np.int64(1), folds)
 
 
 def gram(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
@@ -74,7 +78,12 @@ def pair_mean(products: NDArray[np.float32]) -> NDArray[np.float64]:
     if n < 2:
         return np.zeros(len(products))
     total = products.sum(axis=(1, 2), dtype=np.float64) - np.trace(products, axis1=1, axis2=2, dtype=np.float64)
-    return np.asarray(total / (n * (n - 1) * UNIT))
+    return np.asarray(total / pair_unit(n))
+
+
+def pair_unit(n: int) -> int:
+    """What the integer products of all ordered pairs of n equal prompts (n at least 2) add up to."""
+    return int(n * (n - 1) * UNIT)
 
 
 def nearest(products: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,7 +113,12 @@ def effective_rank(products: NDArray[np.float32]) -> NDArray[np.float64]:
     n = products.shape[1]
     trace = np.trace(products, axis1=1, axis2=2, dtype=np.float64)
     squares = np.square(products, dtype=np.float64).sum(axis=(1, 2))
-    return np.asarray(np.divide(trace**2, squares * n, out=np.ones(len(products)), where=squares > 0))
+    return participation(trace, squares, n)
+
+
+def participation(trace: NDArray[np.float64], squares: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """`effective_rank` from the sums of the diagonal and of all squares, each (n_sessions,)."""
+    return np.asarray(np.divide(trace**2, squares * n, out=np.ones(len(trace)), where=squares > 0))
 
 
 def reordered(products: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.float32]:

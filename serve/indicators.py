@@ -14,19 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.campaigns import Campaign
 from serve.outputs import replacing
+from serve.session import Sessions
 from serve.skeletons import skeleton_keys
 from serve.sketches import Sketches
+from serve.surface import canonical
 
 FORMAT_VERSION = 1
 MIN_PROMPTS = 3
 """Prompts of a session that must carry a listed skeleton."""
 
-MIN_GAIN = 12.0
+MIN_GAIN = 15.0
 """Nats by which a session's cells must be likelier under a campaign's profile."""
+
+SCHEMA = pa.schema([
+    ("session_id", pa.string()), ("account_id", pa.string()), ("campaign_id", pa.string()), ("n_exchanges", pa.int64()),
+    ("n_skeletons", pa.int64()), ("gain", pa.float64()),
+])  # fmt: skip
+"""Columns of a matches file, one row a session and campaign: prompts with a listed skeleton, and the gain of its cells
+(nats), null where the indicators are of another map."""
 
 _SMOOTHING = 0.05
 
@@ -42,30 +52,22 @@ class Indicator:
 
 @dataclass(frozen=True)
 class Indicators:
-    """Campaigns to look for, with the `usual` share of each cell; `bundle_id` tells whose map the cells are of."""
+    """Campaigns to look for, with the `usual` share (n_cells,) of each cell of the map of bundle `bundle_id`."""
 
     bundle_id: str
     usual: NDArray[np.float64]
     indicators: tuple[Indicator, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A campaign that a session resembles: prompts with listed skeletons, and the gain (nats) of its cells."""
-
-    campaign_id: str
-    n_prompts: int
-    gain: float
-
-
 def write(path: Path, campaigns: Sequence[Campaign], sketches: Sketches, n_cells: int, bundle_id: str) -> None:
     """Write what can be shared of these campaigns."""
     usual = np.bincount(sketches.items.cell.astype(np.int64) + 1, weights=sketches.weight, minlength=n_cells + 1)[1:]
-    usual = usual / max(usual.sum(), 1e-9)
+    shares = usual / max(usual.sum(), 1e-9)
     listed = {
         "format_version": FORMAT_VERSION,
-        "map": bundle_id,
-        "usual": {str(cell): round(float(share), 6) for cell, share in enumerate(usual) if share > 0},
+        "bundle": bundle_id,
+        "n_cells": n_cells,
+        "usual": {str(cell): round(float(share), 6) for cell, share in enumerate(shares) if share > 0},
         "campaigns": [
             {
                 "campaign_id": campaign.campaign_id,
@@ -79,8 +81,8 @@ def write(path: Path, campaigns: Sequence[Campaign], sketches: Sketches, n_cells
         part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 
-def read(path: Path, n_cells: int) -> Indicators:
-    """Read an indicator file, for a map of `n_cells` cells.
+def read(path: Path) -> Indicators:
+    """Read an indicator file.
 
     Raises:
         ValueError: naming the file and what is wrong.
@@ -91,30 +93,41 @@ def read(path: Path, n_cells: int) -> Indicators:
             raise ValueError(
                 f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
             )
-        return Indicators(
-            str(listed["map"]), _profile(listed["usual"], n_cells),
-            tuple(_indicator(entry, n_cells) for entry in listed["campaigns"]),
-        )  # fmt: skip
+        n_cells = int(listed["n_cells"])
+        found = tuple(_indicator(entry, n_cells) for entry in listed["campaigns"])
+        return Indicators(str(listed["bundle"]), _profile(listed["usual"], n_cells), found)
     except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as fault:
         raise ValueError(f"{path} holds no indicators ({type(fault).__name__})") from fault
 
 
-def matches(
-    known: Indicators, texts: Sequence[str], cells: NDArray[np.int64], *, same_map: bool = True
-) -> tuple[Match, ...]:
-    """Campaigns that a session of these canonical texts and cells resembles, clearest first.
+def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundle_id: str) -> pa.Table:
+    """Sessions that resemble a campaign, of `SCHEMA`; `cells` (n_prompts,) holds the cell of each prompt, -1 for none.
 
-    Cells count where they are of the `same_map`.
+    Cells count only where bundle `bundle_id`, which told them, is the one that the indicators were made with.
     """
-    keys = skeleton_keys(texts)
-    counts = np.bincount(cells[cells >= 0], minlength=len(known.usual)) if same_map else np.zeros(len(known.usual))
-    found = []
+    keys = skeleton_keys([canonical(prompt) for prompt in sessions.prompts])
+    owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
+    columns = []
     for indicator in known.indicators:
-        n_prompts = sum(not indicator.skeletons.isdisjoint(row) for row in keys.tolist())
-        gain = float(counts @ _log_ratio(indicator.profile, known.usual))
-        if n_prompts >= MIN_PROMPTS or gain >= MIN_GAIN:
-            found.append(Match(indicator.campaign_id, n_prompts, gain))
-    return tuple(sorted(found, key=lambda match: (-match.n_prompts, -match.gain)))
+        listed = np.array(sorted(indicator.skeletons), dtype=np.uint64)
+        n_skeletons = np.bincount(owner, weights=np.isin(keys, listed).any(axis=1), minlength=len(sessions))
+        gain = np.full(len(sessions), np.nan)
+        if bundle_id == known.bundle_id:
+            ratio = np.append(_log_ratio(indicator.profile, known.usual), 0.0)
+            gain = np.bincount(owner, weights=ratio[cells], minlength=len(sessions))
+        alike = np.flatnonzero((n_skeletons >= MIN_PROMPTS) | (gain >= MIN_GAIN))
+        columns += [(row, indicator.campaign_id, int(n_skeletons[row]), float(gain[row])) for row in alike.tolist()]
+    return pa.Table.from_pylist([
+        {
+            "session_id": sessions.session_ids[row],
+            "account_id": sessions.account_ids[row],
+            "campaign_id": campaign_id,
+            "n_exchanges": int(sessions.n_exchanges[row]),
+            "n_skeletons": n_skeletons,
+            "gain": None if np.isnan(gain) else round(gain, 3),
+        }
+        for row, campaign_id, n_skeletons, gain in sorted(columns)
+    ], SCHEMA)  # fmt: skip
 
 
 def _log_ratio(profile: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,23 @@ from numpy.typing import NDArray
 from serve.bundle import RELEASED, Bundle
 from serve.calibration import MIN_DECIDABLE
 from serve.coverage import CellCounts, area_coverage
-from serve.features import Evidenced, feature_rows, observe
+from serve.features import Evidenced, Totals, assembled, compared, observe
 from serve.reasons import reasons
 from serve.session import Session, Sessions
 from serve.verdict import Verdict, Verdicts
 
 CHUNK_PROMPTS = 20_000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Sessions whose prompts are no longer needed: who sent them, when (seconds, NaN where unknown), and totals."""
+
+    session_ids: tuple[str, ...]
+    account_ids: tuple[str, ...]
+    started_at: NDArray[np.float64]
+    ended_at: NDArray[np.float64]
+    totals: Totals
 
 
 class Scorer:
@@ -53,33 +65,36 @@ class Scorer:
 
     def judge_observed(self, sessions: Sessions, prompts: Evidenced, *, explain_all: bool = False) -> Verdicts:
         """Verdicts on sessions whose prompts were observed before."""
-        bundle, n_exchanges = self.bundle, sessions.n_exchanges
-        rows = feature_rows(prompts, bundle.capabilities)
+        started, ended = _span(sessions)
+        judged = Judged(sessions.session_ids, sessions.account_ids, started, ended, Totals.of(prompts))
+        rows = assembled(judged.totals, compared(prompts), self.bundle.capabilities)
+        return self.judge_rows(judged, rows, explain_all=explain_all)
+
+    def judge_rows(self, judged: Judged, rows: NDArray[np.float64], *, explain_all: bool = False) -> Verdicts:
+        """Verdicts on sessions whose feature rows are known."""
+        bundle, counts, n_exchanges = self.bundle, judged.totals.cells, judged.totals.n_exchanges
         margin = bundle.classifier.margins(rows)
         p_value = bundle.calibration.p_value(margin, n_exchanges)
         flagged = p_value <= self.fpr
         label = np.where(flagged, "harvesting", np.where(n_exchanges < MIN_DECIDABLE, "undecided", "organic"))
-        wanted = np.ones(len(sessions), bool) if explain_all else flagged
-        started, ended = _span(sessions)
         n_areas = len(bundle.capabilities.areas)
-        counts = CellCounts.of(prompts.session_of, prompts.assigned.cell.astype(np.int64), len(sessions))
         return Verdicts(
             areas=bundle.capabilities.areas,
-            session_ids=sessions.session_ids,
-            account_ids=sessions.account_ids,
+            session_ids=judged.session_ids,
+            account_ids=judged.account_ids,
             n_exchanges=n_exchanges,
-            started_at=started,
-            ended_at=ended,
+            started_at=judged.started_at,
+            ended_at=judged.ended_at,
             score=bundle.calibration.score(margin),
             p_value=p_value,
             label=label,
             threshold=bundle.calibration.threshold(n_exchanges, self.fpr),
             coverage=area_coverage(counts, bundle.capabilities.cell_areas, bundle.capabilities.n_cells),
             area_share=rows[:, -(n_areas + 1) :],
-            reasons=reasons(bundle, rows, n_exchanges, wanted),
+            reasons=reasons(bundle, rows, n_exchanges, np.ones(len(rows), bool) if explain_all else flagged),
             bundle=bundle.bundle_id,
             systematicness=self._systematicness(counts),
-            profile=(None,) * len(sessions) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
+            profile=(None,) * len(rows) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
             features=rows,
         )
 

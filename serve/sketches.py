@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from serve.features import Evidenced
 from serve.session import Sessions
 from serve.skeletons import N_KEYS, skeleton_keys
-from serve.surface import canonical_sessions
+from serve.surface import canonical, canonical_sessions
 
 SIZE = 96
 """Prompts kept of an account."""
@@ -167,7 +167,7 @@ def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64],
         at=sessions.at,
     ))  # fmt: skip
     kept, limit = _top(items, np.zeros(len(names)), size)
-    kept = dataclasses.replace(kept, keys=_keys(texts, hashes, kept.text))
+    kept = dataclasses.replace(kept, keys=_keys(sessions.prompts, hashes, kept.text))
     at = np.where(np.isnan(sessions.at), 0.0, sessions.at)
     known = ~np.isnan(sessions.at)
     hour = (at % _DAY // _HOUR).astype(np.int64)
@@ -184,11 +184,11 @@ def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64],
     )
 
 
-def _keys(texts: Sequence[str], hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Skeleton keys of the texts that have these hashes."""
+def _keys(prompts: Sequence[str], hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Skeleton keys of the prompts whose texts have these hashes; what wraps a session is part of a skeleton."""
     distinct, first = np.unique(hashes, return_index=True)
     needed, inverse = np.unique(np.searchsorted(distinct, wanted), return_inverse=True)
-    return skeleton_keys([texts[row] for row in first[needed].tolist()])[inverse]
+    return skeleton_keys([canonical(prompts[row]) for row in first[needed].tolist()])[inverse]
 
 
 def _priority(evidence: NDArray[np.float64], text: NDArray[np.uint64], salt: NDArray[np.uint64]) -> NDArray[np.float64]:

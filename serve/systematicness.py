@@ -87,8 +87,11 @@ class CoverageNull:
         tanh(x / 2).
         """
         grown = coverage.growth(counts, DRAWN)
-        distance = (grown - _inputs(counts, cell_areas, n_areas) @ self.weights) / self.spread
-        return np.where(coverage.size(counts) >= DRAWN[-1], np.tanh(distance.mean(axis=1) / 2.0), np.nan)
+        inputs = _inputs(counts, cell_areas, n_areas)
+        # Summed one by one: a matrix product would depend on how many units there are, in the last bit.
+        expected = np.cumsum(inputs[:, :, None] * self.weights[None], axis=1)[:, -1]
+        distance = np.cumsum((grown - expected) / self.spread, axis=1)[:, -1] / len(DRAWN)
+        return np.where(coverage.size(counts) >= DRAWN[-1], np.tanh(distance / 2.0), np.nan)
 
     def position(self, systematicness: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of benign units of like size that lie below, 0-1; both ends are far from benign. NaN stays NaN."""

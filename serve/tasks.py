@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve import accounts, verdict
+from serve import accounts, indicators, verdict
 from serve.encoder import Encoder
 from serve.exchanges import read
+from serve.features import observe
 from serve.outputs import replacing, writing
 from serve.partition import Spill, read_partition
 from serve.scorer import CHUNK_PROMPTS, Scorer, load
@@ -124,7 +125,7 @@ class ReadTask:
 
 @dataclass(frozen=True, slots=True)
 class JudgeTask:
-    """Cut a partition into sessions and judge them."""
+    """Cut a partition into sessions and judge them; with a file of `indicators`, match them, too."""
 
     index: int
     folder: Path
@@ -133,6 +134,7 @@ class JudgeTask:
     bundle: str
     verdicts_suffix: str
     accounts_suffix: str
+    indicators: str | None = None
 
     def run(self) -> JudgeDone:
         """Do it.
@@ -151,8 +153,9 @@ class JudgeTask:
             paths = (
                 self.folder / part_name("verdicts", self.index, self.verdicts_suffix),
                 self.folder / part_name("accounts", self.index, self.accounts_suffix),
+                self.folder / part_name("matches", self.index, ".jsonl"),
             )
-            tally = self._judge(timeline, scorer, encoder, paths[0], watch)
+            tally = self._judge(timeline, scorer, encoder, paths, watch)
             with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=_token()) as writer:
                 areas = scorer.bundle.capabilities.areas
                 table = accounts.roll_up(tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id)
@@ -169,18 +172,28 @@ class JudgeTask:
             )
 
     def _judge(
-        self, timeline: Timeline, scorer: Scorer, encoder: TimedEncoder, path: Path, watch: Stopwatch
+        self, timeline: Timeline, scorer: Scorer, encoder: TimedEncoder, paths: Sequence[Path], watch: Stopwatch
     ) -> accounts.Tally:
         tallies = []
-        with writing(path, verdict.SCHEMA, token=_token()) as writer:
+        bundle = scorer.bundle
+        known = _indicators(self.indicators) if self.indicators else None
+        with (
+            writing(paths[0], verdict.SCHEMA, token=_token()) as writer,
+            writing(paths[2], indicators.SCHEMA, token=_token()) as matches,
+        ):
             for sessions in _timed(timeline.chunks(CHUNK_PROMPTS), watch, "sort"):
                 encoded = encoder.seconds
                 with watch.of("judge"):
-                    verdicts = scorer.judge(sessions)
+                    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+                    verdicts = scorer.judge_observed(sessions, prompts)
                 watch.add("encode", encoder.seconds - encoded)
                 watch.add("judge", encoded - encoder.seconds)
                 with watch.of("write"):
                     writer.add(verdicts.table())
+                if known is not None:
+                    with watch.of("match"):
+                        cells = prompts.assigned.cell.astype(np.int64)
+                        matches.add(indicators.match(known, sessions, cells, bundle.bundle_id))
                 tallies.append(accounts.Tally.of(verdicts))
         return accounts.Tally.joined(tallies)
 
@@ -238,6 +251,11 @@ def _scorer(bundle: str) -> tuple[Scorer, TimedEncoder]:
     scorer = load(bundle)
     encoder = TimedEncoder(scorer.bundle.encoder)
     return Scorer(replace(scorer.bundle, encoder=encoder)), encoder
+
+
+@functools.cache
+def _indicators(path: str) -> indicators.Indicators:
+    return indicators.read(Path(path))
 
 
 @contextmanager

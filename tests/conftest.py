@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm
@@ -18,14 +19,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from serve import bundle as bundles
+from serve.benign import Benign
 from serve.bundle import Bundle
 from serve.calibration import SIZE_EDGES, Calibration, size_class
 from serve.capabilities import CapabilityMap, Skill
+from serve.classifier import Classifier
+from serve.coverage import CellCounts
 from serve.encoder import Encoder, StaticEncoder, quantise
 from serve.evidence import HEADS, N_LENGTHS, Evidence
-from serve.features import feature_names, feature_rows, observe
+from serve.experts import Experts
+from serve.features import feature_names, feature_rows, n_judged, observe
 from serve.scorer import Scorer
 from serve.session import Exchange, Session, Sessions
+from serve.systematicness import CoverageNull
 
 settings.register_profile(
     "stillwatch",
@@ -170,14 +176,24 @@ def write_bundle(folder: Path) -> None:
     evidence = evidence_of(encoder, capabilities)
     names = feature_names(capabilities.areas)
     columns = Sessions.of(draw_sessions(240, seed=7))
-    rows = feature_rows(observe(columns, encoder, capabilities, evidence), capabilities)
+    observed = observe(columns, encoder, capabilities, evidence)
+    rows = feature_rows(observed, capabilities)
     y = (np.arange(len(rows)) % 3 == 0).astype(np.int64)
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
-    booster = lightgbm.train(quiet, lightgbm.Dataset(rows, y), num_boost_round=20)
+    judged = rows[:, : n_judged(capabilities.areas)]
+    booster = lightgbm.train(quiet, lightgbm.Dataset(judged, y), num_boost_round=20)
     booster.save_model(folder / bundles.CLASSIFIER)
+    classifier = Classifier(booster, experts_of(judged, y))
+    save_file(classifier.experts.arrays(), folder / bundles.EXPERTS)
     bundles.write_capabilities(capabilities, folder)
-    margins = booster.predict(rows[y == 0], raw_score=True)
-    save_file(calibration_of(margins, columns.n_exchanges[y == 0]).arrays(), folder / bundles.CALIBRATION)
+    margins = classifier.margins(rows[y == 0])
+    calibration = calibration_of(margins, columns.n_exchanges[y == 0])
+    save_file(calibration.arrays(), folder / bundles.CALIBRATION)
+    counts = CellCounts.of(observed.session_of, observed.assigned.cell.astype(np.int64), len(columns))
+    null = CoverageNull.fit(counts, capabilities.cell_areas, len(capabilities.areas))
+    p_values = calibration.p_value(margins, columns.n_exchanges[y == 0])
+    benign = Benign.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
+    save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / bundles.BENIGN)
     quantiles = np.quantile(rows[y == 0], (0.05, 0.95), axis=0).T
     reference = {
         "weights": evidence.weights,
@@ -190,6 +206,15 @@ def write_bundle(folder: Path) -> None:
     pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}
     bundles.write_manifest(folder, entries)
+
+
+def experts_of(rows: np.ndarray, y: np.ndarray) -> Experts:
+    """One expert that weighs each feature by how far its means lie apart."""
+    knots = np.quantile(rows, np.linspace(0.0, 1.0, 9), axis=0).T + np.arange(9) * 1e-9
+    scores = np.repeat(np.linspace(-2.0, 2.0, 9)[None], len(knots), axis=0)
+    blank = Experts(knots, scores, np.zeros((1, len(knots))), np.zeros(1), 0.5)
+    Z = blank.normal_scores(rows)
+    return replace(blank, weights=(Z[y == 1].mean(axis=0) - Z[y == 0].mean(axis=0))[None] / len(knots))
 
 
 def calibration_of(margins: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> Calibration:

@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = (
     "session", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words", "evidence",
-    "features", "booster", "experts", "classifier", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
-    "__init__",
+    "features", "booster", "experts", "classifier", "calibration", "systematicness", "benign", "verdict", "bundle",
+    "reasons", "scorer", "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
+    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators", "archive",
-    "inquiry", "drift", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
     "app", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""

@@ -16,8 +16,8 @@ from train.table import Table
 
 @dataclass(frozen=True, slots=True)
 class ClassifierSettings:
-    """Booster parameters, by LightGBM's names where it has one; and the experts' inverse L2 penalty and share in the
-    pooled log-odds."""
+    """Booster parameters, by LightGBM's names where it has one; and how strongly data weigh against the experts' L2
+    penalty, and the experts' share in the pooled log-odds."""
 
     n_rounds: int = 600
     learning_rate: float = 0.04
@@ -53,7 +53,8 @@ def fit(table: Table, names: Sequence[str], settings: ClassifierSettings, *, see
     X = np.ascontiguousarray(table.X[:, : len(judged)])
     data = lightgbm.Dataset(X, table.y, weight=table.weight, feature_name=_plain(judged), free_raw_data=False)
     booster = lightgbm.train(_parameters(judged, settings, seed), data, num_boost_round=settings.n_rounds)
-    experts = fit_experts(table, len(judged), strength=settings.expert_strength, share=settings.expert_share)
+    rising = np.array([name.startswith(_INCREASING) for name in judged])
+    experts = fit_experts(table, rising, strength=settings.expert_strength, share=settings.expert_share)
     return Classifier(booster, experts)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import Bounds, minimize
+from scipy.special import expit, ndtri
 
 from serve.experts import Experts
 from train.table import Table
@@ -15,19 +15,21 @@ DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 
 _N_KNOTS = 128
 _EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
-_MAX_ITERATIONS = 500
 
 
-def fit_experts(table: Table, n_features: int, *, strength: float, share: float) -> Experts:
-    """Experts on the first `n_features` columns of the table, each label with the same weight; `strength` is the inverse
-    of the L2 penalty, as scikit-learn has it, and `share` their share in the pool. The same table gives the same experts."""
-    X = table.X[:, :n_features]
+def fit_experts(table: Table, rising: NDArray[np.bool_], *, strength: float, share: float) -> Experts:
+    """Experts on the first columns of the table, as many as `rising` says of whether a feature may only speak for
+    harvesting; the same table gives the same experts.
+
+    `strength` weighs the mean loss of a session against the L2 penalty, `share` is the experts' share in the pool.
+    """
+    X = table.X[:, : len(rising)]
     knots, scores = (np.stack(part) for part in zip(*map(_scored, X.T), strict=True))
-    blank = Experts(knots, scores, np.zeros((1, n_features)), np.zeros(1), share)
+    blank = Experts(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
     Z = blank.normal_scores(X)
     degrees = [own for degree in DEGREES if (own := (table.y == 1) & np.isin(table.dilution, degree)).any()]
-    fitted = [_fit(Z, table, own, strength) for own in degrees or [table.y == 1]]
-    return Experts(knots, scores, np.stack([w for w, _ in fitted]), np.array([b for _, b in fitted]), share)
+    fitted = np.stack([_fit(Z, table, own, rising, strength) for own in degrees or [table.y == 1]])
+    return Experts(knots, scores, fitted[:, :-1], fitted[:, -1], share)
 
 
 def _scored(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -43,11 +45,22 @@ def _scored(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def _fit(
-    Z: NDArray[np.float64], table: Table, harvesting: NDArray[np.bool_], strength: float
-) -> tuple[NDArray[np.float64], float]:
+    Z: NDArray[np.float64], table: Table, harvesting: NDArray[np.bool_], rising: NDArray[np.bool_], strength: float
+) -> NDArray[np.float64]:
+    """Weights and, last, the intercept of a logistic model with both labels weighing the same. SciPy fits it, since
+    scikit-learn has no bounds on weights."""
     used = harvesting | (table.y == 0)
-    y, weight = table.y[used], table.weight[used].copy()
-    weight[y == 1] *= weight[y == 0].sum() / weight[y == 1].sum()
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-    model.fit(Z[used], y, sample_weight=weight / weight.mean())
-    return model.coef_[0], float(model.intercept_[0])
+    scores, sign = Z[used], np.where(table.y[used] == 1, 1.0, -1.0)
+    weight = table.weight[used].copy()
+    weight[sign > 0] *= weight[sign < 0].sum() / weight[sign > 0].sum()
+    weight *= strength / weight.mean()
+
+    def loss(b: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * (scores @ b[:-1] + b[-1])
+        slope = -weight * sign * expit(-margin)
+        value = (weight * np.logaddexp(0.0, -margin)).sum() + b[:-1] @ b[:-1] / 2.0
+        return float(value), np.append(scores.T @ slope + b[:-1], slope.sum())
+
+    bounds = Bounds(np.append(np.where(rising, 0.0, -np.inf), -np.inf))
+    found = minimize(loss, np.zeros(Z.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, dtype=np.float64)

@@ -56,8 +56,8 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Model:
-    """Evidence, classifier and calibration learned from one side of a split, with the table they were learned from and the
-    classifiers that left campaigns out."""
+    """Evidence, classifier and calibration learned from one side of a split, with the table they were learned from and
+    the classifiers that left campaigns out."""
 
     evidence: CrossEvidence
     classifier: Classifier

@@ -132,13 +132,19 @@ def test_blocks_hold_every_session_once_with_all_its_prompts(sizes: list[int]) -
     assert sorted(seen) == [(index, list(range(offsets[index], offsets[index + 1]))) for index in range(len(sizes))]
 
 
-def test_of_a_long_session_prompts_at_even_distances_are_compared() -> None:
-    n = 3 * geometry.MAX_PROMPTS + 5
+@pytest.mark.parametrize(("n", "step"), [(1, 1), (256, 1), (257, 2), (512, 2), (513, 4), (773, 4), (20_000, 128)])
+def test_of_a_long_session_every_second_or_fourth_prompt_is_compared(n: int, step: int) -> None:
     (block,) = geometry.blocks(np.array([0, n]))
-    rows = block.rows[0]
-    assert len(rows) == geometry.MAX_PROMPTS
-    assert (rows[0], rows[-1] < n) == (0, True)
-    assert set(np.diff(rows).tolist()) == {3, 4}
+    assert block.rows[0].tolist() == list(range(0, n, step))
+    assert len(block.rows[0]) <= geometry.MAX_PROMPTS
+
+
+def test_a_session_that_grows_compares_what_it_compared_before_or_every_second_of_that() -> None:
+    before: set[int] = set()
+    for n in range(1, 1200):
+        now = set(next(iter(geometry.blocks(np.array([0, n])))).rows[0].tolist())
+        assert now <= before | {n - 1}
+        before = now
 
 
 def test_blocks_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:

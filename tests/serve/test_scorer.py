@@ -145,7 +145,9 @@ def test_reasons_are_given_where_they_are_wanted(tiny_scorer: Scorer, sessions: 
 
 
 def test_margins_of_no_rows_are_none(tiny_scorer: Scorer) -> None:
-    assert tiny_scorer.margins(np.zeros((0, len(tiny_scorer.bundle.manifest["features"])))).shape == (0,)
+    assert tiny_scorer.bundle.classifier.margins(np.zeros((0, len(tiny_scorer.bundle.manifest["features"])))).shape == (
+        0,
+    )
 
 
 def test_the_released_bundle_is_what_load_takes(released_scorer: Scorer) -> None:

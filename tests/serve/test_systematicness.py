@@ -100,3 +100,12 @@ def test_what_is_stored_is_read_back_and_another_map_is_refused(null: CoverageNu
 def test_nothing_to_learn_from_is_no_fault() -> None:
     none = CellCounts.of(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
     assert values(CoverageNull.fit(none, CELL_AREAS, 2), drawn(2, 30, 8, seed=6)).shape == (2,)
+
+
+def test_a_unit_has_the_same_number_to_the_last_bit_alone_and_among_others(null: CoverageNull) -> None:
+    counts = drawn(64, 30, 9, seed=8)
+    whole = values(null, counts)
+    for unit in range(64):
+        own = counts.unit == unit
+        alone = CellCounts(np.zeros(int(own.sum()), np.int64), counts.cell[own], counts.count[own], 1)
+        assert values(null, alone)[0] == whole[unit]

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.bundle import CALIBRATION, FEATURES, Bundle, verify
-from serve.scorer import Scorer
 from train import bundling
 from train.areas import AreaSettings
 from train.bundling import BundlingSettings, Made, bundle_bytes, latest_bundle, write_bundle
@@ -35,7 +34,7 @@ def model(made: Made) -> Model:
 
 def test_a_bundle_judges_as_the_model_does(made: Made, model: Model) -> None:
     bundle = Bundle.load(made.folder)
-    assert np.array_equal(Scorer(bundle).margins(model.table.X), model.margins(model.table.X))
+    assert np.array_equal(bundle.classifier.margins(model.table.X), model.margins(model.table.X))
     assert np.array_equal(bundle.calibration.margins, model.calibration.margins)
     assert np.array_equal(bundle.evidence.weights, model.evidence.whole.weights)
     assert np.array_equal(bundle.reference, model.reference)

@@ -1,4 +1,4 @@
-"""The booster: seeded, never asked about a campaign it saw, and blind when labels mean nothing."""
+"""The classifier: seeded, never asked about a campaign it saw, and blind when labels mean nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from serve.features import feature_names
 from train.cache import PromptCache
-from train.classifier import ClassifierSettings, campaign_parts, fit, margins, margins_left_out
+from train.classifier import ClassifierSettings, campaign_parts, fit, margins_left_out
 from train.compose import Composer, ComposeSettings
 from train.evidence import EvidenceSettings, cross_evidence, group_grams
 from train.pool import Pool
@@ -53,29 +53,32 @@ def test_true_labels_are_learned_even_of_campaigns_left_out(learned: Table, name
 
 def test_the_same_seed_grows_the_same_trees(learned: Table, names: tuple[str, ...]) -> None:
     first, second = (fit(learned, names, QUICK, seed=3) for _ in range(2))
-    assert first.model_to_string() == second.model_to_string()
-    assert fit(learned, names, QUICK, seed=4).model_to_string() != first.model_to_string()
+    assert first.booster.model_to_string() == second.booster.model_to_string()
+    assert np.array_equal(first.experts.weights, second.experts.weights)
+    assert fit(learned, names, QUICK, seed=4).booster.model_to_string() != first.booster.model_to_string()
 
 
 def test_more_evidence_of_harvest_never_lowers_a_margin(learned: Table, names: tuple[str, ...]) -> None:
-    booster = fit(learned, names, QUICK, seed=0)
+    judge = fit(learned, names, QUICK, seed=0)
     raised = learned.X[:300].copy()
     columns = [index for index, name in enumerate(names) if name.startswith("evidence.harvest_")]
     assert columns
     for column in columns:
         raised[:, column] += 1.0
-    gain = margins(booster, raised) - margins(booster, learned.X[:300])
+    gain = judge.margins(raised) - judge.margins(learned.X[:300])
     assert (gain >= -1e-9).all()
     assert (gain > 0.1).any()
 
 
-def test_a_margin_left_out_is_of_a_booster_that_never_saw_the_campaign(learned: Table, names: tuple[str, ...]) -> None:
+def test_a_margin_left_out_is_of_a_classifier_that_never_saw_the_campaign(
+    learned: Table, names: tuple[str, ...]
+) -> None:
     left_out = margins_left_out(learned, names, QUICK, n_folds=3, seed=1)
     part = campaign_parts(learned.campaign, 3, 1)
     for fold in range(3):
         held = part == fold
         alone = fit(learned.where(~held), names, QUICK, seed=1)
-        assert np.array_equal(left_out[held], margins(alone, learned.X[held]))
+        assert np.array_equal(left_out[held], alone.margins(learned.X[held]))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from serve.bundle import CALIBRATION, CLASSIFIER, MANIFEST, Bundle, write_manifest
+from serve.bundle import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST, Bundle, write_manifest
 from train import gates, registry
 from train.gates import Exam, learned_from, read_exam
 from train.ground import ground
@@ -40,10 +40,12 @@ def made_random(bundle: Path) -> Path:
     shutil.copytree(bundle, worse)
     rows = Bundle.load(bundle).training_rows()
     names = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))["features"]
+    names = [name for name in names if not name.startswith("area.")]
     X = np.stack([rows.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
     y = np.random.default_rng(0).permutation(rows.column("y").to_numpy())
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 0}
     lightgbm.train(quiet, lightgbm.Dataset(X, y), num_boost_round=12).save_model(worse / CLASSIFIER)
+    save_file(load_file(worse / EXPERTS) | {"share": np.zeros(1)}, worse / EXPERTS)
     overconfident = load_file(worse / CALIBRATION) | {"logistic": np.array([60.0, 0.0])}
     save_file(overconfident, worse / CALIBRATION)
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
