@@ -35,12 +35,15 @@ class Classifier:
         """How many features are judged by."""
         return len(self.experts.knots)
 
-    def margins(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pooled log-odds of feature rows, shape (n_sessions,); row i depends on session i alone."""
+    def margins(self, rows: NDArray[np.float64], *, n_trees: int = -1) -> NDArray[np.float64]:
+        """Pooled log-odds of feature rows, shape (n_sessions,); row i depends on session i alone. With `n_trees` only
+        the first ones have a say."""
         if not len(rows):
             return np.zeros(0)
         judged = np.ascontiguousarray(rows[:, : self.n_features])
-        trees = np.asarray(self.booster.predict(judged, raw_score=True, num_threads=1), dtype=np.float64)
+        trees = np.asarray(
+            self.booster.predict(judged, raw_score=True, num_iteration=n_trees, num_threads=1), dtype=np.float64
+        )
         return self._pooled(trees, self.experts.margins(judged))
 
     def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ class Experts:
     `share` is their share in the log-odds that they and the trees pool.
 
     Raises:
-        ValueError: when shapes don't fit, or the share is none.
+        ValueError: when shapes don't fit, knots fall, or the share is none.
     """
 
     knots: NDArray[np.float64]
@@ -39,6 +39,8 @@ class Experts:
                 f"experts have knots {self.knots.shape}, scores {self.scores.shape}, weights {self.weights.shape} and "
                 f"intercepts {self.intercepts.shape}, which don't fit each other"
             )
+        if not (np.diff(self.knots, axis=1) >= 0.0).all():
+            raise ValueError("experts have knots that fall, expected rising values of each feature")
         if not 0.0 <= self.share <= 1.0:
             raise ValueError(f"experts have a share of {self.share}, expected 0 to 1")
 

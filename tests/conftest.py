@@ -210,7 +210,7 @@ def write_bundle(folder: Path) -> None:
 
 def experts_of(rows: np.ndarray, y: np.ndarray) -> Experts:
     """One expert that weighs each feature by how far its means lie apart."""
-    knots = np.quantile(rows, np.linspace(0.0, 1.0, 9), axis=0).T + np.arange(9) * 1e-9
+    knots = np.ascontiguousarray(np.quantile(rows, np.linspace(0.0, 1.0, 9), axis=0).T)
     scores = np.repeat(np.linspace(-2.0, 2.0, 9)[None], len(knots), axis=0)
     blank = Experts(knots, scores, np.zeros((1, len(knots))), np.zeros(1), 0.5)
     Z = blank.normal_scores(rows)

@@ -52,6 +52,11 @@ def test_shapes_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
         experts(**change)
 
 
+def test_falling_knots_are_refused() -> None:
+    with pytest.raises(ValueError, match="knots that fall"):
+        experts(knots=KNOTS[:, ::-1])
+
+
 def test_a_share_is_between_none_and_all() -> None:
     with pytest.raises(ValueError, match=r"share of 1\.5"):
         experts(share=1.5)
