@@ -144,7 +144,7 @@ def _joined_labels(closeness: NDArray[np.float64], mass: NDArray[np.float64]) ->
     label = np.arange(len(mass))
     while True:
         own = np.diag(closeness)
-        ratio = closeness / np.maximum(np.minimum(own[:, None], own[None]), 1e-30)
+        ratio = closeness / np.maximum(np.sqrt(own[:, None] * own[None]), 1e-30)
         ratio[mass <= 0] = 0.0
         ratio[:, mass <= 0] = 0.0
         np.fill_diagonal(ratio, 0.0)

@@ -1,8 +1,8 @@
 """The `stillwatch` command.
 
-Exit codes: 0 all is written; 2 the request, an input, an output or the bundle isn't usable, nothing was done; 3 all is
-written, but more than 5 % of the rows were rejected; 4 the job stopped half-way, `--resume` goes on; 130 Ctrl-C or 143
-SIGTERM, likewise.
+Exit codes: 0 all is written; 1 `drift` found drift; 2 the request, an input, an output or the bundle isn't usable,
+nothing was done; 3 all is written, but more than 5 % of the rows were rejected; 4 the job stopped half-way, `--resume`
+goes on; 130 Ctrl-C or 143 SIGTERM, likewise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-DONE, UNUSABLE, TOO_MANY_REJECTS, STOPPED, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
+DONE, DRIFTED, UNUSABLE, TOO_MANY_REJECTS, STOPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stillwatch",
         description="Tells API sessions that harvest a model's capabilities from organic use.",
-        epilog="Exit codes: 0 done, 2 not usable, 3 done but over 5 %% rejects, 4 stopped, 130 Ctrl-C.",
+        epilog="Exit codes: 0 done, 1 drift found, 2 not usable, 3 done but over 5 %% rejects, 4 stopped, 130 Ctrl-C.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -230,6 +230,41 @@ def _report(options: argparse.Namespace) -> int:
     return DONE
 
 
+# drift
+
+
+def _add_drift(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "verdicts", nargs="+", type=Path, metavar="VERDICTS", help="what score wrote, .parquet or .jsonl"
+    )
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE", help="compare with earlier verdicts, not with training"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="everything that was compared, JSON to write")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="features and areas to show (default 10)")
+    _add_bundle(parser)
+    parser.epilog = "Exit codes: 0 no drift or too few sessions to tell, 1 drift, 2 not usable."
+
+
+def _drift(options: argparse.Namespace) -> int:
+    from serve.bundle import RELEASED, Bundle
+    from serve.drift import Reference, Traffic, drift, told, write
+
+    bundle = Bundle.load(options.bundle or RELEASED)
+    traffic = Traffic.read(options.verdicts, bundle)
+    if options.reference is not None:
+        usual = Reference.of_traffic(Traffic.read([options.reference], bundle))
+    elif bundle.benign is not None:
+        usual = Reference.of_bundle(bundle.benign, traffic.n_exchanges)
+    else:
+        raise ValueError(f"bundle {bundle.bundle_id} knows no benign profile, expected one: give --reference")
+    found = drift(traffic, usual, bundle)
+    print(told(found, n_shown=options.top))
+    if options.out is not None:
+        write(found, options.out)
+    return DRIFTED if found.alarms else DONE
+
+
 # map
 
 
@@ -289,6 +324,7 @@ COMMANDS = (
     Command("explain", "show one session's verdict with its reasons", _add_explain, _explain),
     Command("campaigns", "find accounts that harvest together", _add_campaigns, _campaigns),
     Command("report", "show verdicts as a page to read and print", _add_report, _report),
+    Command("drift", "say how far traffic has moved from what a bundle knows", _add_drift, _drift),
     Command("map", "draw where traffic falls in capability space", _add_map, _map),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )

@@ -89,13 +89,10 @@ def communities_of(blended: Blend, items: Items) -> tuple[Community, ...]:
     An account whose share is far below what is usual in the community is left out: it met it by chance.
     """
     n_accounts = len(blended.share)
-    mass = np.stack(
-        [np.bincount(items.owner, weights=part, minlength=n_accounts) for part in blended.part[:, :-1].T], axis=1
-    )
     found = []
-    for index in range(mass.shape[1]):
-        share = blended.share[:, index]
-        tied = np.flatnonzero((mass[:, index] > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
+    for index in range(blended.part.shape[1] - 1):
+        share, mass = blended.share[:, index], np.bincount(items.owner, blended.part[:, index], n_accounts)
+        tied = np.flatnonzero((mass > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
         tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])] if len(tied) else tied
         shared = np.flatnonzero((blended.part[:, index] > _MIN_PART) & np.isin(items.owner, tied))
         if len(tied) >= MIN_ACCOUNTS and len(shared) >= _MIN_ITEMS:
