@@ -32,7 +32,7 @@ class EvidenceSettings:
     ridge: float = 0.05
     n_words: int = 600
     max_prompts: int = 3000
-    n_parts: int = 8
+    n_parts: int = 2
     starter_weight: float = 0.5
     known_organic: bool = False
 

@@ -43,9 +43,10 @@ def test_no_family_runs_dry(corpora: Corpora) -> None:
     assert {source.name: len(rows) for source, rows in corpora if len(rows) < 0.9 * quota} == {}
 
 
-def test_no_two_prompts_of_a_family_are_equal_once_digits_are_removed(corpora: Corpora) -> None:
+def test_no_two_conversations_of_a_family_begin_alike_once_digits_are_removed(corpora: Corpora) -> None:
     for source, rows in corpora:
-        twice = [text for text, count in Counter(DIGITS.sub("", row.text) for row in rows).items() if count > 1]
+        begun = [DIGITS.sub("", row.text) for row in rows if row.turn == 0]
+        twice = [text for text, count in Counter(begun).items() if count > 1]
         assert twice == [], source.name
 
 

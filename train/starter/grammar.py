@@ -105,7 +105,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def expand(family: Family, *, n_prompts: int, n_persons: int = 1, seed: int = 0) -> tuple[StarterPrompt, ...]:
-    """Expand a family into at most `n_prompts` prompts, no two of them equal once digits are removed.
+    """Expand a family into at most `n_prompts` prompts. No two conversations begin alike once digits are removed; later
+    turns may come again, since people do say "thanks" and "shorter" twice.
 
     Fewer come back when the grammar runs dry; the caller decides whether that matters.
     """
@@ -130,8 +131,8 @@ def _person(
         for template in rng.choice(family.conversations):
             text = _roughen(_fill(template, family, rng, bound), family.style, rng).strip()
             key = _DIGITS.sub("", text)
-            if not text or key in seen or made >= quota:
-                continue
+            if not text or made >= quota or (turn == 0 and key in seen):
+                break
             seen.add(key)
             yield StarterPrompt(family.name, person, f"{person}-{conversation:04d}", turn, text, system)
             turn, made = turn + 1, made + 1
