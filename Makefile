@@ -30,3 +30,9 @@ MILLIONS ?= 1
 .PHONY: bench-batch
 bench-batch: $(STAMP)
 	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS)
+
+# Campaigns among composed accounts; PARTS are some of: population benign split event scale.
+PARTS ?= population benign split event scale
+.PHONY: bench-campaigns
+bench-campaigns: $(STAMP)
+	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)
