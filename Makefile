@@ -36,3 +36,11 @@ PARTS ?= population benign split event scale
 .PHONY: bench-campaigns
 bench-campaigns: $(STAMP)
 	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)
+
+# The capability map and drift against what is known, on a folder of real corpora.
+CORPORA ?= ../shared/corpora
+.PHONY: bench-map bench-drift
+bench-map: $(STAMP)
+	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
+bench-drift: $(STAMP)
+	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
