@@ -30,3 +30,17 @@ MILLIONS ?= 1
 .PHONY: bench-batch
 bench-batch: $(STAMP)
 	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS)
+
+# Campaigns among composed accounts; PARTS are some of: population benign split event scale.
+PARTS ?= population benign split event scale
+.PHONY: bench-campaigns
+bench-campaigns: $(STAMP)
+	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)
+
+# The capability map and drift against what is known, on a folder of real corpora.
+CORPORA ?= ../shared/corpora
+.PHONY: bench-map bench-drift
+bench-map: $(STAMP)
+	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
+bench-drift: $(STAMP)
+	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)

@@ -27,8 +27,12 @@ from serve.calibration import SIZE_EDGES, size_class
 from serve.outputs import replacing
 from serve.sources import InputError
 
-MIN_PSI = 0.2
-"""Stability index below which nothing alarms: 0.1 is commonly called small, 0.25 large."""
+MIN_PSI = 0.5
+"""Stability index of a feature below which nothing alarms beside a bundle's benign sessions: those are of other people,
+and other people of the same sources were seen to reach 0.47 (tests/bench/bench_drift.py)."""
+
+MIN_PSI_EARLIER = 0.25
+"""Likewise beside earlier traffic of the same people, and for areas and scores; commonly called large."""
 
 MIN_SESSIONS = 100
 """Effective number of sessions below which nothing is said."""
@@ -146,14 +150,16 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is usual: shares of each letter (n_features, len(LETTERS)), of each bin of p-values, and of each area, of
-    `n_sessions` sessions."""
+    """What is usual of `n_sessions` sessions: shares of each letter (n_features, len(LETTERS)), of each bin of p-values
+    and of each area; a feature alarms from a stability index of `min_psi` at the least.
+    """
 
     name: str
     letters: NDArray[np.float64]
     p_bins: NDArray[np.float64]
     area_mix: NDArray[np.float64]
     n_sessions: float
+    min_psi: float
 
     @classmethod
     def of_bundle(cls, benign: Benign, n_exchanges: NDArray[np.int64]) -> Self:
@@ -163,7 +169,7 @@ class Reference:
         n_sessions = 1.0 / max(float((weight[used] ** 2 / np.maximum(benign.n_sessions[used], 1)).sum()), 1e-12)
         return cls(
             "the bundle's benign sessions", np.einsum("c,cfl->fl", weight, benign.shares.astype(np.float64)),
-            weight @ benign.p_shares, weight @ benign.area_mix, n_sessions,
+            weight @ benign.p_shares, weight @ benign.area_mix, n_sessions, MIN_PSI,
         )  # fmt: skip
 
     @classmethod
@@ -173,7 +179,7 @@ class Reference:
         n = max(len(earlier), 1)
         return cls(
             "earlier verdicts", np.array(letters) / n, p_counts(earlier.p_value) / n, earlier.area_share.mean(axis=0),
-            earlier.n_effective,
+            earlier.n_effective, MIN_PSI_EARLIER,
         )  # fmt: skip
 
 
@@ -182,23 +188,25 @@ def drift(traffic: Traffic, usual: Reference, bundle: Bundle) -> Drift:
     features = list(bundle.manifest["features"])
     kept = [column for column, name in enumerate(features) if not name.startswith(_SIZE)]
     scale = 1.0 / max(traffic.n_effective, 1.0) + 1.0 / max(usual.n_sessions, 1.0)
-    n_tests = len(kept) + 3
+    chance = _Chance(scale, len(kept) + 3)
     found = [
         _moved(
             "feature", features[column], _counts(traffic.codes[:, column], len(LETTERS)), usual.letters[column],
-            scale, n_tests, _LETTER_MIDDLES,
+            chance.limit(usual.letters[column], usual.min_psi), _LETTER_MIDDLES,
         )
         for column in kept
     ]  # fmt: skip
     shares = traffic.area_share.mean(axis=0) if len(traffic) else usual.area_mix
-    mix = _moved("area mix", "of prompts", shares * len(traffic), usual.area_mix, scale, n_tests, None)
+    mix_limit = chance.limit(usual.area_mix, MIN_PSI_EARLIER)
+    mix = _moved("area mix", "of prompts", shares * len(traffic), usual.area_mix, mix_limit, None)
     names = [*bundle.capabilities.areas, "none"]
     areas = [
         Moved("area", name, _part_psi(float(now), float(before)), None, None, float(before), float(now))
         for name, before, now in zip(names, usual.area_mix, shares, strict=True)
     ]
     p_bins = p_counts(traffic.p_value)
-    scores = _moved("scores", "as p-values", p_bins, usual.p_bins, scale, n_tests, _P_MIDDLES)
+    p_limit = chance.limit(usual.p_bins, MIN_PSI_EARLIER)
+    scores = _moved("scores", "as p-values", p_bins, usual.p_bins, p_limit, _P_MIDDLES)
     fpr = float(bundle.manifest["fpr"])
     expected, estimated = _below(usual.p_bins, fpr), _estimated(p_bins, usual.p_bins, fpr)
     least = max(expected, 1.0 / usual.n_sessions)
@@ -237,13 +245,24 @@ def energy_distance(counts: NDArray[np.float64], usual: NDArray[np.float64], mid
     return float(2.0 * (gap**2 * np.diff(middles)).sum())
 
 
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """What chance alone explains: by it an index is `scale` times a chi-square variable; `n_tests` are made at once."""
+
+    scale: float
+    n_tests: int
+
+    def limit(self, usual: NDArray[np.float64], least: float) -> float:
+        """The stability index against these usual shares that alarms, `least` at the least."""
+        n_bins = max(int((usual > 0).sum()), 2)
+        return max(least, self.scale * float(chi2.isf(_LEVEL / self.n_tests, n_bins - 1)))
+
+
 def _moved(
-    kind: str, name: str, counts: NDArray[Any], usual: NDArray[np.float64], scale: float, n_tests: int,
+    kind: str, name: str, counts: NDArray[Any], usual: NDArray[np.float64], limit: float,
     middles: NDArray[np.float64] | None,
 ) -> Moved:  # fmt: skip
     counts = counts.astype(np.float64)
-    n_bins = max(int((usual > 0).sum()), 2)
-    limit = max(MIN_PSI, scale * float(chi2.isf(_LEVEL / n_tests, n_bins - 1)))
     places = np.arange(len(usual)) if middles is None else middles
     now = counts / max(counts.sum(), 1.0)
     energy = None if middles is None else energy_distance(counts, usual, middles)

@@ -47,10 +47,11 @@ def spanish(rng: np.random.Generator, n: int) -> list[str]:
 class World:
     """A bundle, and people and a product that it doesn't know."""
 
-    def __init__(self, corpora: str, product: str, folder: str) -> None:
+    def __init__(self, corpora: str, product: str, folder: str, seed: int) -> None:
         overrides = [
             "experiment=corpora", f"corpora.dir={corpora}", f"corpora.exclude=[{product}]", "encoder=released",
             "model=small", "model.n_calibration=4000", "corpora.starter_prompts=12000", "tracking.enabled=false",
+            f"seed={seed}",
         ]  # fmt: skip
         settings = replace(compose(overrides), bundling=BundlingSettings(folder))
         made, base = bundled(settings), ground(settings.ground)
@@ -114,10 +115,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpora", help="folder of corpora")
     parser.add_argument("--product", default="taskmaster4_orders", help="the product that is left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the split into people")
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        world = World(options.corpora, options.product, folder)
+        world = World(options.corpora, options.product, folder, options.seed)
         quiet = 0
         parts = [world.rows_of(world.fresh(seed)) for seed in range(options.seeds)]
         for seed, (X, n) in enumerate(parts):

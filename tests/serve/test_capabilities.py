@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from serve import capabilities as module
 from serve.capabilities import NONE, CapabilityMap, Skill, build_index, kmeans
+from serve.discriminant import Discriminant
 from serve.encoder import SCALE, Encoder, quantise
 
 
@@ -68,6 +69,30 @@ def test_confidence_by_hand() -> None:
     assert found.confidence[0] == pytest.approx((weights[0] + weights[1]) / (weights.sum() + none))
     assert found.cosine[0] == pytest.approx(cosines[0])
     assert found.cell_cosines[0] == pytest.approx(cosines[:3])
+
+
+def leaning(to: int, by: float) -> Discriminant:
+    """For every vector, area `to` has log-odds of `by`."""
+    offsets = np.zeros(2)
+    offsets[to] = by
+    return Discriminant(np.zeros((2, 8), np.int8), offsets, 1.0)
+
+
+def test_the_discriminant_decides_between_areas_that_have_votes_and_never_for_another() -> None:
+    vectors = np.array([axis(0, lean=2), axis(0)], np.int8)
+    assert map_by_hand(temperature=0.2).assign(vectors).area.tolist() == [0, 0]
+    swayed = map_by_hand(temperature=0.2, discriminant=leaning(1, 9.0)).assign(vectors[:1])
+    assert (swayed.area.tolist(), swayed.skill.tolist(), swayed.cell.tolist()) == ([1], [2], [2])
+
+
+def test_confidence_with_a_discriminant_by_hand() -> None:
+    found = map_by_hand(temperature=0.2, discriminant=leaning(1, 1.0), sharpness=0.5).assign(
+        np.array([axis(0, lean=2)], np.int8)
+    )
+    weights = np.exp((np.array([100 * 100, 0, 75 * 100, 0]) / SCALE**2 - 1) / 0.2)
+    votes = np.array([weights[:2].sum(), weights[2:].sum()]) / weights.sum()
+    odds = 0.5 * (np.log(votes + 0.03) + 0.5 * np.array([0.0, 1.0]))
+    assert found.confidence[0] == pytest.approx(np.exp(odds[found.area[0]]) / np.exp(odds).sum())
 
 
 @pytest.mark.parametrize("vector", [[0] * 8, [-100, -100, -100, -100, 0, 0, 0, 0], axis(7)])
@@ -196,6 +221,16 @@ BAD_MAPS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown area": (
         {"skills": (Skill("one", "", 0), Skill("two", "", 2), Skill("one", "", 1))},
         "skill 1 has area 2, expected 0 to 1",
+    ),
+    "NaN anchor": ({"anchors": np.array([axis(0), axis(1), [np.nan] * 8, axis(3)])}, "anchor 2 holds NaN"),
+    "NaN cell": ({"cells": np.array([axis(0), [np.nan] * 8, axis(2)])}, "cell 1 holds NaN"),
+    "floats": ({"anchors": np.ones((4, 8), np.float32)}, "anchors are float32, expected int8"),
+    "flat": ({"anchors": np.ones(8, np.int8)}, r"anchors have shape \(8,\)"),
+    "NaN floor": ({"floor": np.nan}, "floor nan"),
+    "no temperature": ({"temperature": 0.0}, "temperature 0.0"),
+    "discriminant": (
+        {"discriminant": Discriminant(np.zeros((2, 5), np.int8), np.zeros(2), 1.0)},
+        r"area weights are int8 \(2, 5\), expected int8 \(2, 8\)",
     ),
     "cell of no area": ({"cell_areas": np.array([0, 1, 2], np.int16)}, "cell 2 has area 2, expected 0 to 1"),
 }

@@ -217,3 +217,29 @@ def living(group: int) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_campaigns_writes_what_it_found_and_score_matches_its_indicators(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, members, shared = (source.with_name(name) for name in ("c.json", "m.jsonl", "shared.json"))
+    options = ["--members", str(members), "--indicators", str(shared), "--bundle", str(bundle_folder)]
+    assert main(["campaigns", str(source), "--out", str(out), *options]) == 0
+    shown = capsys.readouterr()
+    assert "campaigns, " in shown.out
+    document = json.loads(out.read_text())
+    assert document["n_accounts"] == len(members.read_text().splitlines()) == 15
+    assert score(source, bundle_folder, "--indicators", shared) == 0
+    assert source.with_name("out.matches.jsonl").is_file()
+    with pytest.raises(SystemExit):
+        main(["campaigns", str(source)])
+
+
+def test_indicators_that_cannot_be_read_are_refused_before_any_work(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = source.with_name("bad.json")
+    bad.write_text("{}")
+    assert score(source, bundle_folder, "--indicators", bad) == 2
+    assert "bad.json holds no indicators" in capsys.readouterr().err
+    assert not source.with_name("out.jsonl").exists()

@@ -16,7 +16,7 @@ from serve.benign import LETTERS, P_EDGES
 from serve.bundle import Bundle
 from serve.cli import main
 from serve.drift import (
-    MIN_PSI,
+    MIN_PSI_EARLIER,
     MIN_SESSIONS,
     Reference,
     Traffic,
@@ -82,7 +82,7 @@ def test_a_feature_that_a_fifth_have_beyond_all_that_was_seen_alarms_and_is_name
     now.codes[:100, column] = len(LETTERS) - 1
     found = drift(now, usual, bundle)
     assert found.alarms == ("feature surface.words_q50",)
-    assert found.features[0].psi > MIN_PSI
+    assert found.features[0].psi > MIN_PSI_EARLIER
     assert found.features[0].now > found.features[0].before
     assert "surface.words_q50" in told(found)
 

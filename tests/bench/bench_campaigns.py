@@ -1,0 +1,317 @@
+"""How well campaigns are found: `python tests/bench/bench_campaigns.py PART ... --corpora DIR`.
+
+    population   2,000 benign accounts and 9 campaigns of 20 to 60 accounts, 30 to 100 exchanges an account, by dilution
+    benign       benign-only populations, by seed: how many false campaigns
+    split        5,000 prompts of one harvest over 10, 100 and 500 accounts
+    event        the three campaigns of February 2026, scaled 1:100
+    scale        24,000 accounts with 16 million exchanges, as sketches
+
+Populations are composed from corpora. The evidence heads are learned anew without the corpora of the population's
+campaigns; the encoder, the map and the classifier are those of the bundle, and saw them. A third of benign sources is
+left out of each population at random; benign sources are known traffic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from serve.bundle import RELEASED, Bundle  # noqa: E402
+from serve.campaigns import Findings, find  # noqa: E402
+from serve.evidence import Evidence, EvidenceInputs  # noqa: E402
+from serve.features import Evidenced  # noqa: E402
+from serve.scorer import Scorer  # noqa: E402
+from serve.session import Sessions  # noqa: E402
+from serve.sketches import Sketches, sketch  # noqa: E402
+from serve.surface import canonical, canonical_sessions, form  # noqa: E402
+from train.cache import PromptCache  # noqa: E402
+from train.corpora import CorporaSettings, load_pool  # noqa: E402
+from train.evidence import EvidenceSettings, group_grams, solve  # noqa: E402
+from train.population import Population, PopulationSettings, populate  # noqa: E402
+
+DILUTIONS = (0.0, 0.5, 0.75, 0.9)
+FPR = 0.001
+BLOCK = 600  # accounts judged at a time
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How a population's campaigns were found; shares are 0-1."""
+
+    n_campaigns: int
+    n_found: int
+    n_false: int
+    recall: float
+    precision: float
+    ari: float
+
+
+class Bench:
+    """A pool of corpora whose prompts are encoded once, and what is needed to judge populations of them."""
+
+    def __init__(self, corpora: Path, bundle: Path) -> None:
+        self.pool = load_pool(
+            CorporaSettings(dir=corpora, use=("train", "evaluate"), starter_prompts=24_000, max_prompts=6_000), seed=0
+        )
+        self.bundle = Bundle.load(bundle)
+        self.cache = PromptCache(self.bundle.encoder, self.bundle.capabilities)
+        found = self.cache.lookup([canonical(text) for text in self.pool.texts])
+        self.topic = found.assigned.cell.astype(np.int64)
+        self.area = found.assigned.area.astype(np.int64)
+        self.settings = EvidenceSettings()
+        self.grams = group_grams(self.pool, np.arange(len(self.pool)), self.cache, self.settings)
+        groups, counts = np.unique(self.pool.groups[self.pool.kinds == "harvest"], return_counts=True)
+        self.harvest = [str(group) for group, count in zip(groups, counts, strict=True) if count >= 290]
+
+    def population(self, settings: PopulationSettings, *, seed: int, harvest: Sequence[str] = ()) -> Population:
+        """A population of some of the benign sources, and of these or of any campaign corpora."""
+        rng = np.random.default_rng(seed)
+        organic = np.isin(self.pool.kinds, ("person", "product"))
+        dropped = [group for group in np.unique(self.pool.groups[organic]) if rng.random() < self._drop(group)]
+        benign = np.flatnonzero(organic & ~np.isin(self.pool.groups, dropped))
+        chosen = harvest or rng.permutation(self.harvest)[: 2 * settings.n_campaigns].tolist()
+        return populate(self.pool, benign, chosen, self.topic, settings, seed=seed)
+
+    def rows_about(self, area: str) -> NDArray[np.int64]:
+        """Rows of all campaign corpora that are mostly about an area."""
+        code = self.bundle.capabilities.areas.index(area)
+        groups = [
+            group for group in self.harvest
+            if np.bincount(self.area[self.pool.groups == group] + 1).argmax() - 1 == code
+        ]  # fmt: skip
+        rows = np.flatnonzero(np.isin(self.pool.groups, groups))
+        if not len(rows):
+            raise SystemExit(f"no campaign corpus is mostly about {area}")
+        return rows
+
+    def _drop(self, group: str) -> float:
+        return 0.7 if group.startswith("starter/") else 0.33
+
+    def heads(self, population: Population) -> Evidence:
+        """Evidence heads that saw nothing of the population's campaigns."""
+        held = np.unique(self.pool.groups[population.rows[population.is_task]])
+        return solve(self.grams, ~np.isin(self.grams.groups, held), self.settings)
+
+    def sketches(self, population: Population, *, judged: bool = False) -> Sketches:
+        """What would be kept of the population's accounts, each one session, all on its own clock."""
+        heads = self.heads(population)
+        scorer = Scorer(self.bundle)
+        rng = np.random.default_rng(len(population))
+        starts = 1_767_225_600.0 + rng.random(len(population)) * 20 * 86_400
+        parts = []
+        for first in range(0, len(population), BLOCK):
+            last = min(first + BLOCK, len(population))
+            low, high = int(population.offsets[first]), int(population.offsets[last])
+            offsets = population.offsets[first : last + 1] - low
+            texts = tuple(self.pool.texts[row] for row in population.rows[low:high].tolist())
+            at = np.repeat(starts[first:last], np.diff(offsets)) + rng.random(high - low) * 10 * 86_400
+            names = tuple(f"a{index:06d}" for index in range(first, last))
+            sessions = Sessions(names, names, offsets, texts, at)
+            bare = canonical_sessions(texts, offsets)
+            found = self.cache.lookup(bare)
+            inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, bare, heads.vocabulary)
+            prompts = Evidenced(offsets, found.vectors, found.assigned, heads.of(inputs), form(bare))
+            p_value = np.full(last - first, np.nan)
+            if judged:
+                p_value = scorer.judge_observed(sessions, prompts).p_value
+            parts.append(sketch(sessions, prompts, p_value))
+        return Sketches.joined(parts)
+
+
+def truth(population: Population, found: Findings) -> Truth:
+    """Compare; an account is recalled where it is in the campaign that most accounts of its own are in."""
+    names, real = np.unique(population.campaign, return_inverse=True)
+    real = np.where(population.campaign == "", -1, real)
+    right = np.zeros(len(real), dtype=bool)
+    n_false, n_found = 0, 0
+    for index in range(len(found.campaigns)):
+        own = found.campaign == index
+        main = np.bincount(real[own] + 1, minlength=len(names) + 1).argmax() - 1
+        n_false += main < 0
+        right |= own & (real == main) & (main >= 0)
+    recalled = 0
+    for campaign in np.unique(real[real >= 0]):
+        counts = np.bincount(found.campaign[real == campaign] + 1, minlength=2)[1:]
+        recalled += counts.max(initial=0)
+        n_found += counts.max(initial=0) >= 0.5 * (real == campaign).sum()
+    flagged = found.campaign >= 0
+    return Truth(
+        len(np.unique(real[real >= 0])), int(n_found), int(n_false), float(recalled / max((real >= 0).sum(), 1)),
+        float(right[flagged].mean()) if flagged.any() else 1.0, float(adjusted_rand_score(real, found.campaign)),
+    )  # fmt: skip
+
+
+def tpr(score: NDArray[np.float64], is_harvest: NDArray[np.bool_]) -> float:
+    """Share of campaign accounts above all but `FPR` of the benign ones."""
+    benign = np.sort(score[~is_harvest])[::-1]
+    return float((score[is_harvest] > benign[int(FPR * len(benign))]).mean())
+
+
+def bench_population(bench: Bench, options: argparse.Namespace) -> None:
+    """Dilution by dilution."""
+    print("dilution  campaigns  found  false  recall  precision   ARI   TPR at 0.1 % FPR: account  session   seconds")
+    for seed in range(options.seed, options.seed + options.n_populations):
+        for dilution in options.dilutions:
+            population = bench.population(PopulationSettings(dilution=dilution), seed=seed)
+            sketches = bench.sketches(population, judged=True)
+            began = time.monotonic()
+            found = find(sketches, bench.bundle.capabilities)
+            seconds = time.monotonic() - began
+            result, is_harvest = truth(population, found), population.campaign != ""
+            print(
+                f"{dilution:8.2f}  {result.n_campaigns:9}  {result.n_found:5}  {result.n_false:5}  {result.recall:6.3f}"
+                f"  {result.precision:9.3f}  {result.ari:5.3f}  {tpr(found.probability, is_harvest):24.3f}"
+                f"  {tpr(-sketches.p_value, is_harvest):7.3f}  {seconds:8.0f}",
+                flush=True,
+            )
+
+
+def bench_benign(bench: Bench, options: argparse.Namespace) -> None:
+    """Populations without a campaign."""
+    n_clean = 0
+    for seed in range(options.seed, options.seed + options.n_benign):
+        population = bench.population(PopulationSettings(n_campaigns=0), seed=10_000 + seed)
+        found = find(bench.sketches(population), bench.bundle.capabilities)
+        n_clean += not found.campaigns
+        accused = ", ".join(
+            f"{len(campaign.ties)} accounts ({campaign.confidence:.2f})" for campaign in found.campaigns
+        )
+        print(f"seed {seed}: {len(found.campaigns)} false campaigns {accused}", flush=True)
+    print(f"benign-only populations without a false campaign: {n_clean} of {options.n_benign}")
+
+
+def bench_split(bench: Bench, options: argparse.Namespace) -> None:
+    """The same harvest by few and by many."""
+    rng = np.random.default_rng(options.seed)
+    sizes = {group: int((bench.pool.groups == group).sum()) for group in bench.harvest}
+    group = str(rng.choice([group for group, size in sizes.items() if size >= 5_000]))
+    print("accounts  prompts an account  recall  precision")
+    for n_accounts in (10, 100, 500):
+        benign = bench.population(PopulationSettings(n_campaigns=0), seed=options.seed)
+        rows = rng.permutation(np.flatnonzero(bench.pool.groups == group))[:5_000]
+        population = with_campaigns(bench, benign, [(group, list(np.array_split(rows, n_accounts)))])
+        result = truth(population, find(bench.sketches(population), bench.bundle.capabilities))
+        print(f"{n_accounts:8}  {5_000 // n_accounts:18}  {result.recall:6.3f}  {result.precision:9.3f}", flush=True)
+
+
+def bench_event(bench: Bench, options: argparse.Namespace) -> None:
+    """150 thousand, 3.4 million and 13 million exchanges at 1:100; the largest hides half of its traffic."""
+    rng = np.random.default_rng(options.seed)
+    benign = bench.population(PopulationSettings(n_campaigns=0), seed=options.seed)
+    cover = benign.rows
+    campaigns = []
+    plan = (("mathematics", 1_500, 20, 0.0), ("tool_use", 34_000, 50, 0.0), ("coding", 130_000, 200, 0.5))
+    for area, n_exchanges, n_accounts, dilution in plan:
+        rows = bench.rows_about(area)
+        parts = []
+        for size in np.diff(np.linspace(0, n_exchanges, n_accounts + 1).astype(np.int64)).tolist():
+            own = rng.choice(rows, size=round(size * (1 - dilution)))
+            parts.append(np.concatenate([own, rng.choice(cover, size=size - len(own))]))
+        campaigns.append((area, parts))
+    population = with_campaigns(bench, benign, campaigns)
+    found = find(bench.sketches(population), bench.bundle.capabilities)
+    print("campaign     exchanges  found   accounts  found   top areas")
+    sizes = np.diff(population.offsets)
+    for area, _, _, _ in plan:
+        own = population.campaign == area
+        index = int(np.bincount(found.campaign[own] + 1, minlength=2)[1:].argmax()) if len(found.campaigns) else -1
+        if index < 0:
+            print(f"{area:12} {sizes[own].sum():9,}  none")
+            continue
+        campaign = found.campaigns[index]
+        top = ", ".join(f"{name} {share:.0%}" for name, share in list(campaign.areas.items())[:3])
+        print(
+            f"{area:12} {sizes[own].sum():9,}  {campaign.n_exchanges / sizes[own].sum():5.1%}  {own.sum():8,}"
+            f"  {len(campaign.ties) / own.sum():5.1%}  {top} (dilution {campaign.dilution:.2f})"
+        )
+    print(f"false campaigns: {truth(population, found).n_false}")
+
+
+def with_campaigns(
+    bench: Bench, benign: Population, campaigns: Sequence[tuple[str, Sequence[NDArray[np.int64]]]]
+) -> Population:
+    """A population with accounts added that send these rows."""
+    parts = [part for _, own in campaigns for part in own]
+    names = [name for name, own in campaigns for _ in own]
+    sizes = np.concatenate([np.diff(benign.offsets), [len(part) for part in parts]])
+    return Population(
+        np.concatenate([benign.rows, *parts]),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        np.concatenate([benign.kind, np.full(len(parts), "harvest")]),
+        np.concatenate([benign.campaign, names]),
+        np.concatenate([benign.is_task, bench.pool.kinds[np.concatenate(parts)] == "harvest"]),
+    )
+
+
+def bench_scale(bench: Bench, options: argparse.Namespace) -> None:
+    """The whole event's accounts as sketches of 96 prompts, drawn from a population's; only linking is timed."""
+    population = bench.population(PopulationSettings(dilution=0.5), seed=options.seed)
+    small = bench.sketches(population)
+    rng = np.random.default_rng(options.seed)
+    n = 24_000
+    like = rng.integers(len(small), size=n)
+    begins = np.searchsorted(small.items.owner, np.arange(len(small) + 1))
+    # Each account draws 96 prompts with repeats from three accounts of its kind, so that no two are the same.
+    order = np.lexsort((population.campaign, population.kind))
+    place = np.empty(n_small := len(small), dtype=np.int64)
+    place[order] = np.arange(n_small)
+    near = order[np.clip(place[like][:, None] + np.arange(3), 0, n_small - 1)]
+    chosen = near[np.arange(n)[:, None], rng.integers(3, size=(n, 96))]
+    rows = begins[chosen] + (rng.random((n, 96)) * (begins[chosen + 1] - begins[chosen])).astype(np.int64)
+    items = small.items.take(rows.ravel())
+    items = replace(items, owner=np.repeat(np.arange(n), 96), priority=rng.random(n * 96))
+    sketches = Sketches(
+        tuple(f"a{index:06d}" for index in range(n)), np.full(n, 667), np.full(n, 27), small.first_at[like],
+        small.last_at[like], small.hours[like], small.lowest[like], np.zeros(n), items,
+    )  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    began = time.monotonic()
+    found = find(sketches, bench.bundle.capabilities)
+    seconds = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{n:,} accounts, {int(sketches.n_exchanges.sum()):,} exchanges, {len(items):,} prompts kept: {seconds:.0f} s, "
+        f"{peak:.2f} GiB at the peak ({before:.2f} GiB before), {len(found.campaigns)} campaigns"
+    )
+
+
+PARTS = {
+    "population": bench_population, "benign": bench_benign, "split": bench_split, "event": bench_event,
+    "scale": bench_scale,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"some of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--corpora", type=Path, default=ROOT.parent / "shared" / "corpora", metavar="DIR")
+    parser.add_argument("--bundle", type=Path, default=RELEASED, metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--n-populations", type=int, default=1, help="populations a dilution")
+    parser.add_argument("--n-benign", type=int, default=20, help="benign-only populations")
+    parser.add_argument("--dilutions", type=float, nargs="+", default=DILUTIONS)
+    options = parser.parse_args()
+    if not (options.corpora / "CARDS.json").exists():
+        raise SystemExit(f"{options.corpora} holds no corpora")
+    began = time.monotonic()
+    bench = Bench(options.corpora, options.bundle)
+    print(f"{len(bench.pool):,} prompts encoded in {time.monotonic() - began:.0f} s", flush=True)
+    for part in options.parts:
+        print(f"\n{part}")
+        PARTS[part](bench, options)
+
+
+if __name__ == "__main__":
+    main()
