@@ -25,9 +25,6 @@ MAX_ITEMS = 600_000
 PRIOR = 0.01
 """Share of accounts that harvest before anything is known, for the account's own probability."""
 
-SYNCHRONY_BONUS = 0.5
-"""Log-odds that acting together in time adds; little, since customers of one product may, too."""
-
 GROWTH_SIZES = (10, 30, 100, 300, 1000)
 """Exchanges at which the growth of union coverage is told."""
 
@@ -119,9 +116,8 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     campaigns = [
         _campaign(community, signs, blended, thin, capabilities)
         for community, signs in zip(found, measure(found, blended, thin.items), strict=True)
-        if GATE.log_odds(signs) > -SYNCHRONY_BONUS
+        if GATE.log_odds(signs) > 0.0
     ]
-    campaigns = [campaign for campaign in campaigns if campaign.confidence >= 0.5]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return _findings(sketches, tuple(campaigns))
 
@@ -205,9 +201,7 @@ def _campaign(
     community: Community, signs: Signs, blended: Blend, sketches: Sketches, capabilities: CapabilityMap
 ) -> Campaign:
     items, accounts = sketches.items, community.accounts
-    together = synchrony(sketches, accounts)
-    contributions = GATE.contributions(signs) | {"together": _bonus(together)}
-    confidence = _logistic(GATE.intercept + sum(contributions.values()))
+    confidence = _logistic(GATE.log_odds(signs))
     weight = (sketches.weight * blended.part[:, community.index])[community.items]
     shared = items.take(community.items)
     counts = coverage.CellCounts.of(np.zeros(len(shared), np.int64), shared.cell.astype(np.int64), 1)
@@ -231,16 +225,11 @@ def _campaign(
         cells=_cells(shared.cell, weight),
         skeletons=_skeletons(shared, items, accounts),
         pivots=pivots(shared.at, shared.area.astype(np.int64), shared.owner, capabilities.areas),
-        synchrony=together,
+        synchrony=synchrony(sketches, accounts),
         signs=signs,
-        contributions=contributions,
+        contributions=GATE.contributions(signs),
         ties=ties,
     )  # fmt: skip
-
-
-def _bonus(together: Synchrony) -> float:
-    lowest = min((p for p in (together.start, together.stop, together.hours) if p is not None), default=1.0)
-    return SYNCHRONY_BONUS if lowest <= 0.002 else 0.0
 
 
 def _ties(community: Community, blended: Blend, sketches: Sketches, confidence: float) -> tuple[Tie, ...]:

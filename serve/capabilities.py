@@ -118,7 +118,7 @@ class CapabilityMap:
         n_cells: int,
         temperature: float = 0.05,
         floor: float = 0.2,
-        sharpness: float = 0.7,
+        sharpness: float = 0.65,
         reference: NDArray[np.int8] | None = None,
         seed: int = 0,
     ) -> Self:

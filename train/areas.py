@@ -12,11 +12,14 @@ import yaml
 from numpy.typing import NDArray
 
 from serve.capabilities import CapabilityMap, Skill
+from serve.discriminant import Discriminant
 from serve.encoder import Encoder, encode_unique
 from serve.session import text_fault
 from serve.surface import canonical
 
 _N_CALIBRATED = 20_000  # reference vectors that are enough to calibrate *none of these* with
+_EXAMPLE_WEIGHT = 3  # prompts of hints that one example counts as
+_N_ROUNDS = 2
 DEFAULT = Path(__file__).parent.parent / "conf" / "areas" / "default.yaml"
 
 
@@ -32,7 +35,7 @@ class AreaSettings:
     temperature: float = 0.05
     floor: float = 0.2
     none_share: float = 0.02
-    sharpness: float = 0.7
+    sharpness: float = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,20 @@ def read_taxonomy(path: Path) -> Taxonomy:
     return Taxonomy(areas, tuple(skills), tuple(examples))
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Prompts that are known to be of one of some areas: `vectors` (n, n_dims), `allowed` (n, n_areas)."""
+
+    vectors: NDArray[np.int8]
+    allowed: NDArray[np.bool_]
+
+
 def build_map(
-    taxonomy: Taxonomy, encoder: Encoder, reference: NDArray[np.int8], settings: AreaSettings, *, seed: int
-) -> CapabilityMap:
-    """Encode the examples and cut areas into cells, with `reference` vectors showing where traffic lies."""
+    taxonomy: Taxonomy, encoder: Encoder, reference: NDArray[np.int8], settings: AreaSettings, *, seed: int,
+    hints: Hints | None = None,
+) -> CapabilityMap:  # fmt: skip
+    """Encode the examples and cut areas into cells, with `reference` vectors showing where traffic lies, and `hints`
+    teaching the discriminant beside the examples."""
     texts = [canonical(text) for own in taxonomy.examples for text in own]
     owners = np.repeat(np.arange(len(taxonomy.skills), dtype=np.int16), [len(own) for own in taxonomy.examples])
     built = CapabilityMap.build(
@@ -83,10 +96,26 @@ def build_map(
         temperature=settings.temperature, floor=settings.floor, sharpness=settings.sharpness, reference=reference,
         seed=seed,
     )  # fmt: skip
+    if hints is not None and len(hints.vectors):
+        built = replace(built, discriminant=_taught(built, hints))
     if not len(reference):
         return built
     nearness = built.nearness(reference[:: max(1, len(reference) // _N_CALIBRATED)])
     return replace(built, floor=float(np.quantile(nearness, settings.none_share)))
+
+
+def _taught(built: CapabilityMap, hints: Hints) -> Discriminant:
+    """A discriminant of the examples and the hints, each hint taken to be of the likeliest area that it may be of."""
+    n_areas, examples = len(built.areas), np.repeat(built.anchors, _EXAMPLE_WEIGHT, axis=0)
+    owners = np.repeat(built.anchor_areas, _EXAMPLE_WEIGHT)
+    found = Discriminant.fit(built.anchors, built.anchor_areas, n_areas)
+    for _ in range(_N_ROUNDS):
+        odds = np.where(hints.allowed, found.log_odds(hints.vectors.astype(np.float32)), -np.inf)
+        likeliest = odds.argmax(axis=1).astype(np.int16)
+        found = Discriminant.fit(
+            np.concatenate([examples, hints.vectors]), np.concatenate([owners, likeliest]), n_areas
+        )
+    return found
 
 
 def example_texts(taxonomy: Taxonomy) -> Sequence[str]:

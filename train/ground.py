@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.capabilities import CapabilityMap
-from serve.encoder import StaticEncoder
+from serve.encoder import Encoder, StaticEncoder, encode_unique
 from serve.surface import canonical
-from train.areas import Taxonomy, build_map, read_taxonomy
+from train.areas import Hints, Taxonomy, build_map, read_taxonomy
 from train.cache import PromptCache
 from train.corpora import load_pool
 from train.pool import Pool
@@ -24,6 +24,7 @@ from train.split import Fold, folds, release_split
 from train.static import static_folder
 from train.timing import Timing
 
+_N_HINTS = 12_000  # prompts of sources that name their areas, about
 _REFERENCE_STEP = 8  # every how manieth distinct prompt shows the capability map where traffic lies
 
 
@@ -78,8 +79,20 @@ def ground(settings: GroundSettings) -> Ground:
     static = static_folder(settings.encoder, texts, seed=settings.seed)
     encoder = StaticEncoder(static)
     reference = encoder.encode(sorted({canonical(text) for text in texts})[::_REFERENCE_STEP])
-    capabilities = build_map(inputs.taxonomy, encoder, reference, settings.capabilities, seed=settings.seed)
+    hints = _hints(pool, np.arange(len(pool)) if fold is None else fold.train, inputs.taxonomy, encoder)
+    capabilities = build_map(
+        inputs.taxonomy, encoder, reference, settings.capabilities, seed=settings.seed, hints=hints
+    )
     return Ground(inputs, static, capabilities, PromptCache(encoder, capabilities))
+
+
+def _hints(pool: Pool, rows: NDArray[np.int64], taxonomy: Taxonomy, encoder: Encoder) -> Hints:
+    """Prompts of sources that say which of the areas they are of."""
+    areas = tuple(taxonomy.areas)
+    allowed = np.array([[area in source.areas for area in areas] for source in pool.sources], dtype=np.bool_)
+    told = rows[np.any(allowed[pool.source[rows]], axis=1)]
+    told = told[:: max(1, len(told) // _N_HINTS)]
+    return Hints(encode_unique(encoder, [canonical(pool.texts[row]) for row in told]), allowed[pool.source[told]])
 
 
 def _never_examined(pool: Pool) -> NDArray[np.int64]:

@@ -41,6 +41,7 @@ KNOWN = {
 
 N_EACH = 600
 MMLU = "mmlu_test.jsonl.gz"
+N_SUBJECTS = 57
 Texts = list[str]
 
 
@@ -95,7 +96,7 @@ def subjects(folder: Path, bundle: Bundle) -> None:
     _, subject = np.unique([name.rpartition("_test")[0] for name in conversations], return_inverse=True)
     for what, code, units in (("MMLU subjects", subject, cell), ("skills", skill, skill)):
         groups = [np.flatnonzero(code == group) for group in np.unique(code[code >= 0])]
-        groups = [group for group in groups if len(group) >= 20]
+        groups = [group for group in groups if len(group) >= 20][:N_SUBJECTS]
         rng = np.random.default_rng(0)
         for n in (50, 200, 1000):
             true = rng.integers(1, len(groups) + 1, size=300)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serve.encoder import Encoder
 from serve.surface import canonical
-from train.areas import DEFAULT, AreaSettings, Taxonomy, build_map, example_texts, read_taxonomy
+from train.areas import DEFAULT, AreaSettings, Hints, Taxonomy, build_map, example_texts, read_taxonomy
 
 GOOD = """
 coding:
@@ -120,3 +121,20 @@ def test_the_share_of_reference_traffic_that_is_none_of_these_is_as_set(tmp_path
     for share in (0.02, 0.3):
         built = build_map(taxonomy, encoder, reference, AreaSettings(n_cells=2, none_share=share), seed=0)
         assert (built.assign(reference).area < 0).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_hints_teach_what_the_examples_leave_open(tmp_path: Path, encoder: Encoder) -> None:
+    taxonomy, settings = read(tmp_path, GOOD), AreaSettings(n_cells=2, temperature=0.5)
+    nothing = np.zeros((0, encoder.n_dims), np.int8)
+    words = [f"stew {word}" for word in "abcdefghijklmnopqrst"]
+    hints = Hints(encoder.encode(words), np.tile([False, True], (len(words), 1)))
+    plain = build_map(taxonomy, encoder, nothing, settings, seed=0).discriminant
+    taught = build_map(taxonomy, encoder, nothing, settings, seed=0, hints=hints).discriminant
+    assert plain is not None
+    assert taught is not None
+    asked = encoder.encode(["stew z"]).astype(np.float32)
+
+    def lead(odds: NDArray[np.float64]) -> float:
+        return float(odds[0, 1] - odds[0, 0])
+
+    assert lead(taught.log_odds(asked)) > max(0.0, lead(plain.log_odds(asked)))
