@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightgbm import Booster
+    from numpy.typing import NDArray
 
 # LightGBM imports these for training wrappers where they are installed: seconds that judging never needs.
 _UNNEEDED = ("sklearn", "pandas", "dask", "matplotlib", "graphviz")
@@ -24,6 +27,23 @@ def read_booster(text: str) -> Booster:
         booster: Booster = lightgbm.Booster(model_str=text)
     except lightgbm.basic.LightGBMError as fault:
         raise ValueError(f"the classifier can't be read ({fault})") from fault
+    return booster
+
+
+def grow(
+    X: NDArray[np.float64],
+    y: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    names: Sequence[str],
+    parameters: Mapping[str, object],
+    *,
+    n_rounds: int,
+) -> Booster:
+    """Boost trees; the same rows and parameters give the same trees."""
+    lightgbm = _lightgbm()
+    plain = [name.replace(".", "_") for name in names]  # LightGBM's text format allows no dots
+    data = lightgbm.Dataset(X, y, weight=weight, feature_name=plain, free_raw_data=False)
+    booster: Booster = lightgbm.train(dict(parameters), data, num_boost_round=n_rounds)
     return booster
 
 

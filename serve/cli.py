@@ -296,6 +296,27 @@ def _map(options: argparse.Namespace) -> int:
     return DONE if is_clean else TOO_MANY_REJECTS
 
 
+# adapt
+
+
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="your own benign traffic")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make, for the new bundle")
+    parser.add_argument("--fpr", type=float, metavar="SHARE", help="of benign sessions to flag (default: the bundle's)")
+    _add_bundle(parser)
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from serve.adapt import adapt, told
+    from serve.bundle import RELEASED
+    from serve.progress import Progress
+
+    with Progress(sys.stderr) as progress:
+        made = adapt(options.exchanges, options.out, options.bundle or RELEASED, progress, fpr=options.fpr)
+    print(told(made))
+    return DONE
+
+
 # bundle
 
 
@@ -326,6 +347,7 @@ COMMANDS = (
     Command("report", "show verdicts as a page to read and print", _add_report, _report),
     Command("drift", "say how far traffic has moved from what a bundle knows", _add_drift, _drift),
     Command("map", "draw where traffic falls in capability space", _add_map, _map),
+    Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )
 

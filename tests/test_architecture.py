@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = (
     "session", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words", "evidence",
-    "features", "booster", "experts", "classifier", "calibration", "systematicness", "benign", "verdict", "bundle",
-    "reasons", "scorer", "__init__",
+    "features", "booster", "experts", "classifier", "calibration", "fitting", "systematicness", "benign", "verdict",
+    "bundle", "reasons", "scorer", "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",

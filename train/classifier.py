@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from serve import fitting
 from serve.classifier import Classifier
-from train.experts import fit_experts
+from serve.fitting import ClassifierSettings, Rows
 from train.table import Table
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierSettings:
-    """Booster parameters, by LightGBM's names where it has one; and how strongly data weigh against the experts' L2
-    penalty, and the experts' share in the pooled log-odds."""
-
-    n_rounds: int = 600
-    learning_rate: float = 0.04
-    num_leaves: int = 7
-    min_data_in_leaf: int = 60
-    feature_fraction: float = 0.4
-    bagging_fraction: float = 0.7
-    lambda_l2: float = 5.0
-    monotone: bool = True
-    n_threads: int = 2
-    expert_strength: float = 0.01
-    expert_share: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -42,20 +24,9 @@ class LeftOut:
     classifier: Classifier
 
 
-# Features whose direction is certain: more evidence of harvest never makes a session more innocent.
-_INCREASING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
-
-
 def fit(table: Table, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
-    """Boost trees and fit experts on the features of the table that are judged by; the same table, settings and seed
-    give the same classifier."""
-    judged = [name for name in names if not name.startswith("area.")]
-    X = np.ascontiguousarray(table.X[:, : len(judged)])
-    data = lightgbm.Dataset(X, table.y, weight=table.weight, feature_name=_plain(judged), free_raw_data=False)
-    booster = lightgbm.train(_parameters(judged, settings, seed), data, num_boost_round=settings.n_rounds)
-    rising = np.array([name.startswith(_INCREASING) for name in judged])
-    experts = fit_experts(table, rising, strength=settings.expert_strength, share=settings.expert_share)
-    return Classifier(booster, experts)
+    """A classifier of the table's rows; the same table, settings and seed give the same one."""
+    return fitting.fit(Rows(table.X, table.y, table.weight, table.dilution), names, settings, seed=seed)
 
 
 def left_out(
@@ -91,26 +62,3 @@ def campaign_parts(campaign: NDArray[np.str_], n_parts: int, seed: int) -> NDArr
     names, inverse = np.unique(first, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
     return np.asarray((order % n_parts)[inverse])
-
-
-def _parameters(names: Sequence[str], settings: ClassifierSettings, seed: int) -> Mapping[str, object]:
-    return {
-        "objective": "binary",
-        "learning_rate": settings.learning_rate,
-        "num_leaves": settings.num_leaves,
-        "min_data_in_leaf": settings.min_data_in_leaf,
-        "feature_fraction": settings.feature_fraction,
-        "bagging_fraction": settings.bagging_fraction,
-        "bagging_freq": 1,
-        "lambda_l2": settings.lambda_l2,
-        "monotone_constraints": [int(settings.monotone and name.startswith(_INCREASING)) for name in names],
-        "num_threads": settings.n_threads,
-        "seed": seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
-
-
-def _plain(names: Sequence[str]) -> list[str]:
-    return [name.replace(".", "_") for name in names]

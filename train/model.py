@@ -12,11 +12,11 @@ from serve.calibration import SIZE_EDGES, Calibration
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.features import feature_names
+from serve.fitting import ClassifierSettings, benign_quantiles, calibrate
 from serve.systematicness import CoverageNull
 from train import classifier
 from train.cache import PromptCache
-from train.calibration import benign_quantiles, calibrate
-from train.classifier import ClassifierSettings, LeftOut
+from train.classifier import LeftOut
 from train.compose import Composer, ComposeSettings, Composition
 from train.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
 from train.pool import Pool

@@ -16,9 +16,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from serve.fitting import ClassifierSettings
 from train.areas import AreaSettings
 from train.bundling import BundlingSettings
-from train.classifier import ClassifierSettings
 from train.compose import ComposeSettings
 from train.corpora import CorporaSettings
 from train.encoding import EncoderSettings

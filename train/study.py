@@ -21,8 +21,9 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from serve.features import feature_names
+from serve.fitting import ClassifierSettings
 from train import classifier, tracking
-from train.classifier import ClassifierSettings, joined_margins
+from train.classifier import joined_margins
 from train.ground import ground
 from train.model import Recipe, learn_table
 from train.search import dimensions, drawn, replaced

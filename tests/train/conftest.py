@@ -15,10 +15,10 @@ import yaml
 
 from serve.capabilities import CapabilityMap
 from serve.encoder import Encoder
+from serve.fitting import ClassifierSettings
 from train.areas import AreaSettings
 from train.bundling import BundlingSettings
 from train.cache import PromptCache
-from train.classifier import ClassifierSettings
 from train.compose import ComposeSettings
 from train.corpora import CorporaSettings
 from train.encoding import EncoderSettings, EncoderSource

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from serve.calibration import SIZE_EDGES, size_class
-from train.calibration import benign_quantiles, calibrate, expected_calibration_error
+from serve.fitting import benign_quantiles, calibrate
+from train.calibration import expected_calibration_error
 
 
 def logistic(margin: np.ndarray) -> np.ndarray:

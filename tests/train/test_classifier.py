@@ -9,8 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from serve.features import feature_names
+from serve.fitting import ClassifierSettings
 from train.cache import PromptCache
-from train.classifier import ClassifierSettings, campaign_parts, fit, margins_left_out
+from train.classifier import campaign_parts, fit, margins_left_out
 from train.compose import Composer, ComposeSettings
 from train.evidence import EvidenceSettings, cross_evidence, group_grams
 from train.pool import Pool

@@ -1,4 +1,4 @@
-"""Fitting experts: normal scores by rank, one expert a degree of dilution, and directions that are kept."""
+"""Fitting: normal scores by rank, one expert a degree of dilution, and directions that are kept."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from train.experts import DEGREES, fit_experts
-from train.table import Table
+from serve.fitting import DEGREES, Rows, fit_experts
 
 N = 4000
 RNG = np.random.default_rng(0)
 
 
-def table_of(X: np.ndarray, y: np.ndarray, dilution: np.ndarray | None = None) -> Table:
-    names = np.array(["x"] * len(y))
-    degrees = np.zeros(len(y)) if dilution is None else dilution
-    return Table(X, y, np.ones(len(y)), np.full(len(y), 20), names, names, degrees)
+def rows_of(X: np.ndarray, y: np.ndarray, dilution: np.ndarray | None = None) -> Rows:
+    return Rows(X, y, np.ones(len(y)), np.zeros(len(y)) if dilution is None else dilution)
 
 
 def test_scores_are_those_of_ranks_and_equal_values_share_theirs() -> None:
     X = np.stack([RNG.permutation(N), np.where(np.arange(N) < N // 2, 0.0, 1.0)], axis=1).astype(np.float64)
-    experts = fit_experts(table_of(X, np.arange(N) % 2), np.zeros(2, bool), strength=0.01, share=0.5)
+    experts = fit_experts(rows_of(X, np.arange(N) % 2), np.zeros(2, bool), strength=0.01, share=0.5)
     scores = experts.normal_scores(np.array([[N / 2, 0.0], [N * 0.9, 1.0], [-1.0, 0.0], [2.0 * N, 1.0]]))
     assert scores[:2, 0] == pytest.approx(ndtri([0.5, 0.9]), abs=0.02)
     assert scores[2:, 0].tolist() == [-4.0, 4.0]
@@ -34,7 +31,7 @@ def test_one_expert_a_degree_finds_the_features_that_tell() -> None:
     X = RNG.normal(size=(N, 3))
     X[:, 0] += 3.0 * ((y == 1) & (dilution == 0.0))
     X[:, 1] += 3.0 * ((y == 1) & (dilution > 0.6))
-    experts = fit_experts(table_of(X, y, dilution), np.zeros(3, bool), strength=0.05, share=0.5)
+    experts = fit_experts(rows_of(X, y, dilution), np.zeros(3, bool), strength=0.05, share=0.5)
     assert len(experts.weights) == len(DEGREES)
     assert np.abs(experts.weights[0]).argmax() == 0
     assert np.abs(experts.weights[2]).argmax() == 1
@@ -44,8 +41,8 @@ def test_one_expert_a_degree_finds_the_features_that_tell() -> None:
 def test_a_direction_that_is_certain_is_never_turned_round() -> None:
     y = np.arange(N) % 2
     X = RNG.normal(size=(N, 2)) - 2.0 * y[:, None]
-    free = fit_experts(table_of(X, y), np.zeros(2, bool), strength=0.05, share=0.5)
-    bound = fit_experts(table_of(X, y), np.array([True, False]), strength=0.05, share=0.5)
+    free = fit_experts(rows_of(X, y), np.zeros(2, bool), strength=0.05, share=0.5)
+    bound = fit_experts(rows_of(X, y), np.array([True, False]), strength=0.05, share=0.5)
     assert (free.weights < 0).all()
     assert bound.weights[0, 0] == 0.0
     assert bound.weights[0, 1] < 0

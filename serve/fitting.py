@@ -1,0 +1,174 @@
+"""Fitting: a classifier and its calibration from rows of features, for training and for a provider's own traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, minimize
+from scipy.special import expit, ndtri
+
+from serve.booster import grow
+from serve.calibration import SIZE_EDGES, Calibration, size_class
+from serve.classifier import Classifier
+from serve.experts import Experts
+
+DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
+"""Dilutions of the campaign sessions that each expert learns from; all learn from every organic session."""
+
+# Features whose direction is certain: more evidence of harvest never makes a session more innocent.
+_RISING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
+_AREA = "area."
+_MIN_OWN = 20  # benign sessions that a size class needs for quantiles of its own
+_N_KNOTS = 128
+_MIN_SLOPE, _CERTAIN = 1e-3, 1e6
+_EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierSettings:
+    """Booster parameters, by LightGBM's names where it has one; and how strongly data weigh against the experts' L2
+    penalty, and the experts' share in the pooled log-odds."""
+
+    n_rounds: int = 600
+    learning_rate: float = 0.04
+    num_leaves: int = 7
+    min_data_in_leaf: int = 60
+    feature_fraction: float = 0.4
+    bagging_fraction: float = 0.7
+    lambda_l2: float = 5.0
+    monotone: bool = True
+    n_threads: int = 2
+    expert_strength: float = 0.01
+    expert_share: float = 0.7
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a classifier is fitted to: `X` (n_sessions, n_features), `y` 1 for harvesting, a weight and a dilution."""
+
+    X: NDArray[np.float64]
+    y: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    dilution: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Self:
+        """The rows that are chosen."""
+        return type(self)(self.X[chosen], self.y[chosen], self.weight[chosen], self.dilution[chosen])
+
+    def joined(self, other: Rows) -> Rows:
+        """These rows and then the other's."""
+        columns = ((getattr(self, name), getattr(other, name)) for name in ("X", "y", "weight", "dilution"))
+        return Rows(*(np.concatenate(pair) for pair in columns))
+
+
+def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
+    """Boost trees and fit experts on the features that are judged by (all but areas); the same rows, settings and seed
+    give the same classifier."""
+    judged = [name for name in names if not name.startswith(_AREA)]
+    rising = np.array([name.startswith(_RISING) for name in judged])
+    X = np.ascontiguousarray(rows.X[:, : len(judged)])
+    parameters = _parameters(rising & settings.monotone, settings, seed)
+    booster = grow(X, rows.y, rows.weight, judged, parameters, n_rounds=settings.n_rounds)
+    experts = fit_experts(rows, rising, strength=settings.expert_strength, share=settings.expert_share)
+    return Classifier(booster, experts)
+
+
+def calibrate(
+    margins: NDArray[np.float64], y: NDArray[np.int64], benign_margins: NDArray[np.float64], benign_n: NDArray[np.int64]
+) -> Calibration:
+    """A calibration from margins of campaigns left out (`y` 1 for harvesting), each label with the same weight, and
+    margins and sizes of benign sessions of people that were never learned from (Platt 1999 for the score)."""
+    weight = np.where(y == 1, 0.5 / max(int((y == 1).sum()), 1), 0.5 / max(int((y == 0).sum()), 1))
+    slope, intercept = _logistic(margins[:, None], y, weight * len(y) * _CERTAIN, np.zeros(1, bool)).tolist()
+    classes = size_class(benign_n)
+    parts = [np.sort(benign_margins[classes == index]) for index in range(len(SIZE_EDGES))]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    return Calibration(max(slope, _MIN_SLOPE), intercept, np.concatenate(parts), offsets)
+
+
+def benign_quantiles(X: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """5 % and 95 % quantiles of each feature over benign sessions of each size class, (n_classes, n_features, 2)."""
+    classes = size_class(n_exchanges)
+    found = []
+    for index in range(len(SIZE_EDGES)):
+        own = X[classes == index]
+        found.append(np.quantile(own if len(own) >= _MIN_OWN else X, (0.05, 0.95), axis=0).T)
+    return np.stack(found)
+
+
+def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float) -> Experts:
+    """Experts on the first columns of the rows, as many as `rising` says of whether a feature may only speak for
+    harvesting; the same rows give the same experts.
+
+    `strength` weighs the mean loss of a session against the L2 penalty, `share` is the experts' share in the pool.
+    """
+    X = rows.X[:, : len(rising)]
+    knots, scores = (np.stack(part) for part in zip(*map(_scored, X.T), strict=True))
+    blank = Experts(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
+    Z = blank.normal_scores(X)
+    degrees = [own for degree in DEGREES if (own := (rows.y == 1) & np.isin(rows.dilution, degree)).any()]
+    fitted = np.stack([_expert(Z, rows, own, rising, strength) for own in degrees or [rows.y == 1]])
+    return Experts(knots, scores, fitted[:, :-1], fitted[:, -1], share)
+
+
+def _scored(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Knots at the quantiles of a feature, and their normal scores; equal values share their middle rank."""
+    ranked = np.sort(values)
+    knots = np.unique(np.quantile(ranked, np.linspace(0.0, 1.0, _N_KNOTS)))
+    first, last = np.searchsorted(ranked, knots, "left"), np.searchsorted(ranked, knots, "right")
+    scores = ndtri(np.clip((first + last) / 2.0 / len(ranked), 1e-7, 1.0 - 1e-7))
+    if len(knots) > 1:
+        scores[0], scores[-1] = min(scores[0], -_EDGE), max(scores[-1], _EDGE)
+    missing = _N_KNOTS - len(knots)
+    return np.pad(knots, (0, missing), mode="edge"), np.pad(scores, (0, missing), mode="edge")
+
+
+def _expert(
+    Z: NDArray[np.float64], rows: Rows, harvesting: NDArray[np.bool_], rising: NDArray[np.bool_], strength: float
+) -> NDArray[np.float64]:
+    """Weights and, last, the intercept of one expert: both labels weigh the same."""
+    used = harvesting | (rows.y == 0)
+    y, weight = rows.y[used], rows.weight[used].copy()
+    weight[y == 1] *= weight[y == 0].sum() / weight[y == 1].sum()
+    return _logistic(Z[used], y, weight * strength / weight.mean(), rising)
+
+
+def _logistic(
+    scores: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64], rising: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Weights and, last, the intercept of a logistic model with an L2 penalty of 1/2 on the weights, none of them below
+    0 where `rising`. SciPy fits it, since scikit-learn has no bounds on weights."""
+    sign = np.where(y == 1, 1.0, -1.0)
+
+    def loss(b: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * (scores @ b[:-1] + b[-1])
+        slope = -weight * sign * expit(-margin)
+        value = (weight * np.logaddexp(0.0, -margin)).sum() + b[:-1] @ b[:-1] / 2.0
+        return float(value), np.append(scores.T @ slope + b[:-1], slope.sum())
+
+    bounds = Bounds(np.append(np.where(rising, 0.0, -np.inf), -np.inf))
+    found = minimize(loss, np.zeros(scores.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _parameters(rising: NDArray[np.bool_], settings: ClassifierSettings, seed: int) -> Mapping[str, object]:
+    return {
+        "objective": "binary",
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.num_leaves,
+        "min_data_in_leaf": settings.min_data_in_leaf,
+        "feature_fraction": settings.feature_fraction,
+        "bagging_fraction": settings.bagging_fraction,
+        "bagging_freq": 1,
+        "lambda_l2": settings.lambda_l2,
+        "monotone_constraints": rising.astype(int).tolist(),
+        "num_threads": settings.n_threads,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
