@@ -104,13 +104,17 @@ class Bench:
         held = np.unique(self.pool.groups[population.rows[population.is_task]])
         return solve(self.grams, ~np.isin(self.grams.groups, held), self.settings)
 
-    def sketches(self, population: Population, *, judged: bool = False) -> Sketches:
-        """What would be kept of the population's accounts, each one session, all on its own clock."""
+    def sketches(self, population: Population) -> Sketches:
+        """What would be kept of the population's accounts; no session is judged."""
+        return self.judged(population, judge=False)[0]
+
+    def judged(self, population: Population, *, judge: bool = True) -> tuple[Sketches, NDArray[np.float64]]:
+        """What would be kept of the accounts, each one session on its own clock, and the sessions' scores."""
         heads = self.heads(population)
         scorer = Scorer(self.bundle)
         rng = np.random.default_rng(len(population))
         starts = 1_767_225_600.0 + rng.random(len(population)) * 20 * 86_400
-        parts = []
+        parts, scores = [], np.zeros(len(population))
         for first in range(0, len(population), BLOCK):
             last = min(first + BLOCK, len(population))
             low, high = int(population.offsets[first]), int(population.offsets[last])
@@ -124,10 +128,11 @@ class Bench:
             inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, bare, heads.vocabulary)
             prompts = Evidenced(offsets, found.vectors, found.assigned, heads.of(inputs), form(bare))
             p_value = np.full(last - first, np.nan)
-            if judged:
-                p_value = scorer.judge_observed(sessions, prompts).p_value
+            if judge:
+                verdicts = scorer.judge_observed(sessions, prompts)
+                p_value, scores[first:last] = verdicts.p_value, verdicts.score
             parts.append(sketch(sessions, prompts, p_value))
-        return Sketches.joined(parts)
+        return Sketches.joined(parts), scores
 
 
 def truth(population: Population, found: Findings) -> Truth:
@@ -165,7 +170,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
     for seed in range(options.seed, options.seed + options.n_populations):
         for dilution in options.dilutions:
             population = bench.population(PopulationSettings(dilution=dilution), seed=seed)
-            sketches = bench.sketches(population, judged=True)
+            sketches, scores = bench.judged(population)
             began = time.monotonic()
             found = find(sketches, bench.bundle.capabilities)
             seconds = time.monotonic() - began
@@ -173,7 +178,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             print(
                 f"{dilution:8.2f}  {result.n_campaigns:9}  {result.n_found:5}  {result.n_false:5}  {result.recall:6.3f}"
                 f"  {result.precision:9.3f}  {result.ari:5.3f}  {tpr(found.probability, is_harvest):24.3f}"
-                f"  {tpr(-sketches.p_value, is_harvest):7.3f}  {seconds:8.0f}",
+                f"  {tpr(scores, is_harvest):7.3f}  {seconds:8.0f}",
                 flush=True,
             )
 
