@@ -94,12 +94,12 @@ def form(texts: Sequence[str]) -> Form:
     """Form of each canonical text."""
     return Form(
         n_words=np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts)),
-        opening=np.fromiter((hash(_opening(text)) for text in texts), np.int64, len(texts)),
+        opening=np.fromiter((hash(opening_words(text)) for text in texts), np.int64, len(texts)),
         text=np.fromiter(map(hash, texts), np.int64, len(texts)),
     )
 
 
-def _opening(text: str) -> str:
+def opening_words(text: str) -> str:
     """The first three words, with digits masked."""
     return _DIGITS.sub("0", " ".join(text[:60].split(" ", 3)[:3]))
 

@@ -20,7 +20,8 @@ ORDER = (
     "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
-    "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
+    "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
+    "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
     "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
     "app", "cli", "__main__",
 )  # fmt: skip
