@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_SPACES = re.compile(r"\s+")
 _DIGITS = re.compile(r"\d+")
 _FINAL = " .!?…。！？;:,"
 N_OPENING = 4
@@ -27,7 +26,7 @@ def canonical(text: str) -> str:
     A text of punctuation only is kept as it is, so that nothing becomes empty.
     """
     folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    folded = _SPACES.sub(" ", folded.lower()).strip()
+    folded = " ".join(folded.lower().split())
     return folded.rstrip(_FINAL) or folded
 
 

@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    "session", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words", "evidence",
-    "features", "booster", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
+    "session", "pieces", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words",
+    "evidence", "features", "booster", "calibration", "systematicness", "benign", "verdict", "bundle", "reasons", "scorer",
     "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
