@@ -60,7 +60,7 @@ def browser() -> Iterator[sync_api.Browser]:
 def pages(
     tmp_path_factory: pytest.TempPathFactory, sessions: tuple[Session, ...], bundle_folder: Path
 ) -> dict[str, Path]:
-    """Reports of the tiny sessions, of one verdict, of none, and of accounts with names that are hard to show."""
+    """Reports of the tiny sessions, one verdict, none, and of accounts with names that are hard to show; and a map."""
     folder = tmp_path_factory.mktemp("pages")
     rows = [
         {"account_id": s.account_id, "session_id": s.session_id, "prompt": e.prompt, "at": e.at}
@@ -82,11 +82,15 @@ def pages(
         more = ["--exchanges", str(folder / "in.jsonl")] if name == "full" else []
         made[name] = folder / f"{name}.html"
         assert main(["report", str(folder / f"{name}.jsonl"), "--out", str(made[name]), *bundle, *more]) == 0
+    hostile = [{**row, "account_id": names[i % 3], "session_id": names[i % 3]} for i, row in enumerate(rows)]
+    (folder / "map.jsonl").write_text("".join(json.dumps(row) + "\n" for row in hostile))
+    made["map"] = folder / "map.html"
+    assert main(["map", str(folder / "map.jsonl"), "--out", str(made["map"]), *bundle]) == 0
     return made
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["full", "none", "one", "names"])
+@pytest.mark.parametrize("name", ["full", "none", "one", "names", "map"])
 def test_a_report_is_whole_in_a_browser(
     browser: sync_api.Browser, pages: dict[str, Path], name: str, width: int, tmp_path: Path
 ) -> None:
