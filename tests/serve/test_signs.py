@@ -63,6 +63,18 @@ def test_an_account_that_shares_far_less_than_is_usual_is_left_out():
     assert communities_of(blended, items)[0].accounts.tolist() == list(range(9))
 
 
+def test_an_account_that_is_tied_far_less_is_left_out():
+    blended, items = shared(10)
+    blended.gain[3] = 9.0
+    assert 3 not in communities_of(blended, items)[0].accounts
+
+
+def test_an_account_whose_share_looks_like_a_persons_is_left_out():
+    blended, items = shared(10)
+    items.evidence[20:30] = (-0.2, 0.4, -0.4)
+    assert communities_of(blended, items)[0].accounts.tolist() == [0, 1, *range(3, 10)]
+
+
 def test_each_sign_speaks_for_a_campaign_where_it_is_high():
     plain = Signs(**dict.fromkeys(SIGNS, 0.5))
     for name in SIGNS:
