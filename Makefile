@@ -29,7 +29,7 @@ clean:
 MILLIONS ?= 1
 .PHONY: bench-batch
 bench-batch: $(STAMP)
-	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS)
+	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS) --minilm
 
 # Campaigns among composed accounts; PARTS are some of: population benign split event scale.
 PARTS ?= population benign split event scale
