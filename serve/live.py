@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from serve.seal import Seal
 from serve.session import Exchange, Session
 from serve.stores import Held, ProcessStore, Store, StoreBusyError, StoreDownError
 from serve.timeline import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
-from serve.verdict import Verdict
+from serve.verdict import Verdict, Verdicts
 
 _N_LOCKS = 256
 _MAX_TRIES = 64
@@ -62,8 +63,15 @@ class LiveSessions:
         """
         return self.extend(account_id, (exchange,), session_id).verdict
 
-    def extend(self, account_id: str, exchanges: tuple[Exchange, ...], session_id: str | None = None) -> Observation:
-        """The verdict on a session after more exchanges of it: all of them are added, or none.
+    def extend(
+        self,
+        account_id: str,
+        exchanges: tuple[Exchange, ...],
+        session_id: str | None = None,
+        *,
+        seen: Callable[[Verdicts, Scorer, int], None] | None = None,
+    ) -> Observation:
+        """The verdict on a session after more exchanges of it: all of them are added, or none; `seen` is shown it too.
 
         Raises:
             ValueError: when an id is not a text that is not empty, or there is no exchange.
@@ -83,8 +91,11 @@ class LiveSessions:
                     break
             else:
                 raise StoreBusyError(f"{_MAX_TRIES} tries to change a session failed: others changed it meanwhile")
-            observation = self._observation(growth, scorer, is_shared=is_shared)
+            verdicts = scorer.judge_rows(*growth.judged(scorer.bundle))
+            observation = Observation(verdicts.verdict(0), growth.is_partial, is_shared)
             self._summarise(account_id, growth, observation, is_new=growth.n <= len(exchanges))
+        if seen is not None:
+            seen(verdicts, scorer, len(exchanges))
         return observation
 
     def verdict(self, account_id: str | None, session_id: str) -> Observation | None:
@@ -102,7 +113,8 @@ class LiveSessions:
             growth = self.store.get(key).growth
             if growth is None or growth.reading != reading_id(self.scorer.bundle):
                 return None
-            return self._observation(growth, self.scorer, is_shared=True)
+            verdict = self.scorer.judge_rows(*growth.judged(self.scorer.bundle)).verdict(0)
+            return Observation(verdict, growth.is_partial)
 
     def account(self, account_id: str) -> dict[str, Any] | None:
         """The account's row as `accounts.roll_up` makes it of its sessions (the last 256), None where none is known.
@@ -181,10 +193,6 @@ class LiveSessions:
             except StoreDownError:
                 pass  # it can't be told whether it was put; the copy aside decides when the store is back
         return self._aside.put(key, growth)
-
-    def _observation(self, growth: Growth, scorer: Scorer, *, is_shared: bool) -> Observation:
-        verdict = scorer.judge_rows(*growth.judged(scorer.bundle)).verdict(0)
-        return Observation(verdict, growth.is_partial, is_shared)
 
     def _summarise(self, account_id: str, growth: Growth, observation: Observation, *, is_new: bool) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
