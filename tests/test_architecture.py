@@ -22,7 +22,7 @@ ORDER = (
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
     "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report", "feedback",
     "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "app", "server", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
