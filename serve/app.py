@@ -19,10 +19,13 @@ from starlette.exceptions import HTTPException
 from serve.bodies import BodyLimits, Model, parse, read_body
 from serve.bundle import BundleError
 from serve.desk import Desk
+from serve.docket import Docket
+from serve.feedback import Feedback
 from serve.gate import LOG, Gate
 from serve.keys import ApiKeys, RateLimit
 from serve.live import LiveSessions, Observation
 from serve.metrics import Metrics
+from serve.page import Bench, add_page
 from serve.problems import ProblemError
 from serve.schemas import (
     MAX_ID_CHARS,
@@ -38,7 +41,7 @@ from serve.schemas import (
 )
 from serve.scorer import Scorer, load
 from serve.seal import Seal
-from serve.session import Sessions
+from serve.session import Exchange, Session, Sessions
 from serve.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreDownError
 from serve.verdict import Verdict, Verdicts
 
@@ -59,6 +62,8 @@ class ServiceSettings:
     ttl_s: float = 7200.0
     max_store_bytes: int = 1 << 30
     body: BodyLimits = field(default_factory=BodyLimits)
+    feedback: Path | None = None
+    campaigns: Path | None = None
 
     def __post_init__(self) -> None:
         if self.redis_url and not self.secret:
@@ -76,7 +81,7 @@ class Service:
             ValueError: when a setting can't be used.
         """
         self.settings = settings
-        self.scorer: Scorer = load(settings.bundle)
+        self.scorer: Scorer = _warmed(load(settings.bundle))
         seal = Seal(settings.secret) if settings.secret else Seal.fresh()
         self.store: ProcessStore | RedisStore
         if settings.redis_url:
@@ -87,6 +92,7 @@ class Service:
         self.live = LiveSessions(self.scorer, store=store, seal=seal)
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
         self.desk = Desk(settings.n_workers, settings.n_waiting)
+        self.docket = Docket()
         self.metrics.waiting.set_function(lambda: self.desk.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
 
@@ -97,7 +103,7 @@ class Service:
         """
         with self._loading:
             try:
-                scorer = load(self.settings.bundle)
+                scorer = _warmed(load(self.settings.bundle))
             except (BundleError, OSError) as fault:
                 LOG.error(json.dumps({"reload": "refused", "fault": str(fault)}))
                 self.metrics.reloads.labels("refused").inc()
@@ -157,8 +163,15 @@ class Service:
         return {"status": "ready" if is_up else "degraded", "bundle_id": self.scorer.bundle.bundle_id, "store": store}
 
     def _count(self, verdicts: Verdicts, scorer: Scorer, n_new: int) -> None:
+        self.docket.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
+
+
+def _warmed(scorer: Scorer) -> Scorer:
+    """The scorer after a first verdict, which takes longer than those that follow."""
+    scorer.score(Session("-", "-", (Exchange("Is it warm?"),) * 8))
+    return scorer
 
 
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
@@ -189,7 +202,17 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     )
     _add_verdicts(app, service)
     _add_state(app, service)
+    add_page(app, _bench(service))
     return app
+
+
+def _bench(service: Service) -> Bench:
+    feedback = service.settings.feedback
+    return Bench(
+        score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
+        run=service.desk.run, limits=service.settings.body, docket=service.docket,
+        feedback=None if feedback is None else Feedback(feedback), campaigns=service.settings.campaigns,
+    )  # fmt: skip
 
 
 def _add_verdicts(app: FastAPI, service: Service) -> None:

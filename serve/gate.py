@@ -19,8 +19,8 @@ from serve.metrics import Metrics
 from serve.problems import ProblemError
 
 LOG = logging.getLogger("stillwatch")
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Asked by probes, which have no key."""
+OPEN_PATHS = ("/healthz", "/readyz", "/", "/page.css", "/page.js")
+"""Asked by probes, and by a browser before its user has given a key."""
 
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"))
 _HEADERS = (
@@ -46,7 +46,8 @@ class _Passage:
     async def sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            own = {name for name, _ in message.get("headers", ())}
+            message["headers"] = [*message.get("headers", ()), *(pair for pair in _HEADERS if pair[0] not in own)]
         await self.send(message)
 
     async def refused(self, problem: ProblemError) -> None:

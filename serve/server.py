@@ -60,7 +60,7 @@ def settings_of(
     host: str, port: int, bundle: Path | None, environment: Mapping[str, str] = os.environ
 ) -> ServerSettings:
     """Settings from options and from STILLWATCH_API_KEYS, _SECRET, _REDIS_URL, _RATE_LIMIT (requests a second a key),
-    _WORKERS, _QUEUE, _TTL_SECONDS and _STORE_MIB.
+    _WORKERS, _QUEUE, _TTL_SECONDS, _STORE_MIB, and of the analyst's page _FEEDBACK and _CAMPAIGNS (files).
 
     Raises:
         ValueError: naming the setting that can't be used.
@@ -73,6 +73,10 @@ def settings_of(
         except ValueError:
             raise ValueError(f"STILLWATCH_{name} is not a number") from None
 
+    def path(name: str) -> Path | None:
+        given = environment.get(f"STILLWATCH_{name}", "")
+        return Path(given) if given else None
+
     secret = environment.get("STILLWATCH_SECRET", "")
     service = ServiceSettings(
         bundle=bundle,
@@ -84,6 +88,8 @@ def settings_of(
         n_waiting=int(number("QUEUE", 6)),
         ttl_s=number("TTL_SECONDS", 7200.0),
         max_store_bytes=int(number("STORE_MIB", 1024)) << 20,
+        feedback=path("FEEDBACK"),
+        campaigns=path("CAMPAIGNS"),
     )
     return ServerSettings(host, port, service)
 
