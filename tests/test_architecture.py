@@ -22,8 +22,8 @@ ORDER = (
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
     "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report", "feedback",
-    "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
+    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
+    "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
     "app", "server", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""

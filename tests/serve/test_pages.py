@@ -8,12 +8,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
+from serve.app import ServiceSettings, create_app
 from serve.cli import main
+from serve.feedback import Feedback
+from serve.scorer import Scorer
 from serve.session import Session
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed (extra dev)")
@@ -133,3 +139,70 @@ def test_in_print_every_account_is_open(browser: sync_api.Browser, pages: dict[s
     page.emulate_media(media="print")
     assert body.evaluate("element => element.getBoundingClientRect().height") > 50
     page.close()
+
+
+@pytest.fixture
+def served(bundle_folder: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of a service with the tiny bundle, on loopback."""
+    app = create_app(ServiceSettings(bundle=bundle_folder, feedback=tmp_path / "f.db"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_an_analyst_judges_and_marks(
+    browser: sync_api.Browser,
+    served: str,
+    sessions: tuple[Session, ...],
+    tiny_scorer: Scorer,
+    tmp_path: Path,
+    width: int,
+) -> None:
+    session = next(own for own in sessions if tiny_scorer.score(own).is_harvesting)
+    hostile = "<img src=x onerror=alert(1)>"
+    said: list[str] = []
+    asked: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda fault: said.append(str(fault)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(served)
+    rows = [{"account_id": hostile, "session_id": "s", "prompt": own.prompt} for own in session.exchanges]
+    page.fill("#exchanges", "\n".join(map(json.dumps, rows)))
+    page.click("#judge-form button")
+    page.wait_for_selector("#cards details")
+    assert page.locator("#cards .pill").inner_text() == "▲ harvesting"
+    page.fill("#cards .mark input", "seen before")
+    page.click("#cards [data-mark=confirmed]")
+    page.wait_for_selector("#marks-list td")
+    page.click("[data-load=flagged]")
+    page.wait_for_selector("#flagged-list td")
+    page.fill("#account", "nobody")
+    page.click("#account-form button")
+    page.locator("#status", has_text="nothing is known").wait_for()
+    assert [text for text in said if "404" not in text] == []
+    assert all(url.startswith((served, "data:")) for url in asked)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(OVERLAPS) == []
+    page.screenshot(path=tmp_path / f"page-{width}.png", full_page=True)
+    page.close()
+    assert [(mark.account_id, mark.note) for mark in Feedback(tmp_path / "f.db").marks()] == [(hostile, "seen before")]
+
+
+def test_the_analyst_s_page_has_no_serious_fault_of_access(browser: sync_api.Browser, served: str) -> None:
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+        page = context.new_page()
+        page.goto(served)
+        page.fill("#exchanges", "sort a list\nbake a cake\nsort a list again\nfix the bug\nreverse a list")
+        page.click("#judge-form button")
+        page.wait_for_selector("#cards details")
+        violations = axe.Axe().run(page).response["violations"]
+        assert [v["id"] for v in violations if v["impact"] in ("serious", "critical", "moderate")] == []
+        context.close()
