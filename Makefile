@@ -44,3 +44,8 @@ bench-map: $(STAMP)
 	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
 bench-drift: $(STAMP)
 	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
+
+# The README's pictures, from the traffic of `make demo`; needs Debian's package chromium.
+.PHONY: pictures
+pictures: $(STAMP)
+	$(BIN)/python -m train.pictures
