@@ -29,7 +29,7 @@ clean:
 MILLIONS ?= 1
 .PHONY: bench-batch
 bench-batch: $(STAMP)
-	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS)
+	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS) --minilm
 
 # Campaigns among composed accounts; PARTS are some of: population benign split event scale.
 PARTS ?= population benign split event scale
@@ -44,3 +44,8 @@ bench-map: $(STAMP)
 	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
 bench-drift: $(STAMP)
 	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
+
+# The README's pictures, from the traffic of `make demo`; needs Debian's package chromium.
+.PHONY: pictures
+pictures: $(STAMP)
+	$(BIN)/python -m train.pictures

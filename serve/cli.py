@@ -317,6 +317,60 @@ def _adapt(options: argparse.Namespace) -> int:
     return DONE
 
 
+# serve
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1; any other needs keys)")
+    parser.add_argument("--port", type=int, default=8080, help="port (default: 8080)")
+    _add_bundle(parser)
+    parser.add_argument("--make-key", metavar="NAME", help="print a new API key and its entry for STILLWATCH_API_KEYS")
+    parser.epilog = (
+        "Environment: STILLWATCH_API_KEYS (NAME:SHA256,...), STILLWATCH_SECRET, STILLWATCH_REDIS_URL,"
+        " STILLWATCH_RATE_LIMIT, _WORKERS, _QUEUE, _TTL_SECONDS, _STORE_MIB. SIGHUP reloads the bundle."
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from serve.keys import ApiKeys, new_key
+        from serve.server import run, settings_of
+    except ImportError as fault:
+        raise ImportError(f"serving needs: pip install 'stillwatch[app]' ({fault.name} is missing)") from fault
+
+    if options.make_key is not None:
+        key, digest = new_key()
+        ApiKeys.parse(entry := f"{options.make_key}:{digest}")
+        print(f"key    {key}\nentry  {entry}")
+        return DONE
+    run(settings_of(options.host, options.port, options.bundle))
+    return DONE
+
+
+# labels
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--feedback", type=Path, required=True, metavar="DB", help="store that the analyst's page kept")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write corpora to")
+
+
+def _labels(options: argparse.Namespace) -> int:
+    from serve.feedback import Feedback, export
+
+    if not options.feedback.is_file():
+        raise ValueError(f"{options.feedback} is not there, expected a store of feedback")
+    found = export(Feedback(options.feedback).marks(), options.exchanges, options.out)
+    for label, n_sessions in found.n_sessions.items():
+        print(f"{n_sessions:,} {label} session{'s' * (n_sessions != 1)} of {found.n_prompts[label]:,} prompts")
+    if n := found.n_missing:
+        print(f"{n:,} marked session{'s have' if n != 1 else ' has'} no exchange there")
+    if found.descriptions:
+        print(f"python -m train corpora.described=[{','.join(map(str, found.descriptions))}]")
+    return DONE
+
+
 # bundle
 
 
@@ -348,6 +402,8 @@ COMMANDS = (
     Command("drift", "say how far traffic has moved from what a bundle knows", _add_drift, _drift),
     Command("map", "draw where traffic falls in capability space", _add_map, _map),
     Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt),
+    Command("serve", "answer over HTTP", _add_serve, _serve),
+    Command("labels", "make what analysts marked into corpora to train with", _add_labels, _labels),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )
 

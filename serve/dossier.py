@@ -102,7 +102,7 @@ def dossiers(
         found.append(Dossier(
             account["account_id"], account["label"], len(rows), int(verdicts.is_flagged[rows].sum()),
             account["n_exchanges"], account["max_score"], account["p_value"], verdict,
-            _areas(verdict, titles, bundle, own, usual),
+            area_lines(verdict, titles, bundle, own, usual),
             tuple(verdicts.score[rows[np.argsort(verdicts.started_at[rows], kind="stable")]][-N_SESSIONS:].tolist()),
         ))  # fmt: skip
     return tuple(found)
@@ -113,10 +113,11 @@ def depths(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.sqrt(counts / max(int(counts.max(initial=0)), 1))
 
 
-def _areas(
+def area_lines(
     verdict: Verdict, titles: Mapping[str, str], bundle: Bundle | None, own: Sequence[tuple[Shade, ...]] | None,
     usual: Sequence[tuple[Shade, ...]] | None,
 ) -> tuple[AreaLine, ...]:  # fmt: skip
+    """Areas that a session reaches, largest first; `own` and `usual` are skills by area, None where unknown."""
     reached = [(name, share) for name, share in verdict.area_share.items() if share > 0]
     ordered = sorted(reached, key=lambda item: (-item[1], item[0]))
     lines = []

@@ -7,7 +7,7 @@ on the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ LEVELS = 127
 """Largest value of a kernel similarity."""
 
 _STEPS = 1024
+_BLOCK_ROWS = 256
 _KERNEL = np.rint(LEVELS * np.exp((np.arange(_STEPS + 1) / _STEPS - 1.0) / KERNEL_WIDTH)).astype(np.float32)
 
 
@@ -47,7 +48,10 @@ class EvidenceInputs:
         vocabulary: Sequence[str],
     ) -> EvidenceInputs:
         """Inputs from vectors, their cosines to the cells, and the canonical texts."""
-        kernel = _KERNEL[np.clip(cell_cosines * _STEPS, 0, _STEPS).astype(np.int32)]
+        kernel = np.empty(cell_cosines.shape, np.float32)
+        for rows in _blocks(len(kernel)):
+            step = (cell_cosines[rows] * _STEPS).astype(np.int32)
+            np.take(_KERNEL, step, mode="clip", out=kernel[rows])
         levels, length = word_levels(texts, vocabulary)
         return cls(vectors, kernel, length, levels)
 
@@ -88,6 +92,14 @@ class Evidence:
         if bounds[-1] != len(self.weights):
             raise ValueError(f"evidence has {len(self.weights)} weights a head, expected {bounds[-1]} for these inputs")
         of_vector, of_kernel, of_length, of_word = np.split(self.weights.astype(np.float64), bounds[:-1])
-        sums = inputs.vectors.astype(np.float64) @ of_vector + inputs.kernel.astype(np.float64) @ of_kernel
+        sums = np.empty((len(inputs.vectors), len(HEADS)))
+        for rows in _blocks(len(sums)):
+            sums[rows] = inputs.vectors[rows].astype(np.float64) @ of_vector
+            sums[rows] += inputs.kernel[rows].astype(np.float64) @ of_kernel
         sums += of_length[inputs.length] + inputs.words @ of_word
         return np.asarray(sums * self.scales + self.intercepts)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    """Runs of rows that stay in a processor's cache while they are worked on."""
+    return (slice(start, start + _BLOCK_ROWS) for start in range(0, n, _BLOCK_ROWS))

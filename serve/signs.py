@@ -24,6 +24,8 @@ MIN_GAIN = 5.0
 _MIN_MASS = 1.5
 _MIN_SHARE = 0.03
 _MIN_OF_MEDIAN = 0.3
+_MIN_OF_MEDIAN_GAIN = 0.1
+_MAX_SPREADS, _LEAST_SPREAD = 4.0, 0.05
 _MIN_PART = 0.3
 _N_DRAWN = 50
 _MIN_ITEMS = 10
@@ -80,18 +82,36 @@ class Community:
 def communities_of(blended: Blend, items: Items) -> tuple[Community, ...]:
     """Communities of at least `MIN_ACCOUNTS` accounts that each are tied to it by `MIN_GAIN` and by several prompts.
 
-    An account whose share is far below what is usual in the community is left out: it met it by chance.
+    An account whose share or gain is far below what is usual in the community, or what it shares far more like a person
+    or product than what the others do, is left out: it met the community by chance.
     """
     n_accounts = len(blended.share)
     found = []
     for index in range(blended.part.shape[1] - 1):
         share, mass = blended.share[:, index], np.bincount(items.owner, blended.part[:, index], n_accounts)
         tied = np.flatnonzero((mass > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
-        tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])] if len(tied) else tied
+        if len(tied):
+            tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])]
+            gain = blended.gain[tied, index]
+            tied = tied[
+                (gain > _MIN_OF_MEDIAN_GAIN * np.median(gain)) & ~_strangers(tied, blended.part[:, index], items)
+            ]
         shared = np.flatnonzero((blended.part[:, index] > _MIN_PART) & np.isin(items.owner, tied))
         if len(tied) >= MIN_ACCOUNTS and len(shared) >= _MIN_ITEMS:
             found.append(Community(index, tied, shared))
     return tuple(found)
+
+
+def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: Items) -> NDArray[np.bool_]:
+    """Which of these accounts share prompts that lean far less to harvest than the others' do, by a robust z-score."""
+    rows = np.flatnonzero(np.isin(items.owner, accounts))
+    place = np.searchsorted(accounts, items.owner[rows])
+    weights, evidence = part[rows].astype(np.float64), items.evidence[rows].astype(np.float64)
+    mass = np.bincount(place, weights, len(accounts))
+    means = np.stack([np.bincount(place, weights * column, len(accounts)) / mass for column in evidence.T])
+    lean = means[0] - means[1:].max(axis=0)
+    spread = 1.4826 * float(np.median(np.abs(lean - np.median(lean))))
+    return np.asarray(lean < np.median(lean) - _MAX_SPREADS * max(spread, _LEAST_SPREAD))
 
 
 def measure(found: Sequence[Community], blended: Blend, items: Items) -> tuple[Signs, ...]:
@@ -136,6 +156,6 @@ GATE = Gate(
     mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
     scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
     weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},
-    intercept=-7.85,
+    intercept=-7.4,
 )
 """Learned from composed populations (train/RESEARCH.md, Campaigns); 0 lies above all but few benign ones."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_SPACES = re.compile(r"\s+")
 _DIGITS = re.compile(r"\d+")
 _FINAL = " .!?…。！？;:,"
 N_OPENING = 4
@@ -27,7 +26,7 @@ def canonical(text: str) -> str:
     A text of punctuation only is kept as it is, so that nothing becomes empty.
     """
     folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    folded = _SPACES.sub(" ", folded.lower()).strip()
+    folded = " ".join(folded.lower().split())
     return folded.rstrip(_FINAL) or folded
 
 
@@ -94,12 +93,12 @@ def form(texts: Sequence[str]) -> Form:
     """Form of each canonical text."""
     return Form(
         n_words=np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts)),
-        opening=np.fromiter((hash(_opening(text)) for text in texts), np.int64, len(texts)),
+        opening=np.fromiter((hash(opening_words(text)) for text in texts), np.int64, len(texts)),
         text=np.fromiter(map(hash, texts), np.int64, len(texts)),
     )
 
 
-def _opening(text: str) -> str:
+def opening_words(text: str) -> str:
     """The first three words, with digits masked."""
     return _DIGITS.sub("0", " ".join(text[:60].split(" ", 3)[:3]))
 

@@ -10,6 +10,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from serve.pieces import Pieces
+
 MAX_CHARS = 600
 """Characters of a text that are read for words."""
 
@@ -18,6 +20,8 @@ LENGTH_EDGES = (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 90, 130, 180)
 
 LEVEL_UNIT = 16.0
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
+_WORD_OR_SPACE = re.compile(rf"{_WORD.pattern}| ")
+_UNKNOWN, _SPACE = -1, -2
 
 
 def words(text: str) -> list[str]:
@@ -35,14 +39,33 @@ def commonest(texts: Iterable[str], n_words: int) -> tuple[str, ...]:
 
 def word_levels(texts: Sequence[str], vocabulary: Sequence[str]) -> tuple[scipy.sparse.csr_array, NDArray[np.int64]]:
     """Level 16 log2(1 + count) of each word of the vocabulary, rounded, (n_texts, n_words), and the class of length."""
-    index = {word: column for column, word in enumerate(vocabulary)}
-    found = [words(text) for text in texts]
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
-    columns = np.fromiter((index.get(word, -1) for own in found for word in own), np.int64, int(lengths.sum()))
-    rows = np.repeat(np.arange(len(found)), lengths)
-    known = columns >= 0
-    keys, counts = np.unique(rows[known] * len(vocabulary) + columns[known], return_counts=True)
-    levels = np.rint(LEVEL_UNIT * np.log2(1.0 + counts))
-    places = (keys // max(len(vocabulary), 1), keys % max(len(vocabulary), 1))
-    shape = (len(found), len(vocabulary))
-    return scipy.sparse.csr_array((levels, places), shape=shape), np.searchsorted(LENGTH_EDGES, lengths, side="right")
+    pieces = Pieces.of([text[:MAX_CHARS] for text in texts])
+    columns, bounds = pieces.expanded(*_columns(pieces.distinct, vocabulary))
+    known = columns != _UNKNOWN
+    n_known = np.concatenate([[0], np.cumsum(known)])[bounds]
+    shape = (len(texts), len(vocabulary))
+    levels = scipy.sparse.csr_array((np.ones(int(n_known[-1])), columns[known], n_known), shape=shape)
+    levels.sum_duplicates()
+    levels.data = np.rint(LEVEL_UNIT * np.log2(1.0 + levels.data))
+    return levels, np.searchsorted(LENGTH_EDGES, np.diff(bounds), side="right")
+
+
+def _columns(pieces: Sequence[str], vocabulary: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Columns of the words of all pieces, one after another, and how many words each piece has."""
+    index = _Index(vocabulary)
+    found = _WORD_OR_SPACE.findall(" ".join(pieces))  # one call for all: no piece holds a space
+    columns = np.fromiter(map(index.__getitem__, found), np.int32, len(found))
+    ends = np.append(np.flatnonzero(columns == _SPACE), len(columns))
+    return columns[columns != _SPACE], np.diff(ends, prepend=-1) - 1
+
+
+class _Index(dict[str, int]):
+    """Columns of a vocabulary's words; all runs of digits are "0"."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__((word, column) for column, word in enumerate(vocabulary) if word == "0" or not word.isdigit())
+        self[" "] = _SPACE
+        self.setdefault("0", _UNKNOWN)
+
+    def __missing__(self, word: str) -> int:
+        return self["0"] if word.isdigit() else _UNKNOWN

@@ -31,7 +31,7 @@ class SliceCount:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a task took: seconds by stage, the process that ran it and the most memory that process ever held."""
+    """What a task took: seconds of processor time by stage, the process that ran it, the most memory that ever held."""
 
     seconds: Mapping[str, float]
     process: str

@@ -15,14 +15,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    "session", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words", "evidence",
-    "features", "booster", "experts", "classifier", "calibration", "fitting", "systematicness", "benign", "verdict",
-    "bundle", "reasons", "scorer", "__init__",
+    "session", "pieces", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words",
+    "evidence", "features", "booster", "experts", "classifier", "calibration", "fitting", "systematicness", "benign",
+    "verdict", "bundle", "reasons", "scorer", "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
-    "cascade", "live", "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
+    "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
+    "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
     "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
-    "app", "cli", "__main__",
+    "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
+    "app", "server", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from serve.bundle import MANIFEST, RELEASED, Bundle
-from serve.cli import COMMANDS
 from serve.cli import main as stillwatch
 from train.bundling import BundlingSettings, latest_bundle
 from train.corpora import CorporaSettings, load_pool
@@ -114,12 +114,15 @@ def _some(labels: Rows) -> list[str]:
 
 
 def _where(console: Console, trained: Path, judgings: list[Judging]) -> None:
-    console.print(f"training report  mlruns/reports/{trained.name}.md")
-    if any(command.name == "report" for command in COMMANDS):
-        page = FOLDER / "report.html"
-        verdicts = FOLDER / f"{judgings[0].name}.jsonl"
-        if stillwatch(["report", str(verdicts), "--out", str(page)]) == 0:
-            console.print(f"verdict report   {page}")
+    training = Path("mlruns") / "reports" / f"{trained.name}.html"
+    console.print(f"training report  {training}")
+    if sys.stdout.isatty() and training.is_file():
+        webbrowser.open(training.resolve().as_uri())
+    page, judging = FOLDER / "report.html", judgings[0]
+    verdicts = FOLDER / f"{judging.name}.jsonl"
+    exchanges = ["--exchanges", str(FOLDER / EXCHANGES), "--bundle", str(judging.folder)]
+    if stillwatch(["report", str(verdicts), "--out", str(page), *exchanges]) == 0:
+        console.print(f"verdict report   {page}")
     console.print(f"sample traffic   {FOLDER / EXCHANGES}, its verdicts and labels beside it")
     console.print("MLflow run       .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db")
 

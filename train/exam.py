@@ -15,7 +15,7 @@ from train.baselines import BASELINES, Traffic
 from train.cache import PromptCache
 from train.compose import Composition
 from train.evaluate import Sitting, exam_composition, exam_table
-from train.exam_report import write_exam
+from train.exam_report import REPORTS, write_exam
 from train.leakage import shuffled, surface_margins, surface_numbers
 from train.model import Model, learn
 from train.pool import Pool
@@ -45,6 +45,7 @@ def exam(settings: Settings, pool: Pool, cache: PromptCache, timing: Timing) -> 
     print(report.markdown)  # noqa: T201
     tracking.log_json(report.values, "exam.json")
     tracking.log_text(report.markdown, "exam.md")
+    tracking.log_file(REPORTS / "exam.html")
     tracking.log_metrics(report.metrics)
 
 

@@ -21,6 +21,8 @@ from train.evaluate import (
     tpr,
     tpr_by_campaign,
 )
+from train.exam_figures import exam_plates
+from train.page import write_exam_page
 from train.settings import Settings
 
 OURS = "ours"
@@ -39,7 +41,7 @@ class ExamReport:
 
 
 def write_exam(sittings: Sequence[Sitting], settings: Settings) -> ExamReport:
-    """Measure everything, write `exam.json` and `exam.md` below mlruns/reports, and give both back."""
+    """Measure everything, write `exam.json`, `exam.md` and `exam.html` below mlruns/reports, and give both back."""
     values = {
         "seed": settings.seed,
         "settings": {setting: _measured(own, settings.exam) for setting, own in _by_setting(sittings)},
@@ -48,6 +50,7 @@ def write_exam(sittings: Sequence[Sitting], settings: Settings) -> ExamReport:
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / "exam.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (REPORTS / "exam.md").write_text(report.markdown, encoding="utf-8")
+    write_exam_page(REPORTS / "exam.html", exam_plates(values))
     return report
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from train import registry, tracking
 from train.bundling import Made
-from train.figures import figures
 from train.ground import Inputs
+from train.plates import Plate
 from train.provenance import code_digest, data_digests, provenance
 from train.settings import Settings, flat, plain
 from train.summary import boosting, growth, rates
@@ -41,7 +41,7 @@ def has_finished(settings: Settings, inputs: Inputs) -> bool:
     return tracking.has_finished(settings.tracking.experiment, DIGEST_TAG, _digest(settings, inputs))
 
 
-def keep(settings: Settings, made: Made, report: Path) -> None:
+def keep(settings: Settings, made: Made, report: Path, plates: Sequence[Plate]) -> None:
     """Metrics, a child run for each inner fold with its boosting curve, figures, report, bundle, registered model."""
     if not settings.tracking.enabled:
         return
@@ -53,8 +53,9 @@ def keep(settings: Settings, made: Made, report: Path) -> None:
             tracking.log_metrics(rates(model.table.where(part.held), part.margins))
             curve = boosting(model, part)
             tracking.log_curve("left_out.mean_tpr_by_round", curve.steps, curve.values)
-    tracking.log_figures(figures(model, grown))
+    tracking.log_figures({plate.name: plate.figure for plate in plates})
     tracking.log_file(report)
+    tracking.log_file(report.with_suffix(".html"))
     tracking.log_tags({BUNDLE_TAG: made.folder.name})
     if settings.tracking.keep_bundle:
         tracking.log_folder(made.folder, "bundle")

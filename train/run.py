@@ -46,6 +46,8 @@ def run(settings: Settings) -> Outcome | None:
     """
     inputs = read_inputs(settings.ground)
     from train import record  # MLflow takes seconds, which wrong settings need not wait for
+    from train.figures import plates
+    from train.page import write_run_page
 
     with record.tracked(settings, inputs) as run_id:
         if inputs.fold is None:
@@ -57,7 +59,9 @@ def run(settings: Settings) -> Outcome | None:
         cache = ground(settings.ground).cache
         held_out = write_held_out(inputs, cache, settings.exam, made.folder.name, seed=settings.seed)
         report = write_report(settings.name, made, held_out)
-        record.keep(settings, made, report)
+        drawn = plates(made.model)
+        write_run_page(report.with_suffix(".html"), settings.name, made, drawn)
+        record.keep(settings, made, report, drawn)
     return Outcome(made, report, held_out, run_id)
 
 
@@ -139,7 +143,8 @@ def _is_done(settings: Settings) -> bool:
 
 
 def _told(outcome: Outcome) -> str:
-    lines = [f"bundle    {outcome.made.folder}", f"report    {outcome.report}"]
+    report = outcome.report.with_suffix(".html")
+    lines = [f"bundle    {outcome.made.folder}", f"report    {report}"]
     if outcome.held_out is not None:
         lines.append(f"held out  {outcome.held_out}")
     if outcome.run_id is not None:

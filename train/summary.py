@@ -45,7 +45,7 @@ def left_out_metrics(model: Model) -> dict[str, float]:
 def rates(table: Table, margins: NDArray[np.float64]) -> dict[str, float]:
     """AUROC and TPR at 1 % FPR of margins, for each dilution that the table holds beside organic sessions."""
     found: dict[str, float] = {}
-    sitting = _sitting(table, margins)
+    sitting = sitting_of(table, margins)
     for dilution in _dilutions(table):
         place = f"dilution_{round(100 * dilution):02d}"
         found[f"left_out.auroc.{place}"] = auroc([sitting], _NAME, 0, dilution, 0).value
@@ -67,7 +67,7 @@ def growth(model: Model) -> Curve:
         own = model.table.where(classes == index)
         if 0.0 in _dilutions(own):
             steps.append(edge)
-            values.append(tpr([_sitting(own, model.margins_left_out[classes == index])], _NAME, 0, 0.0, FPR, 0).value)
+            values.append(tpr([sitting_of(own, model.margins_left_out[classes == index])], _NAME, 0, 0.0, FPR, 0).value)
     return Curve(tuple(steps), tuple(values))
 
 
@@ -108,7 +108,8 @@ def _rows(metrics: Mapping[str, float]) -> Iterator[str]:
             yield f"| {dilution} % | {value:.3f} | {metrics[name.replace('.auroc.', '.tpr.')]:.3f} |"
 
 
-def _sitting(table: Table, margins: NDArray[np.float64]) -> Sitting:
+def sitting_of(table: Table, margins: NDArray[np.float64]) -> Sitting:
+    """Margins as an exam's one sitting, lengths together (as length 0)."""
     lengths = np.zeros(len(table), np.int64)
     return Sitting(
         _NAME, "left out", lengths, table.kind, table.campaign, table.dilution, {_NAME: margins}

@@ -3,7 +3,7 @@
     population   2,000 benign accounts and 9 campaigns of 20 to 60 accounts, 30 to 100 exchanges an account, by dilution
     benign       benign-only populations, by seed: how many false campaigns
     split        5,000 prompts of one harvest over 10, 100 and 500 accounts
-    event        the three campaigns of February 2026, scaled 1:100
+    event        the three campaigns of February 2026, scaled 1:100 (--one-to)
     scale        24,000 accounts with 16 million exchanges, as sketches
 
 Populations are composed from corpora. The evidence heads are learned anew without the corpora of the population's
@@ -43,6 +43,10 @@ from train.population import Population, PopulationSettings, populate  # noqa: E
 
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
 FPR = 0.001
+EVENT = (
+    ("mathematics", 150_000, 2_000, 0.0), ("tool_use", 3_400_000, 5_000, 0.0), ("coding", 13_000_000, 20_000, 0.5)
+)  # fmt: skip
+"""Area, exchanges, accounts and dilution of the campaigns of February 2026; all but exchanges and 20,000 is ours."""
 BLOCK = 600  # accounts judged at a time
 
 
@@ -104,13 +108,17 @@ class Bench:
         held = np.unique(self.pool.groups[population.rows[population.is_task]])
         return solve(self.grams, ~np.isin(self.grams.groups, held), self.settings)
 
-    def sketches(self, population: Population, *, judged: bool = False) -> Sketches:
-        """What would be kept of the population's accounts, each one session, all on its own clock."""
+    def sketches(self, population: Population) -> Sketches:
+        """What would be kept of the population's accounts; no session is judged."""
+        return self.judged(population, judge=False)[0]
+
+    def judged(self, population: Population, *, judge: bool = True) -> tuple[Sketches, NDArray[np.float64]]:
+        """What would be kept of the accounts, each one session on its own clock, and the sessions' scores."""
         heads = self.heads(population)
         scorer = Scorer(self.bundle)
         rng = np.random.default_rng(len(population))
         starts = 1_767_225_600.0 + rng.random(len(population)) * 20 * 86_400
-        parts = []
+        parts, scores = [], np.zeros(len(population))
         for first in range(0, len(population), BLOCK):
             last = min(first + BLOCK, len(population))
             low, high = int(population.offsets[first]), int(population.offsets[last])
@@ -124,10 +132,11 @@ class Bench:
             inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, bare, heads.vocabulary)
             prompts = Evidenced(offsets, found.vectors, found.assigned, heads.of(inputs), form(bare))
             p_value = np.full(last - first, np.nan)
-            if judged:
-                p_value = scorer.judge_observed(sessions, prompts).p_value
+            if judge:
+                verdicts = scorer.judge_observed(sessions, prompts)
+                p_value, scores[first:last] = verdicts.p_value, verdicts.score
             parts.append(sketch(sessions, prompts, p_value))
-        return Sketches.joined(parts)
+        return Sketches.joined(parts), scores
 
 
 def truth(population: Population, found: Findings) -> Truth:
@@ -165,7 +174,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
     for seed in range(options.seed, options.seed + options.n_populations):
         for dilution in options.dilutions:
             population = bench.population(PopulationSettings(dilution=dilution), seed=seed)
-            sketches = bench.sketches(population, judged=True)
+            sketches, scores = bench.judged(population)
             began = time.monotonic()
             found = find(sketches, bench.bundle.capabilities)
             seconds = time.monotonic() - began
@@ -173,7 +182,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             print(
                 f"{dilution:8.2f}  {result.n_campaigns:9}  {result.n_found:5}  {result.n_false:5}  {result.recall:6.3f}"
                 f"  {result.precision:9.3f}  {result.ari:5.3f}  {tpr(found.probability, is_harvest):24.3f}"
-                f"  {tpr(-sketches.p_value, is_harvest):7.3f}  {seconds:8.0f}",
+                f"  {tpr(scores, is_harvest):7.3f}  {seconds:8.0f}",
                 flush=True,
             )
 
@@ -207,13 +216,13 @@ def bench_split(bench: Bench, options: argparse.Namespace) -> None:
 
 
 def bench_event(bench: Bench, options: argparse.Namespace) -> None:
-    """150 thousand, 3.4 million and 13 million exchanges at 1:100; the largest hides half of its traffic."""
+    """Three campaigns among benign accounts, scaled; the largest hides half of its traffic."""
     rng = np.random.default_rng(options.seed)
     benign = bench.population(PopulationSettings(n_campaigns=0), seed=options.seed)
     cover = benign.rows
     campaigns = []
-    plan = (("mathematics", 1_500, 20, 0.0), ("tool_use", 34_000, 50, 0.0), ("coding", 130_000, 200, 0.5))
-    for area, n_exchanges, n_accounts, dilution in plan:
+    for area, whole, whole_accounts, dilution in EVENT:
+        n_exchanges, n_accounts = whole // options.one_to, max(10, whole_accounts // options.one_to)
         rows = bench.rows_about(area)
         parts = []
         for size in np.diff(np.linspace(0, n_exchanges, n_accounts + 1).astype(np.int64)).tolist():
@@ -224,7 +233,7 @@ def bench_event(bench: Bench, options: argparse.Namespace) -> None:
     found = find(bench.sketches(population), bench.bundle.capabilities)
     print("campaign     exchanges  found   accounts  found   top areas")
     sizes = np.diff(population.offsets)
-    for area, _, _, _ in plan:
+    for area, *_ in EVENT:
         own = population.campaign == area
         index = int(np.bincount(found.campaign[own] + 1, minlength=2)[1:].argmax()) if len(found.campaigns) else -1
         if index < 0:
@@ -301,6 +310,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--n-populations", type=int, default=1, help="populations a dilution")
     parser.add_argument("--n-benign", type=int, default=20, help="benign-only populations")
+    parser.add_argument("--one-to", type=int, default=100, metavar="N", help="scale of the event (default: 100)")
     parser.add_argument("--dilutions", type=float, nargs="+", default=DILUTIONS)
     options = parser.parse_args()
     if not (options.corpora / "CARDS.json").exists():

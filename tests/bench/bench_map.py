@@ -1,6 +1,6 @@
 """The capability map against what is known: areas of corpora, subjects of MMLU, cuts of the same traffic, and speed.
 
-    python tests/bench/bench_map.py CORPORA [--bundle DIR] [--only areas,subjects,cuts,speed]
+    python tests/bench/bench_map.py CORPORA [--bundle DIR] [--only areas,subjects,cuts,speed,index]
 
 Areas: top-1 accuracy where a corpus's card says its area (the words of `KNOWN`), with the confusion table and the
 expected calibration error of the confidence. Subjects: sessions of a known number of MMLU subjects, and of a known
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from serve import coverage
+from serve import capabilities, coverage
 from serve.bundle import RELEASED, Bundle
 from serve.coverage import CellCounts
+from serve.encoder import quantise
 from serve.surface import canonical
 from train.cache import PromptCache
 from train.calibration import expected_calibration_error
@@ -158,18 +159,39 @@ def speed(bundle: Bundle, n: int = 1_000_000) -> None:
     base = bundle.capabilities.anchors[rng.integers(len(bundle.capabilities.anchors), size=20_000)]
     noise = rng.integers(-20, 21, size=base.shape)
     vectors = np.clip(base + noise, -127, 127).astype(np.int8)
-    began_at = time.perf_counter()
+    began_at, worked_at = time.perf_counter(), time.process_time()
     for _ in range(n // len(vectors)):
         bundle.capabilities.assign(vectors)
-    seconds = time.perf_counter() - began_at
-    print(f"  {n:,} prompts placed in {seconds:.1f} s ({n / seconds:,.0f} a second, one process)")
+    seconds, work = time.perf_counter() - began_at, time.process_time() - worked_at
+    print(f"  {n:,} prompts placed in {seconds:.1f} s, {work:.1f} s of one core's work")
+
+
+def index(bundle: Bundle) -> None:
+    """Exact index against inverted file, by number of anchors: time of the second over the first, and its recall."""
+    rng = np.random.default_rng(0)
+    anchors = bundle.capabilities.anchors
+    asked = anchors[rng.integers(len(anchors), size=1_000)] + rng.integers(-20, 21, size=(1_000, anchors.shape[1]))
+    asked = quantise(asked.astype(np.float64)).astype(np.float32)
+    for n in (2_000, 10_000, 50_000, 100_000):
+        rows = anchors[rng.integers(len(anchors), size=n)] + rng.integers(-20, 21, size=(n, anchors.shape[1]))
+        rows = quantise(rows.astype(np.float64)).astype(np.float32)
+        found, seconds = [], []
+        for limit in (n, n - 1):
+            capabilities.FLAT_LIMIT = limit
+            built = capabilities.build_index(rows)
+            began_at = time.perf_counter()
+            found.append(built.search(asked, capabilities.N_NEIGHBOURS)[1])
+            seconds.append(time.perf_counter() - began_at)
+        shared = [len(set(a) & set(b)) for a, b in zip(found[0].tolist(), found[1].tolist(), strict=True)]
+        recall = np.mean(shared) / capabilities.N_NEIGHBOURS
+        print(f"  {n:7,} anchors: inverted file over exact {seconds[1] / seconds[0]:.2f}, recall {recall:.3f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", type=Path, help="folder of corpora")
     parser.add_argument("--bundle", type=Path, default=RELEASED)
-    parser.add_argument("--only", default="areas,subjects,cuts,speed")
+    parser.add_argument("--only", default="areas,subjects,cuts,speed,index")
     options = parser.parse_args()
     bundle, wanted = Bundle.load(options.bundle), options.only.split(",")
     print(f"bundle {bundle.bundle_id}")
@@ -177,9 +199,10 @@ def main() -> None:
         if name in wanted:
             print(f"\n{name}", flush=True)
             run(options.corpora, bundle)
-    if "speed" in wanted:
-        print("\nspeed", flush=True)
-        speed(bundle)
+    for name, run_alone in (("speed", speed), ("index", index)):
+        if name in wanted:
+            print(f"\n{name}", flush=True)
+            run_alone(bundle)
 
 
 if __name__ == "__main__":

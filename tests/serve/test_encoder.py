@@ -211,3 +211,19 @@ def test_the_released_encoder_puts_each_paraphrase_before_unrelated_prompts(rele
     originals = encoder.encode([canonical(text) for text in TEXTS]).astype(np.float32)
     others = encoder.encode([canonical(text) for text in PARAPHRASES]).astype(np.float32)
     assert (originals @ others.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+PARTS = (
+    *"aé猫İß|[#1²", " ", " ", "\t", "\u0338", "\u037e", "\u200b", "the", "[UNK]", "[PAD]", "mango", "naïve", "x" * 99,
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=20).map("".join), min_size=8, max_size=12))
+def test_pieces_that_were_seen_before_have_the_tokens_of_the_whole_text(
+    released_scorer: Scorer, texts: list[str]
+) -> None:
+    """A few texts are tokenised whole, many by their pieces: to the same vectors."""
+    encoder = released_scorer.bundle.encoder
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert (encoder.encode(texts) == alone).all()
+    assert (encoder.encode(texts[::-1]) == alone[::-1]).all()

@@ -31,7 +31,15 @@ def staged(
 def test_both_bundles_judge_the_same_traffic(staged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main() == 0
     said = capsys.readouterr().out
-    for word in ("in truth", "trained", "released", "harvesting", "organic", "mlruns/reports/trained.md", "mlflow ui"):
+    for word in (
+        "in truth",
+        "trained",
+        "released",
+        "harvesting",
+        "organic",
+        "mlruns/reports/trained.html",
+        "mlflow ui",
+    ):
         assert word in said
     verdicts = [demo.rows(staged / ".demo" / f"{name}.jsonl") for name in ("trained", "released")]
     assert len(verdicts[0]) == 24

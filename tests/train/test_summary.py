@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from train.bundling import BundlingSettings, Made
-from train.figures import figures
 from train.run import bundled
 from train.settings import Settings
 from train.summary import boosting, growth, left_out_metrics, mean_tpr, page, rates, write_report
@@ -70,9 +69,3 @@ def test_the_page_says_what_was_measured(made: Made, workplace: Path) -> None:
     assert f"| 0 % | {auroc:.3f} | {made.metrics['left_out.tpr.dilution_00']:.3f} |" in text
     assert "mlruns/held_out/x" in text
     assert "Held-out" not in page("tiny", made, None)
-
-
-def test_figures_draw_what_there_is(made: Made) -> None:
-    drawn = figures(made.model, growth(made.model))
-    assert set(drawn) == {"roc", "scores", "calibration", "growth"}
-    assert all(figure.axes[0].has_data() and figure.axes[0].get_xlabel() for figure in drawn.values())
