@@ -49,3 +49,7 @@ bench-drift: $(STAMP)
 .PHONY: pictures
 pictures: $(STAMP)
 	$(BIN)/python -m train.pictures
+
+.PHONY: bench-report
+bench-report: $(STAMP)
+	$(BIN)/python tests/bench/bench_report.py
