@@ -155,7 +155,7 @@ def over_http(prompts: list[str], seconds: float, long: float) -> None:
         after, _ = asyncio.run(pressed(f"{url}/v1/score", body, 1, min(seconds, 2.0)))
         print(
             f"64 clients for {long:g} s: p99 of the accepted is {p99 / unloaded:.1f} x that of one client; memory"
-            f" {before} MiB before, {resident_mib(process)} MiB after; one client after it: p50 {spread(after)[0]:.1f} ms"
+            f" {before} MiB before, {resident_mib(process)} MiB after; one client then: p50 {spread(after)[0]:.1f} ms"
         )
     finally:
         process.terminate()
