@@ -90,7 +90,7 @@ def settings_of(
         keys=ApiKeys.parse(environment.get("STILLWATCH_API_KEYS", "")),
         rate_per_s=number("RATE_LIMIT", 100.0),
         n_workers=int(number("WORKERS", 2)),
-        n_waiting=int(number("QUEUE", 6)),
+        n_waiting=int(number("QUEUE", 4)),
         ttl_s=number("TTL_SECONDS", 7200.0),
         max_store_bytes=int(number("STORE_MIB", 1024)) << 20,
         feedback=path("FEEDBACK"),

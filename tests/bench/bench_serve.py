@@ -109,25 +109,37 @@ def resident_mib(process: subprocess.Popen[bytes]) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) >> 10
 
 
-async def pressed(url: str, body: bytes, n_clients: int, seconds: float) -> tuple[list[float], dict[int, int]]:
-    """Times of accepted requests and answers by status, of clients that ask again at once, or when told to."""
+async def pressed(port: int, body: bytes, n_clients: int, seconds: float) -> tuple[list[float], dict[int, int]]:
+    """Times of accepted requests and answers by status, of clients that ask again at once, or when told to.
+
+    Clients are bare sockets, so that they take little of the cores that are measured.
+    """
     times: list[float] = []
     statuses: dict[int, int] = {}
-    limits = httpx.Limits(max_connections=n_clients, max_keepalive_connections=n_clients)
-    async with httpx.AsyncClient(timeout=30.0, limits=limits) as client:
+    head = f"POST /v1/score HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    request = head.encode() + b"\r\n\r\n" + body
 
-        async def ask() -> None:
-            stop_at = time.perf_counter() + seconds
-            while (began_at := time.perf_counter()) < stop_at:
-                reply = await client.post(url, content=body, headers={"content-type": "application/json"})
-                statuses[reply.status_code] = statuses.get(reply.status_code, 0) + 1
-                if reply.status_code == 200:
-                    times.append(time.perf_counter() - began_at)
-                else:
-                    await asyncio.sleep(float(reply.headers.get("retry-after", 1)))
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        stop_at = time.perf_counter() + seconds
+        while (began_at := time.perf_counter()) < stop_at:
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await reader.readexactly(int(field_of(head, "content-length")))
+            status = int(head.split(" ", 2)[1])
+            statuses[status] = statuses.get(status, 0) + 1
+            if status == 200:
+                times.append(time.perf_counter() - began_at)
+            else:
+                await asyncio.sleep(float(field_of(head, "retry-after")))
+        writer.close()
 
-        await asyncio.gather(*(ask() for _ in range(n_clients)))
+    await asyncio.gather(*(ask() for _ in range(n_clients)))
     return times, statuses
+
+
+def field_of(head: str, name: str) -> str:
+    return next(line.partition(":")[2].strip() for line in head.split("\r\n") if line.startswith(name + ":"))
 
 
 def over_http(prompts: list[str], seconds: float, long: float) -> None:
@@ -139,7 +151,7 @@ def over_http(prompts: list[str], seconds: float, long: float) -> None:
         wait_for(url)
         print("| exchanges | HTTP p50 | p99 |\n|---|---|---|")
         for size in SIZES:
-            times, _ = asyncio.run(pressed(f"{url}/v1/score", body_of(prompts[:size]), 1, seconds))
+            times, _ = asyncio.run(pressed(port, body_of(prompts[:size]), 1, seconds))
             p50, p99 = spread(times)
             print(f"| {size} | {p50:.2f} ms | {p99:.2f} ms |")
         print("| clients | verdicts/s | p50 | p99 | answers |\n|---|---|---|---|---|")
@@ -148,11 +160,11 @@ def over_http(prompts: list[str], seconds: float, long: float) -> None:
         for n_clients in (1, 4, 16, 64):
             lasting = long if n_clients == 64 else seconds
             before = resident_mib(process)
-            times, statuses = asyncio.run(pressed(f"{url}/v1/score", body, n_clients, lasting))
+            times, statuses = asyncio.run(pressed(port, body, n_clients, lasting))
             p50, p99 = spread(times)
             unloaded = unloaded or p99
             print(f"| {n_clients} | {len(times) / lasting:.0f} | {p50:.1f} ms | {p99:.1f} ms | {statuses} |")
-        after, _ = asyncio.run(pressed(f"{url}/v1/score", body, 1, min(seconds, 2.0)))
+        after, _ = asyncio.run(pressed(port, body, 1, min(seconds, 2.0)))
         print(
             f"64 clients for {long:g} s: p99 of the accepted is {p99 / unloaded:.1f} x that of one client; memory"
             f" {before} MiB before, {resident_mib(process)} MiB after; one client then: p50 {spread(after)[0]:.1f} ms"
