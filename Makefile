@@ -49,3 +49,19 @@ bench-drift: $(STAMP)
 .PHONY: pictures
 pictures: $(STAMP)
 	$(BIN)/python -m train.pictures
+
+.PHONY: bench-report
+bench-report: $(STAMP)
+	$(BIN)/python tests/bench/bench_report.py
+
+# Verdicts in process and over HTTP beside the bare encoder; OBSERVED is how many exchanges memory is measured with.
+OBSERVED ?= 1000000
+.PHONY: bench-serve
+bench-serve: $(STAMP)
+	$(BIN)/python tests/bench/bench_serve.py --exchanges $(OBSERVED)
+
+# Known vulnerabilities of what constraints.txt pins.
+.PHONY: audit
+audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off

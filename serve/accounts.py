@@ -3,7 +3,9 @@
 The account's p-value combines its sessions' by Simes' rule, the smallest of n p(k) / k over the sorted p-values p(1) to
 p(n). It is valid where p-values depend positively, as conformal ones that share a calibration set do (Simes 1986;
 Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual but benign person is unusual in every
-session, and Fisher would count that as new evidence each time.
+session, and Fisher would count that as new evidence each time. So Simes decides the label.
+
+Simes' p-value is for one look. For a look after every session, `e_value` and `alarm_after` follow `martingale`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve.martingale import alarms, capital, raised
 from serve.verdict import Verdicts
 
 SCHEMA = pa.schema([
@@ -23,9 +26,13 @@ SCHEMA = pa.schema([
     ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")),
     ("max_score", pa.float64()), ("min_p_value", pa.float64()), ("p_value", pa.float64()),
     ("flagged_share", pa.float64()), ("label", pa.string()), ("top_areas", pa.map_(pa.string(), pa.float64())),
-    ("bundle", pa.string()),
+    ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()),
 ])  # fmt: skip
-"""Columns of an accounts file; `p_value` is Simes' combination, `flagged_share` the share of sessions flagged."""
+"""Columns of an accounts file; `p_value` is Simes' combination, `flagged_share` the share of sessions flagged.
+
+`e_value` is the most that an account's capital against benign use ever was, and `alarm_after` the number of exchanges
+after which it first reached 1 / FPR, null where it never did.
+"""
 
 N_TOP_AREAS = 3
 
@@ -81,8 +88,26 @@ def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> p
         "label": pa.array(np.where(p_value <= fpr, "harvesting", np.where(decided, "organic", "undecided")).tolist()),
         "top_areas": _top(areas, prompts / n_exchanges[:, None]),
         "bundle": pa.array([bundle] * len(begins), pa.string()),
+        **_over_life(tally, begins, n_sessions, fpr),
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+def _over_life(
+    tally: Tally, begins: NDArray[np.int64], n_sessions: NDArray[np.int64], fpr: float
+) -> dict[str, pa.Array]:
+    """Capital of each account over its sessions in order of time, those of unknown time last."""
+    if not len(begins):
+        return {"e_value": pa.array([], pa.float64()), "alarm_after": pa.array([], pa.int64())}
+    order = np.lexsort((tally.started_at, np.repeat(np.arange(len(begins)), n_sessions)))
+    held = capital(raised(tally.p_value[order]), begins)
+    first = alarms(held, begins, fpr)
+    sent = np.cumsum(tally.n_exchanges[order])
+    before = np.where(begins > 0, sent[begins - 1], 0)
+    return {
+        "e_value": pa.array(np.maximum.reduceat(held, begins)),
+        "alarm_after": pa.array(sent[first] - before, pa.int64(), mask=first < 0),
+    }
 
 
 def simes(p_values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:

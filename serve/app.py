@@ -58,7 +58,7 @@ class ServiceSettings:
     keys: ApiKeys = field(default_factory=ApiKeys)
     rate_per_s: float = 100.0
     n_workers: int = 2
-    n_waiting: int = 6
+    n_waiting: int = 4
     ttl_s: float = 7200.0
     max_store_bytes: int = 1 << 30
     body: BodyLimits = field(default_factory=BodyLimits)

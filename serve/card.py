@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from rich.text import Text
 
 from serve.session import Sessions
 from serve.verdict import Verdict
@@ -34,6 +35,18 @@ def card(verdict: Verdict, growth: Sequence[float]) -> str:
         f"bundle {verdict.bundle}",
     ]
     return "\n".join(lines)
+
+
+def painted(text: str, verdict: Verdict) -> Text:
+    """A card in colours that are told apart by anyone, where the terminal has any; the text itself is the same."""
+    label = {"harvesting": "bold dark_orange3", "organic": "bold deep_sky_blue3"}.get(verdict.label, "bold")
+    shown = Text(text)
+    shown.highlight_regex(rf"(?m)^{verdict.label}(?=   score)", label)
+    shown.highlight_regex(r"(?m)^  +\+\d+\.\d\d(?=  )", "dark_orange3")
+    shown.highlight_regex(r"(?m)^  +-\d+\.\d\d(?=  )", "deep_sky_blue3")
+    shown.highlight_regex(rf"[{_TICKS[0]}-{_TICKS[-1]}]+", "deep_sky_blue3")
+    shown.highlight_regex(r"(?m)^(why .*|area .*|session .*)$", "bold")
+    return shown
 
 
 def growing(sessions: Sessions) -> Iterator[Sessions]:

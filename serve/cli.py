@@ -138,7 +138,9 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from serve.card import card, growing, plain
+    from rich.console import Console
+
+    from serve.card import card, growing, painted, plain
     from serve.exchanges import select
     from serve.scorer import load
     from serve.sources import discover
@@ -152,11 +154,14 @@ def _explain(options: argparse.Namespace) -> int:
     if not own:
         raise ValueError(f"no session {plain(options.session)} in {', '.join(map(str, options.exchanges))}")
     scorer = load(options.bundle)
+    console = Console(soft_wrap=True, highlight=False)
     for index in own:
         sessions = timeline.sessions(index, index + 1)
         verdict = scorer.judge(sessions, explain_all=True).verdict(0)
         growth = [float(scorer.judge(beginning).score[0]) for beginning in growing(sessions)]
-        print(card(verdict, growth), end="\n\n")
+        with console.capture() as shown:  # so that a pipe which closes is print's to notice
+            console.print(painted(card(verdict, growth), verdict), end="\n\n")
+        print(shown.get(), end="")
     return DONE
 
 
@@ -327,7 +332,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--make-key", metavar="NAME", help="print a new API key and its entry for STILLWATCH_API_KEYS")
     parser.epilog = (
         "Environment: STILLWATCH_API_KEYS (NAME:SHA256,...), STILLWATCH_SECRET, STILLWATCH_REDIS_URL,"
-        " STILLWATCH_RATE_LIMIT, _WORKERS, _QUEUE, _TTL_SECONDS, _STORE_MIB. SIGHUP reloads the bundle."
+        " STILLWATCH_RATE_LIMIT, _WORKERS, _QUEUE, _TTL_SECONDS, _STORE_MIB; of the page at / STILLWATCH_FEEDBACK (a"
+        " file that keeps marks) and STILLWATCH_CAMPAIGNS (what campaigns wrote). SIGHUP reloads the bundle."
     )
 
 

@@ -23,6 +23,7 @@ from serve.chart import Chart, histogram, timeline
 from serve.dossier import Dossier, Shade, accounts_of, depths, dossiers, suspects
 from serve.ledger import Ledger, read_table, read_verdicts
 from serve.outputs import replacing
+from serve.plane import Plane
 from serve.roster import Roster, read_roster
 from serve.sources import InputError
 from serve.verdict import LABELS
@@ -108,6 +109,7 @@ class Page:
     timeline: Chart | None
     n_untimed: int
     cells: tuple[AreaCells, ...]
+    plane: Plane | None
     n_placed: tuple[int, int]
     map_share: float
     titles: Mapping[str, str]
@@ -182,6 +184,7 @@ def _page(
         timeline=timeline({"flagged": verdicts.started_at[flagged], "others": verdicts.started_at[~flagged]}),
         n_untimed=int(np.isnan(verdicts.started_at).sum()),
         cells=() if placed is None else tuple(_cells(placed)),
+        plane=None if placed is None else Plane.of(placed),
         n_placed=(0, 0) if placed is None else (int(placed.flagged.sum()), int(placed.others.sum())),
         map_share=0.0 if placed is None else placed.share,
         titles=titles,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -52,11 +53,16 @@ def word_levels(texts: Sequence[str], vocabulary: Sequence[str]) -> tuple[scipy.
 
 def _columns(pieces: Sequence[str], vocabulary: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Columns of the words of all pieces, one after another, and how many words each piece has."""
-    index = _Index(vocabulary)
+    index = _index(tuple(vocabulary))
     found = _WORD_OR_SPACE.findall(" ".join(pieces))  # one call for all: no piece holds a space
     columns = np.fromiter(map(index.__getitem__, found), np.int32, len(found))
     ends = np.append(np.flatnonzero(columns == _SPACE), len(columns))
     return columns[columns != _SPACE], np.diff(ends, prepend=-1) - 1
+
+
+@functools.lru_cache(maxsize=4)
+def _index(vocabulary: tuple[str, ...]) -> _Index:
+    return _Index(vocabulary)
 
 
 class _Index(dict[str, int]):

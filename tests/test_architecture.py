@@ -18,12 +18,13 @@ ORDER = (
     "session", "pieces", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words",
     "evidence", "features", "booster", "experts", "classifier", "calibration", "fitting", "systematicness", "benign",
     "verdict", "bundle", "reasons", "scorer", "__init__",
-    "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "accounts",
+    "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "martingale",
+    "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
     "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
     "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "dossier", "report",
-    "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
+    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "plane", "dossier",
+    "report", "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
     "app", "server", "cli", "__main__",
 )  # fmt: skip
 """serve/ as the README lists it: a file imports only files above it."""

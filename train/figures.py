@@ -208,9 +208,9 @@ def _scores(model: Model, score: NDArray[np.float64]) -> Plate:
 
 def _families(model: Model) -> Plate:
     """Gain of each feature family, and what is lost on unseen campaigns when its columns are shuffled together."""
-    names = np.array(model.booster.feature_name())
+    names = np.array(model.classifier.booster.feature_name())
     family = np.array([name.split(".")[0].split("_")[0] for name in names])
-    gain = model.booster.feature_importance("gain")
+    gain = model.classifier.booster.feature_importance("gain")
     rng = np.random.default_rng(0)
     rows = []
     for own in sorted(set(family.tolist())):
@@ -239,7 +239,7 @@ def _lost(model: Model, part: int, columns: NDArray[np.int64], rng: np.random.Ge
         return 0.0, 0.0
     shuffled = own.X.copy()
     shuffled[:, columns] = own.X[rng.permutation(len(own))][:, columns]
-    margins = np.asarray(inner.booster.predict(shuffled, raw_score=True))
+    margins = inner.classifier.margins(shuffled)
     whole = float(roc_auc_score(own.y, inner.margins)), mean_tpr(own, inner.margins)
     return whole[0] - float(roc_auc_score(own.y, margins)), whole[1] - mean_tpr(own, margins)
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.accounts import SCHEMA, Tally, roll_up, simes
+from serve.martingale import capital, raised
 from serve.scorer import Scorer
 from serve.session import Session, Sessions
 
@@ -55,3 +56,21 @@ def test_an_account_of_undecided_sessions_is_undecided(tiny_scorer: Scorer, sess
     ):
         table = roll_up(dataclasses.replace(tally, label=label), ["x", "y", "z"], fpr=1e-9, bundle="b1")
         assert set(table.column("label").to_pylist()) == expected
+
+
+def test_capital_grows_over_a_life_in_order_of_time(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    tally = Tally.of(tiny_scorer.judge(Sessions.of(sessions[:6])))
+    tally = dataclasses.replace(
+        tally,
+        account_ids=np.array(["a", "a", "a", "a", "b", "b"], dtype=object),
+        started_at=np.array([40.0, 10.0, 30.0, 20.0, 1.0, np.nan]),
+        n_exchanges=np.array([1, 10, 100, 1000, 7, 7]),
+        p_value=np.array([0.0013, 0.5, 0.0013, 0.0013, 0.5, 0.9]),
+    )
+    found = roll_up(tally, ["x", "y", "z"], fpr=0.05, bundle="b1").to_pylist()
+    alone = raised(np.array([0.5, 0.0013, 0.0013, 0.0013]))
+    held = capital(alone, np.array([0]))
+    assert found[0]["e_value"] == pytest.approx(held.max())
+    expected = np.cumsum([10, 1000, 100, 1])[int(np.argmax(held >= 20.0))]
+    assert found[0]["alarm_after"] == expected
+    assert found[1]["alarm_after"] is None

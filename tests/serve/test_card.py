@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serve.card import N_STEPS, card, growing, plain, sparkline
+from serve.card import N_STEPS, card, growing, painted, plain, sparkline
 from serve.scorer import Scorer
 from serve.session import Session, Sessions
 
@@ -42,3 +42,14 @@ def test_a_session_grows_to_its_whole(sessions: tuple[Session, ...]) -> None:
 
 def test_a_sparkline_goes_from_low_to_high() -> None:
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+
+
+def test_colours_change_no_text(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    for session in sessions[:6]:
+        verdict = tiny_scorer.explain(session)
+        text = card(verdict, [0.1, 0.9])
+        shown = painted(text, verdict)
+        assert shown.plain == text
+        coloured = {text[span.start : span.end] for span in shown.spans}
+        assert verdict.label in coloured
+        assert {f"  {reason.contribution:+6.2f}" for reason in verdict.reasons} <= coloured

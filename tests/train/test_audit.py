@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from serve.encoder import Encoder
-from train.areas import Taxonomy, read_taxonomy
-from train.audit import MIN_EXAMPLES, audit, main, told
+from train.areas import Taxonomy, check, main, read_taxonomy
+from train.audit import MIN_EXAMPLES, told
 
 WORDS = {
     "coding/bugs": "fix broken loop crash trace",
@@ -43,7 +43,7 @@ def sound(n: int = MIN_EXAMPLES + 2) -> dict[str, list[str]]:
 
 
 def test_skills_apart_from_each_other_have_nothing_to_mend(tmp_path: Path, encoder: Encoder) -> None:
-    found = audit(taxonomy_of(tmp_path, sound()), encoder)
+    found = check(taxonomy_of(tmp_path, sound()), encoder)
     assert found.is_clean, told(found)
     assert found.kept > 0.95
     assert "nothing to mend" in told(found)
@@ -52,7 +52,7 @@ def test_skills_apart_from_each_other_have_nothing_to_mend(tmp_path: Path, encod
 def test_skills_that_ask_the_same_overlap_and_are_named(tmp_path: Path, encoder: Encoder) -> None:
     own = sound()
     own["cooking/cakes"] = examples(WORDS["coding/bugs"], 14, 7)
-    overlaps = {(overlap.skill, overlap.other) for overlap in audit(taxonomy_of(tmp_path, own), encoder).overlaps}
+    overlaps = {(overlap.skill, overlap.other) for overlap in check(taxonomy_of(tmp_path, own), encoder).overlaps}
     assert overlaps & {("coding/bugs", "cooking/cakes"), ("cooking/cakes", "coding/bugs")}
     assert all({"coding/bugs", "cooking/cakes"} == set(pair) for pair in overlaps)
 
@@ -61,7 +61,7 @@ def test_few_or_repeated_examples_are_thin(tmp_path: Path, encoder: Encoder) -> 
     own = sound()
     own["coding/katas"] = own["coding/katas"][:5]
     own["cooking/soups"] = [f"{own['cooking/soups'][0].capitalize()}{'!' * index}" for index in range(14)]
-    thin = {found.skill: (found.n, found.n_different) for found in audit(taxonomy_of(tmp_path, own), encoder).thin}
+    thin = {found.skill: (found.n, found.n_different) for found in check(taxonomy_of(tmp_path, own), encoder).thin}
     assert thin["coding/katas"] == (5, 5)
     assert thin["cooking/soups"][0] == 14
     assert thin["cooking/soups"][1] < MIN_EXAMPLES
@@ -72,7 +72,7 @@ def test_skills_that_traffic_never_reaches_are_named(tmp_path: Path, encoder: En
     traffic = [
         text for name in ("coding/bugs", "coding/katas", "cooking/cakes") for text in examples(WORDS[name], 30, 9)
     ]
-    found = audit(taxonomy_of(tmp_path, sound()), encoder, traffic)
+    found = check(taxonomy_of(tmp_path, sound()), encoder, traffic)
     assert found.unreached == ("cooking/soups",)
     assert "unreached  cooking/soups" in told(found)
     assert not found.is_clean
