@@ -6,6 +6,9 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from lightgbm import Booster
 
@@ -25,6 +28,19 @@ def read_booster(text: str) -> Booster:
     except lightgbm.basic.LightGBMError as fault:
         raise ValueError(f"the classifier can't be read ({fault})") from fault
     return booster
+
+
+def refitted(booster: Booster, X: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64]) -> Booster:
+    """Trees grown anew on other rows, with the parameters, number and feature names that `booster` has.
+
+    The same rows make the same trees.
+    """
+    lightgbm = _lightgbm()
+    parameters = {**booster.params, "num_iterations": booster.current_iteration(), "verbosity": -1}
+    parameters |= {"deterministic": True, "force_row_wise": True, "force_col_wise": False}
+    data = lightgbm.Dataset(X, y, weight=weight, feature_name=booster.feature_name(), params={"verbosity": -1})
+    found: Booster = lightgbm.train(parameters, data)
+    return found
 
 
 def _lightgbm() -> Any:

@@ -356,6 +356,26 @@ def _labels(options: argparse.Namespace) -> int:
     return DONE
 
 
+# adapt
+
+
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="BENIGN", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from serve.adapt import Adaptation, adapt, told
+    from serve.bundle import RELEASED
+    from serve.summary import MAX_REJECTED_SHARE
+
+    done = adapt(Adaptation(tuple(options.exchanges), options.out, options.bundle or RELEASED, options.fpr))
+    print(told(done, options.fpr))
+    return DONE if done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows else TOO_MANY_REJECTS
+
+
 # bundle
 
 
@@ -384,6 +404,7 @@ COMMANDS = (
     Command("explain", "show one session's verdict with its reasons", _add_explain, _explain),
     Command("campaigns", "find accounts that harvest together", _add_campaigns, _campaigns),
     Command("report", "show verdicts as a page to read and print", _add_report, _report),
+    Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt),
     Command("drift", "say how far traffic has moved from what a bundle knows", _add_drift, _drift),
     Command("map", "draw where traffic falls in capability space", _add_map, _map),
     Command("serve", "answer over HTTP", _add_serve, _serve),

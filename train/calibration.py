@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from serve.calibration import SIZE_EDGES, Calibration, size_class
+from serve.calibration import Calibration
 
 
 def calibrate(
@@ -16,20 +16,7 @@ def calibrate(
     margins and sizes of benign sessions of people that were never learned from (Platt 1999 for the score)."""
     platt = LogisticRegression(C=1e6, class_weight="balanced").fit(margins[:, None], y)
     slope = max(float(platt.coef_[0, 0]), 1e-3)
-    classes = size_class(benign_n)
-    parts = [np.sort(benign_margins[classes == index]) for index in range(len(SIZE_EDGES))]
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return Calibration(slope, float(platt.intercept_[0]), np.concatenate(parts), offsets)
-
-
-def benign_quantiles(X: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """5 % and 95 % quantiles of each feature over benign sessions of each size class, (n_classes, n_features, 2)."""
-    classes = size_class(n_exchanges)
-    found = []
-    for index in range(len(SIZE_EDGES)):
-        own = X[classes == index]
-        found.append(np.quantile(own if len(own) >= 20 else X, (0.05, 0.95), axis=0).T)
-    return np.stack(found)
+    return Calibration.of_margins(slope, float(platt.intercept_[0]), benign_margins, benign_n)
 
 
 def expected_calibration_error(score: NDArray[np.float64], y: NDArray[np.int64], n_bins: int = 10) -> float:
