@@ -70,4 +70,4 @@ fuzz-serve: $(STAMP)
 .PHONY: audit
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[audit]'
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
