@@ -60,8 +60,14 @@ OBSERVED ?= 1000000
 bench-serve: $(STAMP)
 	$(BIN)/python tests/bench/bench_serve.py --exchanges $(OBSERVED)
 
+# Requests made from the OpenAPI document, alone and in chains, and bodies of anything.
+CASES ?= 20000
+.PHONY: fuzz-serve
+fuzz-serve: $(STAMP)
+	$(BIN)/python -W ignore tests/bench/fuzz_serve.py --cases $(CASES)
+
 # Known vulnerabilities of what constraints.txt pins.
 .PHONY: audit
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[audit]'
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off

@@ -1,7 +1,7 @@
-"""Adapt: a bundle that knows a provider's own benign traffic, from the stored rows of another bundle and that traffic.
+"""Adapt: a provider's own benign traffic in, a bundle that knows it out.
 
-Accounts are dealt into two halves. From one the classifier learns what is benign here, beside the rows that the bundle
-was learned from; with the other, whom it has never seen, it is calibrated. Encoder, map and evidence stay as they are.
+Half of the accounts are learned from as organic, beside the bundle's stored training rows; the other half only give the
+benign margins that p-values rest on. So the false-positive rate is kept on people that the classifier never saw.
 """
 
 from __future__ import annotations
@@ -9,345 +9,427 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from scipy.optimize import minimize
 
-from serve.benign import Benign
-from serve.bundle import BENIGN, CALIBRATION, CLASSIFIER, EXPERTS, FEATURES, MANIFEST, REFERENCE, Bundle, write_manifest
-from serve.calibration import SIZE_EDGES, Calibration, size_class
+from serve.benign import Benign, benign_quantiles
+from serve.bundle import (
+    BENIGN,
+    CALIBRATION,
+    CLASSIFIER,
+    EXPERTS,
+    FEATURES,
+    MANIFEST,
+    REFERENCE,
+    RELEASED,
+    Bundle,
+    BundleError,
+    write_manifest,
+)
+from serve.calibration import MIN_DECIDABLE, SIZE_EDGES, Calibration, size_class
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.exchanges import read
-from serve.features import feature_rows, observe
-from serve.fitting import ClassifierSettings, Rows, benign_quantiles, calibrate, fit
-from serve.progress import Progress
-from serve.rows import SCHEMA
+from serve.features import Totals, assembled, compared, observe
+from serve.fitting import ClassifierSettings, Rows, fit
+from serve.scorer import CHUNK_PROMPTS
 from serve.session import Sessions
-from serve.sources import discover, plan
+from serve.sources import InputError, discover, plan
 from serve.systematicness import CoverageNull
-from serve.timeline import Timeline
+from serve.timeline import Timeline, text_hashes
+
+MAX_TEXT_BYTES = 512 << 20
+"""Text beyond which only a share of the accounts, drawn by hash, is looked at."""
 
 MIN_ACCOUNTS = 40
-MAX_FLAGGED = 0.5
-"""Share of sessions that the old bundle may flag; traffic with more of them is hardly benign."""
+MAX_HARVESTING_SHARE = 0.5
+"""Share of accounts that score above one half, over which traffic can't be taken for benign."""
 
-_UPPER = 120
-_N_WINDOWS = 400  # sessions of each size class that each half gives at most, more where a small FPR needs them
-_ENOUGH = 2.0  # sessions to calibrate on, in units of 1 / FPR, below which a size class borrows from its neighbours
-_OWN_SHARE = 0.5  # weight of own traffic against the weight of all organic rows that the bundle was learned from
-_SLICE_BYTES, _CHUNK_PROMPTS = 128 << 20, 20_000
-_N_FOLDS = 2
+OWN_SHARE = 0.5
+"""Share of the organic weight that the provider's own sessions have in what is learned from."""
+
+_MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
+_N_FOLDS = 3
+_UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), 120)
+_COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What is to be done: learn `inputs` (files, folders) as benign beside what `bundle` was learned from, and write
+    the folder `out`, whose bundle flags a share `fpr` of benign sessions.
+
+    Raises:
+        ValueError: when `fpr` is no share, or `out` is there already.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    bundle: Path = RELEASED
+    fpr: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.fpr <= 0.5:
+            raise ValueError(f"fpr is {self.fpr}, expected a share above 0 and at most 0.5")
+        if self.out.exists():
+            raise ValueError(f"{self.out}: is there already, expected a folder to make")
+        if not self.out.absolute().parent.is_dir():
+            raise ValueError(f"{self.out}: can't be made, there is no folder {self.out.absolute().parent}")
 
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """What was made of how much, and the share of own sessions that were flagged: by the bundle as it was, and by one
-    adapted without the accounts that this was measured on."""
+    """What was done: ids of the new bundle and of its parent, rows read and rejected, accounts and sessions on each
+    side, and the share of held-out sessions that the parent flagged at the same FPR."""
 
-    folder: Path
     bundle_id: str
-    n_exchanges: int
+    parent: str
+    n_rows: int
     n_rejected: int
     n_accounts: int
     n_learned: int
     n_calibrated: int
-    fpr: float
-    flagged_before: float
-    flagged_after: float
+    parent_flagged: float
+    n_by_class: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Half:
-    """Sessions of one half of the accounts, as rows of features and as cells reached; `account` (n_sessions,)."""
+class _Rows:
+    """Feature rows of some sessions with their sizes, accounts (hashes) and cells; `is_whole` where nothing was cut."""
 
     X: NDArray[np.float64]
     n_exchanges: NDArray[np.int64]
-    account: NDArray[np.int64]
-    counts: CellCounts
+    account: NDArray[np.uint64]
+    is_whole: NDArray[np.bool_]
+    cells: CellCounts
+
+    def where(self, chosen: NDArray[np.bool_]) -> _Rows:
+        position = np.cumsum(chosen) - 1
+        own = chosen[self.cells.unit]
+        cells = CellCounts(
+            position[self.cells.unit[own]], self.cells.cell[own], self.cells.count[own], int(chosen.sum())
+        )  # fmt: skip
+        return _Rows(self.X[chosen], self.n_exchanges[chosen], self.account[chosen], self.is_whole[chosen], cells)
 
 
-def adapt(inputs: Sequence[Path], out: Path, bundle: Path, progress: Progress, *, fpr: float | None = None) -> Adapted:
-    """Write a bundle to the folder `out`, which must not be there yet, from benign exchanges in files.
+def adapt(job: Adaptation) -> Adapted:
+    """Do it; the same traffic, in any order and files, makes the same bundle.
 
     Raises:
-        ValueError: when the share `fpr` is none, the traffic is too small for it, or the old bundle finds most of the
-            traffic harvesting.
-        InputError: when a file can't be read.
-        BundleError: when the old bundle can't be trusted.
+        BundleError: when the bundle can't be trusted or holds no training rows.
+        InputError: when the traffic can't be read.
+        ValueError: when the traffic is too small, or the bundle finds most of it harvesting.
     """
-    if out.exists():
-        raise ValueError(f"{out} is there already, expected a new folder")
-    old = Bundle.load(bundle)
-    fpr = float(old.manifest["fpr"]) if fpr is None else fpr
-    if not 0.0 < fpr < 0.5:
-        raise ValueError(f"fpr is {fpr}, expected a share above 0 and below 0.5")
-    table, n_rejected = _read(inputs, progress)
-    timeline = Timeline.of(table)
-    quota = max(_N_WINDOWS, math.ceil(_ENOUGH / fpr))
-    owner, is_calibration = _dealt(timeline.account_ids)
-    if (n_accounts := int(owner.max(initial=-1)) + 1) < MIN_ACCOUNTS:
-        raise ValueError(
-            f"the exchanges are of {n_accounts} accounts, expected at least {MIN_ACCOUNTS}: half of them to learn "
-            "from, half to calibrate on"
-        )
-    halves = [_half(old, timeline, owner, is_calibration == side, quota, progress) for side in (False, True)]
-    learned, aside = halves
-    n_needed = math.ceil(1.0 / fpr)
-    if (n_best := int(np.bincount(size_class(aside.n_exchanges), minlength=1).max())) < n_needed:
-        raise ValueError(
-            f"at most {n_best} sessions of like size are there to calibrate on, expected at least {n_needed} for an "
-            f"FPR of {fpr:g}: give more traffic, or a larger --fpr"
-        )
-    flagged = float((old.calibration.p_value(old.classifier.margins(aside.X), aside.n_exchanges) <= fpr).mean())
-    if flagged > MAX_FLAGGED:
-        raise ValueError(
-            f"the bundle finds {flagged:.0%} of these sessions harvesting, expected at most {MAX_FLAGGED:.0%}: traffic "
-            "to adapt to must be benign"
-        )
-    progress.begin("fit", 0)
-    rows, campaign = _stored(old)
-    own = _own(learned, rows)
-    names = list(old.manifest["features"])
-    judge = fit(rows.joined(own), names, ClassifierSettings(), seed=0)
-    left_out = _left_out(rows.joined(own), [*campaign, *(f"own {a}" for a in learned.account.tolist())], names)
-    margins = judge.margins(aside.X)
-    calibration = _calibration(left_out, rows.joined(own).y, margins, aside.n_exchanges, fpr)
-    parts = _Parts(judge, calibration, aside, rows, own, left_out)
-    bundle_id = _write(old, out, parts, fpr, {
-        "from": old.bundle_id, "n_exchanges": len(table), "n_accounts": n_accounts, "exchanges_sha256": _digest(table),
-    })  # fmt: skip
+    bundle = Bundle.load(job.bundle)
+    stored = bundle.training_rows()
+    if missing := [name for name in _COLUMNS if name not in stored.column_names]:
+        raise BundleError(f"{job.bundle / FEATURES} has no {', '.join(missing)}, expected labelled training rows")
+    table, n_rows, n_rejected = _read(job.inputs)
+    rows = _observed(Timeline.of(table), bundle)
+    learned, aside = _halves(rows)
+    _check_size(rows, aside, job)
+    margins = bundle.classifier.margins(rows.X)
+    _check_benign(rows, bundle.calibration.score(margins), job)
+    parent_p = bundle.calibration.p_value(bundle.classifier.margins(aside.X), aside.n_exchanges)
+    model = _refit(bundle, stored, learned, aside)
+    adapted_from = {
+        "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
+        "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned.X), "n_calibrated": len(aside.X),
+        "n_calibrated_by_class": _counts(model.calibrated_n).tolist(),
+    }  # fmt: skip
+    bundle_id = _write(bundle, stored, learned, model, job, adapted_from)
+    flagged = parent_p[aside.is_whole] <= job.fpr
     return Adapted(
-        out, bundle_id, len(table), n_rejected, n_accounts, len(learned.X), len(aside.X), fpr, flagged,
-        _realised(left_out, rows.joined(own).y, margins, aside, fpr),
+        bundle_id, bundle.bundle_id, n_rows, n_rejected, len(np.unique(rows.account)), int(learned.is_whole.sum()),
+        int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(model.calibrated_n).tolist()),
     )  # fmt: skip
 
 
-def told(made: Adapted) -> str:
-    """What was made, in a few lines."""
-    return "\n".join((
-        f"bundle {made.bundle_id} in {made.folder}",
-        f"from {made.n_exchanges:,} exchanges ({made.n_rejected:,} rejected) of {made.n_accounts:,} accounts: "
-        f"{made.n_learned:,} sessions to learn from, {made.n_calibrated:,} of other accounts to calibrate on",
-        f"flagged at an FPR of {made.fpr:g}: {made.flagged_before:.2%} as it was, {made.flagged_after:.2%} adapted "
-        "(measured on accounts left out)",
-    ))  # fmt: skip
-
-
-def _read(inputs: Sequence[Path], progress: Progress) -> tuple[pa.Table, int]:
-    progress.begin("read", 0)
-    tables, n_rejected, n_rows = [SCHEMA.empty_table()], 0, 0
-    for part in (part for share in plan(discover(inputs).sources, _SLICE_BYTES) for part in share):
-        for batch in read(part):
-            tables.append(batch.table)
-            n_rejected += len(batch.rejects)
-            n_rows += batch.n_rows
-            progress.tell(n_rows, n_rows, "rows")
-    return pa.concat_tables(tables), n_rejected
-
-
-def _dealt(account_ids: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """A number of the account of each session, and whether that account is one to calibrate on (by a hash)."""
-    encoded = account_ids.dictionary_encode()
-    sides = [
-        hashlib.blake2b(b"calibrate" + name.encode()).digest()[0] % 2 == 1 for name in encoded.dictionary.to_pylist()
+def told(adapted: Adapted, fpr: float) -> str:
+    """What was done, as lines."""
+    thin = [
+        f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, _UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
     ]
-    owner = np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
-    return owner, np.array(sides, dtype=np.bool_)[owner] if len(owner) else np.zeros(0, np.bool_)
+    lines = [
+        f"read        {adapted.n_rows:,} rows, {adapted.n_rejected:,} rejected; {adapted.n_accounts:,} accounts",
+        f"learned     {adapted.n_learned:,} sessions of half the accounts",
+        f"calibrated  {adapted.n_calibrated:,} sessions of the other half",
+        f"before      bundle {adapted.parent} flags {adapted.parent_flagged:.2%} of those at {fpr:.2%}",
+        f"bundle      {adapted.bundle_id}",
+    ]
+    if thin:
+        lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are never flagged at {fpr:.2%}")
+    return "\n".join(lines)
 
 
-def _half(
-    old: Bundle, timeline: Timeline, owner: NDArray[np.int64], chosen: NDArray[np.bool_], quota: int, progress: Progress
-) -> _Half:
-    """Feature rows of windows of every size class over the chosen sessions."""
-    windows = _windows(timeline, owner, np.flatnonzero(chosen), quota)
-    rows, units, cells = [], [], []
-    progress.begin("observe", 0)
-    n_done = 0
-    for chunk in _chunks(windows):
-        sessions = _sessions(timeline, chunk)
-        prompts = observe(sessions, old.encoder, old.capabilities, old.evidence)
-        rows.append(feature_rows(prompts, old.capabilities))
-        units.append(prompts.session_of + n_done)
-        cells.append(prompts.assigned.cell.astype(np.int64))
-        n_done += len(chunk)
-        progress.tell(n_done, len(windows), "sessions")
-    if not rows:
-        raise ValueError("one half of the accounts has no sessions, expected some in each")
-    counts = CellCounts.of(np.concatenate(units), np.concatenate(cells), len(windows))
-    return _Half(np.concatenate(rows), windows[:, 2] - windows[:, 1], owner[windows[:, 0]], counts)
+def _read(paths: Sequence[Path]) -> tuple[pa.Table, int, int]:
+    """Usable rows, the number of rows, and of rejects."""
+    found = discover(paths)
+    share = min(1.0, MAX_TEXT_BYTES / max(found.text_bytes, 1))
+    tables, n_rows, n_rejected = [], 0, 0
+    for part in (part for group in plan(found.sources, MAX_TEXT_BYTES) for part in group):
+        for batch in read(part):
+            tables.append(batch.table if share == 1.0 else _sampled(batch.table, share))
+            n_rows += batch.n_rows
+            n_rejected += len(batch.rejects)
+    if not sum(map(len, tables)):
+        raise InputError(f"{', '.join(map(str, paths))}: 0 usable rows, expected exchanges")
+    return pa.concat_tables(tables), n_rows, n_rejected
 
 
-def _windows(timeline: Timeline, owner: NDArray[np.int64], chosen: NDArray[np.int64], quota: int) -> NDArray[np.int64]:
-    """(session, first, last + 1) of up to `quota` windows of each size class: whole sessions where they fit, or pieces
-    of longer ones; every account gives one before any gives another."""
-    rng = np.random.default_rng(0)
-    n = np.diff(timeline.offsets)
-    found = []
-    for low, high in zip(SIZE_EDGES, (*(edge - 1 for edge in SIZE_EDGES[1:]), _UPPER), strict=True):
-        able = rng.permutation(chosen[n[chosen] >= low])
-        turns: dict[int, int] = {}
-        ranked = []
-        for session in able.tolist():
-            account = int(owner[session])
-            for start in range(0, int(n[session]) - low + 1, high):
-                turns[account] = turns.get(account, 0) + 1
-                longest = min(high, int(n[session]) - start)
-                size = longest if n[session] <= high else int(rng.integers(low, longest + 1))
-                ranked.append((turns[account], session, start, start + size))
-        ranked.sort(key=lambda window: window[0])
-        found += [window[1:] for window in ranked[:quota]]
-    return np.array(found, dtype=np.int64).reshape(-1, 3)
+def _sampled(table: pa.Table, share: float) -> pa.Table:
+    names = pc.unique(table.column("account_id"))
+    kept = names.filter(pa.array(text_hashes(names) < share * 2.0**64))
+    return table.filter(pc.is_in(table.column("account_id"), kept))
 
 
-def _chunks(windows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    ends = np.cumsum(windows[:, 2] - windows[:, 1])
-    part = ends // _CHUNK_PROMPTS
-    for index in np.unique(part):
-        yield windows[part == index]
+def _observed(timeline: Timeline, bundle: Bundle) -> _Rows:
+    """Feature rows of all sessions, and of beginnings of longer ones for each size class, one a session and class."""
+    sizes = np.diff(timeline.offsets)
+    hashes = _session_hashes(timeline)
+    wanted: dict[int, list[int]] = {}
+    for low, high in zip(SIZE_EDGES, _UPPER, strict=True):
+        longer = np.flatnonzero(sizes > high)
+        longer = longer[np.argsort(hashes[longer], kind="stable")][: 2 * _MAX_CUT]
+        for index in longer.tolist():
+            wanted.setdefault(index, []).append(low + int(hashes[index] >> np.uint64(32)) % (high - low + 1))
+    parts, start = [], 0
+    for sessions in timeline.chunks(CHUNK_PROMPTS):
+        accounts = text_hashes(pa.array(sessions.account_ids, pa.string()))
+        parts.append(_rows_of(sessions, accounts, np.ones(len(sessions), bool), bundle))
+        cuts = [(index, n) for index in range(len(sessions)) for n in wanted.get(start + index, ())]
+        for group in _grouped(cuts):
+            owner = np.array([index for index, _ in group])
+            parts.append(_rows_of(_cut(sessions, group), accounts[owner], np.zeros(len(group), bool), bundle))
+        start += len(sessions)
+    return _joined(parts)
 
 
-def _sessions(timeline: Timeline, windows: NDArray[np.int64]) -> Sessions:
-    starts = timeline.offsets[windows[:, 0]]
-    sizes = windows[:, 2] - windows[:, 1]
-    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    rows = timeline.order[np.repeat(starts + windows[:, 1] - bounds[:-1], sizes) + np.arange(bounds[-1])]
+def _grouped(cuts: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    n_group = 4000
+    return (cuts[start : start + n_group] for start in range(0, len(cuts), n_group))
+
+
+def _cut(sessions: Sessions, cuts: list[tuple[int, int]]) -> Sessions:
+    """The first n exchanges of session i for each (i, n)."""
+    places = [np.arange(sessions.offsets[index], sessions.offsets[index] + n) for index, n in cuts]
+    rows = np.concatenate(places)
     return Sessions(
-        session_ids=tuple(map(str, range(len(windows)))),
-        account_ids=("",) * len(windows),
-        offsets=bounds,
-        prompts=tuple(timeline.table.column("prompt").take(pa.array(rows)).to_pylist()),
-        at=np.full(len(rows), np.nan),
+        tuple(sessions.session_ids[index] for index, _ in cuts),
+        tuple(sessions.account_ids[index] for index, _ in cuts),
+        np.concatenate([[0], np.cumsum([n for _, n in cuts])]).astype(np.int64),
+        tuple(sessions.prompts[row] for row in rows.tolist()),
+        sessions.at[rows],
     )
 
 
-def _stored(old: Bundle) -> tuple[Rows, list[str]]:
-    """The rows that the old bundle was learned from, and the campaign or source of each."""
-    table = old.training_rows()
-    X = np.stack([table.column(name).to_numpy() for name in old.manifest["features"]], axis=1).astype(np.float64)
-    # Dilutions are stored in single precision, in which 0.9 is another number.
-    dilution = np.round(table.column("dilution").to_numpy().astype(np.float64), 4)
-    rows = Rows(X, table.column("y").to_numpy().astype(np.int64), table.column("weight").to_numpy(), dilution)
-    return rows, table.column("campaign").to_pylist()
+def _rows_of(sessions: Sessions, accounts: NDArray[np.uint64], whole: NDArray[np.bool_], bundle: Bundle) -> _Rows:
+    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+    totals = Totals.of(prompts)
+    X = assembled(totals, compared(prompts), bundle.capabilities)
+    return _Rows(X, sessions.n_exchanges, accounts, whole, totals.cells)
 
 
-def _own(learned: _Half, rows: Rows) -> Rows:
-    weight = _OWN_SHARE * rows.weight[rows.y == 0].sum() / len(learned.X)
-    zeros = np.zeros(len(learned.X))
-    return Rows(learned.X, zeros.astype(np.int64), zeros + weight, zeros)
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    firsts = np.cumsum([0, *(part.cells.n_units for part in parts)])
+    cells = CellCounts(
+        np.concatenate([part.cells.unit + first for part, first in zip(parts, firsts, strict=False)]),
+        np.concatenate([part.cells.cell for part in parts]),
+        np.concatenate([part.cells.count for part in parts]),
+        int(firsts[-1]),
+    )
+    return _Rows(
+        np.concatenate([part.X for part in parts]), np.concatenate([part.n_exchanges for part in parts]),
+        np.concatenate([part.account for part in parts]), np.concatenate([part.is_whole for part in parts]), cells,
+    )  # fmt: skip
 
 
-def _left_out(rows: Rows, campaign: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
-    """Margin of each row from a classifier that never saw its campaign, source or account."""
-    first = [name.split("+")[0].encode() for name in campaign]
-    part = np.array([hashlib.blake2b(name).digest()[0] % _N_FOLDS for name in first])
-    margins = np.zeros(len(part))
-    for fold in range(_N_FOLDS):
-        held = part == fold
-        margins[held] = fit(rows.where(~held), names, ClassifierSettings(), seed=0).margins(rows.X[held])
-    return margins
+def _session_hashes(timeline: Timeline) -> NDArray[np.uint64]:
+    return text_hashes(
+        pc.binary_join_element_wise(timeline.account_ids, timeline.session_ids, pa.scalar("\n", pa.large_string()))
+    )
 
 
-def _calibration(
-    left_out: NDArray[np.float64], y: NDArray[np.int64], margins: NDArray[np.float64], n: NDArray[np.int64], fpr: float
-) -> Calibration:
-    """Size classes that are too thin for the FPR borrow the margins of their neighbours, nearest first."""
-    classes = size_class(n)
-    n_enough = math.ceil(_ENOUGH / fpr)
-    found, sizes = [], []
-    for index in range(len(SIZE_EDGES)):
-        own = np.zeros(0, dtype=np.int64)
-        for distance in range(len(SIZE_EDGES)):
-            own = np.flatnonzero(np.abs(classes - index) <= distance)
-            if len(own) >= n_enough:
-                break
-        found.append(margins[own])
-        sizes.append(np.full(len(own), SIZE_EDGES[index]))
-    return calibrate(left_out, y, np.concatenate(found), np.concatenate(sizes))
+def _halves(rows: _Rows) -> tuple[_Rows, _Rows]:
+    """Those to learn from and those to calibrate on: every other account in order of hash, with all its sessions."""
+    accounts, own = np.unique(rows.account, return_inverse=True)
+    is_learned = (np.argsort(np.argsort(_mixed(accounts), kind="stable")) % 2 == 0)[own]
+    return rows.where(is_learned), rows.where(~is_learned)
 
 
-def _realised(
-    left_out: NDArray[np.float64], y: NDArray[np.int64], margins: NDArray[np.float64], aside: _Half, fpr: float
-) -> float:
-    """Share flagged of each half of the accounts set aside when the other half calibrates."""
-    n_flagged = 0
-    for side in (0, 1):
-        held = aside.account % 2 == side
-        if held.all() or not held.any():
-            return float("nan")
-        other = _calibration(left_out, y, margins[~held], aside.n_exchanges[~held], fpr)
-        n_flagged += int((other.p_value(margins[held], aside.n_exchanges[held]) <= fpr).sum())
-    return n_flagged / len(margins)
+def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Another order of the hashes than that of a share drawn by them."""
+    return (hashes << np.uint64(32)) | (hashes >> np.uint64(32))
+
+
+def _check_size(rows: _Rows, aside: _Rows, job: Adaptation) -> None:
+    n_accounts = len(np.unique(rows.account))
+    if n_accounts < MIN_ACCOUNTS:
+        raise ValueError(
+            f"the traffic is of {n_accounts} accounts, expected at least {MIN_ACCOUNTS}: nobody may be both learned "
+            "from and calibrated on"
+        )
+    needed = math.ceil(1.0 / job.fpr - 1e-9)
+    n_usable = int((aside.is_whole & (aside.n_exchanges >= MIN_DECIDABLE)).sum())
+    if n_usable < needed:
+        raise ValueError(
+            f"the traffic is too small: {n_usable} sessions of at least {MIN_DECIDABLE} exchanges among the accounts "
+            f"to calibrate on, expected {needed}, since no p-value of fewer can be {job.fpr:g} or less"
+        )
+
+
+def _check_benign(rows: _Rows, score: NDArray[np.float64], job: Adaptation) -> None:
+    chosen = rows.is_whole & (rows.n_exchanges >= MIN_DECIDABLE)
+    _, own = np.unique(rows.account[chosen], return_inverse=True)
+    high = np.bincount(own, weights=score[chosen] > 0.5) / np.bincount(own) > 0.5
+    if high.mean() > MAX_HARVESTING_SHARE:
+        raise ValueError(
+            f"the bundle {job.bundle} finds {high.mean():.0%} of the accounts likelier harvesting than not, expected "
+            f"at most {MAX_HARVESTING_SHARE:.0%}: this isn't benign traffic, or not traffic that this bundle can read"
+        )
 
 
 @dataclass(frozen=True)
-class _Parts:
-    judge: Classifier
+class _Model:
+    classifier: Classifier
     calibration: Calibration
-    aside: _Half
-    rows: Rows
-    own: Rows
-    left_out: NDArray[np.float64]
+    calibrated_n: NDArray[np.int64]
+    reference: NDArray[np.float64]
+    benign: Benign
+    weight: NDArray[np.float64]
+    margins_left_out: NDArray[np.float64]
 
 
-def _write(old: Bundle, out: Path, parts: _Parts, fpr: float, adapted: dict[str, object]) -> str:
-    """Copy the old bundle to a temporary name, replace what has changed, and give it its name."""
-    fresh = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(old.folder, fresh, ignore=shutil.ignore_patterns(MANIFEST, "__*", ".*"))
-    names = tuple(old.manifest["features"])
-    (fresh / CLASSIFIER).write_text(parts.judge.booster.model_to_string(), encoding="utf-8")
-    save_file(parts.judge.experts.arrays(), fresh / EXPERTS)
-    save_file(parts.calibration.arrays(), fresh / CALIBRATION)
-    aside, capabilities = parts.aside, old.capabilities
-    quantiles = np.ascontiguousarray(benign_quantiles(aside.X, aside.n_exchanges))
-    save_file(load_file(fresh / REFERENCE) | {"benign_quantiles": quantiles}, fresh / REFERENCE)
-    p_values = parts.calibration.p_value(parts.judge.margins(aside.X), aside.n_exchanges)
-    coverage = CoverageNull.fit(aside.counts, capabilities.cell_areas, len(capabilities.areas))
-    benign = Benign.fit(aside.X, names, p_values, aside.n_exchanges, coverage)
-    save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, fresh / BENIGN)
-    _write_rows(old, fresh / FEATURES, parts)
-    data = dict(old.manifest["data"]) | {"adapted": adapted}
-    entries = {
-        "encoder": old.manifest["encoder"], "features": list(names), "fpr": fpr, "data": data,
-        "metrics": dict(old.manifest["metrics"]),
-    }  # fmt: skip
-    bundle_id = write_manifest(fresh, entries)
-    fresh.rename(out)
+def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _Model:
+    """The classifier on stored and own rows; the score from margins left out; p-values from the accounts kept aside."""
+    names = list(bundle.manifest["features"])
+    X = np.concatenate([np.stack([stored[name].to_numpy() for name in names], axis=1), learned.X]).astype(np.float64)
+    y = np.concatenate([stored["y"].to_numpy(), np.zeros(len(learned.X))]).astype(np.int64)
+    weight = _weights(stored, learned)
+    # Dilutions are stored in single precision, in which 0.9 is another number.
+    diluted = np.concatenate([stored["dilution"].to_numpy(), np.zeros(len(learned.X))])
+    dilution = np.asarray(np.round(diluted, 4), dtype=np.float64)
+    rows = Rows(X, y, weight, dilution)
+    classifier = fit(rows, names, ClassifierSettings(), seed=0)
+    part = np.concatenate(
+        [_parts(stored["campaign"].to_pylist(), stored["y"].to_numpy()), (learned.account % _N_FOLDS).astype(np.int64)]
+    )
+    left_out = np.zeros(len(X))
+    for fold in range(_N_FOLDS):
+        held = part == fold
+        left_out[held] = fit(rows.where(~held), names, ClassifierSettings(), seed=0).margins(X[held])
+    margins = classifier.margins(aside.X)
+    slope, intercept = _logistic(left_out[y == 1], margins)
+    whole = _enough(aside)
+    calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
+    areas = bundle.capabilities.areas
+    null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(areas))
+    benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
+    return _Model(
+        classifier, calibration, aside.n_exchanges[whole],
+        benign_quantiles(aside.X, aside.n_exchanges), benign, weight, left_out,
+    )  # fmt: skip
+
+
+def _enough(aside: _Rows) -> NDArray[np.bool_]:
+    """Rows to calibrate on: whole sessions, and beginnings of longer ones too in size classes that lack whole ones."""
+    classes = size_class(aside.n_exchanges)
+    n_whole = np.bincount(classes[aside.is_whole], minlength=len(SIZE_EDGES))
+    return np.asarray(aside.is_whole | (n_whole < _MAX_CUT)[classes])
+
+
+def _weights(stored: pa.Table, learned: _Rows) -> NDArray[np.float64]:
+    """Stored weights, with `OWN_SHARE` of the organic weight given to the provider's accounts, each with the square
+    root of its share."""
+    weight, y = stored["weight"].to_numpy().astype(np.float64), stored["y"].to_numpy()
+    _, inverse, counts = np.unique(learned.account, return_inverse=True, return_counts=True)
+    own = 1.0 / np.sqrt(counts[inverse])
+    own *= OWN_SHARE * weight[y == 0].sum() / own.sum()
+    return np.concatenate([np.where(y == 0, (1.0 - OWN_SHARE) * weight, weight), own])
+
+
+def _parts(campaigns: Sequence[str], y: NDArray[np.int8]) -> NDArray[np.int64]:
+    """A part for each row, by the first corpus group of its campaign or source; each label is dealt to all parts."""
+    groups, parts = np.array([name.split("+")[0] for name in campaigns]), np.zeros(len(y), dtype=np.int64)
+    for label in (0, 1):
+        _, inverse = np.unique(groups[y == label], return_inverse=True)
+        parts[y == label] = inverse % _N_FOLDS
+    return parts
+
+
+def _logistic(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept of the logistic map that is likeliest when both labels weigh the same (Platt 1999)."""
+
+    def loss(at: NDArray[np.float64]) -> float:
+        high, low = at[0] * positive + at[1], at[0] * negative + at[1]
+        return float(np.logaddexp(0.0, -high).mean() + np.logaddexp(0.0, low).mean() + 1e-6 * (at @ at))
+
+    slope, intercept = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead", options={"xatol": 1e-6}).x
+    return max(float(slope), 1e-3), float(intercept)
+
+
+def _write(
+    bundle: Bundle, stored: pa.Table, learned: _Rows, model: _Model, job: Adaptation, adapted_from: Mapping[str, Any]
+) -> str:
+    """Write all files beside `job.out` and put the folder in place at the end."""
+    with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
+        folder = Path(aside) / "bundle"
+        shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
+        (folder / CLASSIFIER).write_text(model.classifier.booster.model_to_string(), encoding="utf-8")
+        save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
+        save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
+        save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
+        reference = {**load_file(bundle.folder / REFERENCE), "benign_quantiles": model.reference}
+        save_file(_contiguous(reference), folder / REFERENCE)
+        names = list(bundle.manifest["features"])
+        pq.write_table(
+            _training_rows(names, stored, learned, model), folder / FEATURES, compression="zstd", compression_level=19,
+            use_dictionary=["kind", "campaign"], use_byte_stream_split=names, store_schema=False,
+        )  # fmt: skip
+        kept = {key: bundle.manifest[key] for key in ("encoder", "features", "data", "metrics")}
+        bundle_id = write_manifest(folder, {**kept, "fpr": job.fpr, "adapted_from": dict(adapted_from)})
+        folder.rename(job.out)
     return bundle_id
 
 
-def _write_rows(old: Bundle, path: Path, parts: _Parts) -> None:
-    """The old rows and then the own ones, so that the new bundle can be adapted again."""
-    table = old.training_rows()
-    columns = {name: pa.array(parts.own.X[:, i].astype(np.float32)) for i, name in enumerate(old.manifest["features"])}
-    n_own = len(parts.own.X)
-    columns |= {
-        "y": pa.array(parts.own.y.astype(np.int8)), "weight": pa.array(parts.own.weight),
-        "kind": pa.array(["own"] * n_own), "campaign": pa.array(["own"] * n_own),
-        "n_exchanges": pa.array(np.rint(np.exp(parts.own.X[:, 0])).astype(np.int32)),
-        "dilution": pa.array(np.zeros(n_own, np.float32)),
-        "margin_left_out": pa.array(parts.left_out[len(table) :]),
+def _training_rows(names: list[str], stored: pa.Table, learned: _Rows, model: _Model) -> pa.Table:
+    """The stored rows and the provider's, so that what was adapted can be adapted again."""
+    n = len(learned.X)
+    own: dict[str, Any] = {name: learned.X[:, column].astype(np.float32) for column, name in enumerate(names)}
+    own |= {
+        "y": np.zeros(n, np.int8), "weight": np.zeros(n), "kind": ["provider"] * n, "campaign": ["provider"] * n,
+        "n_exchanges": learned.n_exchanges.astype(np.int32), "dilution": np.zeros(n, np.float32),
+        "margin_left_out": np.zeros(n),
     }  # fmt: skip
-    own = pa.table({name: columns[name] for name in table.column_names}).cast(table.schema)
-    was = table.set_column(
-        table.column_names.index("margin_left_out"), "margin_left_out", pa.array(parts.left_out[: len(table)])
-    )
-    pq.write_table(pa.concat_tables([was, own]), path, compression="zstd", compression_level=9, store_schema=False)
+    schema = pa.schema([stored.schema.field(name) for name in (*names, *_COLUMNS)])
+    table = pa.concat_tables([
+        stored.select(schema.names),
+        pa.table({name: pa.array(own[name]).cast(schema.field(name).type) for name in schema.names}, schema=schema),
+    ])  # fmt: skip
+    for name, values in (("weight", model.weight), ("margin_left_out", model.margins_left_out)):
+        table = table.set_column(table.column_names.index(name), schema.field(name), pa.array(values))
+    return table
 
 
-def _digest(table: pa.Table) -> str:
-    """sha256 over the accounts and prompts, in any order of files the same for the same order of rows."""
-    digest = hashlib.sha256()
-    for name in ("account_id", "prompt"):
-        for chunk in table.column(name).chunks:
-            for value in chunk.to_pylist():
-                digest.update(value.encode())
-                digest.update(b"\0")
-    return digest.hexdigest()
+def _digest(rows: _Rows) -> str:
+    """Digest of what was read of the traffic."""
+    return hashlib.sha256(np.ascontiguousarray(rows.X).tobytes() + rows.account.tobytes()).hexdigest()
+
+
+def _counts(n_exchanges: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.bincount(size_class(n_exchanges), minlength=len(SIZE_EDGES))
+
+
+def _contiguous(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -46,6 +46,12 @@ from serve.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreD
 from serve.verdict import Verdict, Verdicts
 
 VERSION = "1"
+_LINKS = {
+    "session": {"operationId": "session", "parameters": {"session_id": "$request.path.session_id"}},
+    "extend": {"operationId": "extend", "parameters": {"session_id": "$request.path.session_id"}},
+    "account": {"operationId": "account", "parameters": {"account_id": "$request.body#/account_id"}},
+}
+"""What a session that grew can be asked next, and who has it."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +240,11 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
         """Judge 1 to 256 sessions."""
         return await judged(request, ScoreIn, service.score)
 
-    @app.post("/v1/sessions/{session_id}/exchanges", operation_id="extend", **_described(ObservationOut, ExchangesIn))
+    @app.post(
+        "/v1/sessions/{session_id}/exchanges",
+        operation_id="extend",
+        **_described(ObservationOut, ExchangesIn, links=_LINKS),
+    )
     async def extend(request: Request, session_id: str) -> Response:
         """Add exchanges to a session that grows; the verdict is that on all of it."""
         _check_id(session_id)
@@ -281,11 +291,15 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _described(reply: type[BaseModel], body: type[BaseModel] | None, *more: int) -> dict[str, Any]:
+def _described(
+    reply: type[BaseModel], body: type[BaseModel] | None, *more: int, links: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What OpenAPI says of an operation whose body is read by hand."""
     problem = {"model": ProblemOut, "content": {"application/problem+json": {}}}
     statuses = (401, 422, 429, 500, 503, *more, *((408, 413, 415) if body else ()))
-    described: dict[str, Any] = {"responses": {200: {"model": reply}, **dict.fromkeys(sorted(statuses), problem)}}
+    described: dict[str, Any] = {
+        "responses": {200: {"model": reply, "links": links or {}}, **dict.fromkeys(sorted(statuses), problem)}
+    }
     if body is not None:
         described["openapi_extra"] = {
             "requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(body)}}}

@@ -102,6 +102,16 @@ class Benign:
         return tuple(row.tobytes().decode() for row in letters)
 
 
+def benign_quantiles(X: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """5 % and 95 % quantiles of each feature over benign sessions of each size class, (n_classes, n_features, 2)."""
+    classes = size_class(n_exchanges)
+    found = []
+    for index in range(len(SIZE_EDGES)):
+        own = X[classes == index]
+        found.append(np.quantile(own if len(own) >= _MIN_OWN else X, (0.05, 0.95), axis=0).T)
+    return np.stack(found)
+
+
 def p_counts(p_values: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many p-values lie in each bin between `P_EDGES`, shape (len(P_EDGES) + 1,)."""
     return np.bincount(np.searchsorted(P_EDGES, p_values, side="left"), minlength=len(P_EDGES) + 1)

@@ -28,6 +28,16 @@ class Calibration:
     offsets: NDArray[np.int64]
 
     @classmethod
+    def of_margins(
+        cls, slope: float, intercept: float, margins: NDArray[np.float64], n_exchanges: NDArray[np.int64]
+    ) -> Self:
+        """From the margins and sizes of benign sessions of people that were never learned from."""
+        classes = size_class(n_exchanges)
+        parts = [np.sort(margins[classes == index]) for index in range(len(SIZE_EDGES))]
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        return cls(slope, intercept, np.concatenate(parts), offsets)
+
+    @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Self:
         """Read from a bundle's arrays.
 

@@ -301,27 +301,6 @@ def _map(options: argparse.Namespace) -> int:
     return DONE if is_clean else TOO_MANY_REJECTS
 
 
-# adapt
-
-
-def _add_adapt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="your own benign traffic")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make, for the new bundle")
-    parser.add_argument("--fpr", type=float, metavar="SHARE", help="of benign sessions to flag (default: the bundle's)")
-    _add_bundle(parser)
-
-
-def _adapt(options: argparse.Namespace) -> int:
-    from serve.adapt import adapt, told
-    from serve.bundle import RELEASED
-    from serve.progress import Progress
-
-    with Progress(sys.stderr) as progress:
-        made = adapt(options.exchanges, options.out, options.bundle or RELEASED, progress, fpr=options.fpr)
-    print(told(made))
-    return DONE
-
-
 # serve
 
 
@@ -375,6 +354,26 @@ def _labels(options: argparse.Namespace) -> int:
     if found.descriptions:
         print(f"python -m train corpora.described=[{','.join(map(str, found.descriptions))}]")
     return DONE
+
+
+# adapt
+
+
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchanges", nargs="+", type=Path, metavar="BENIGN", help="JSONL(.gz), Parquet or folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from serve.adapt import Adaptation, adapt, told
+    from serve.bundle import RELEASED
+    from serve.summary import MAX_REJECTED_SHARE
+
+    done = adapt(Adaptation(tuple(options.exchanges), options.out, options.bundle or RELEASED, options.fpr))
+    print(told(done, options.fpr))
+    return DONE if done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows else TOO_MANY_REJECTS
 
 
 # bundle

@@ -1,4 +1,4 @@
-"""Fitting: a classifier and its calibration from rows of features, for training and for a provider's own traffic."""
+"""Fitting: a classifier from rows of features, for training and for a provider's own traffic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from scipy.optimize import Bounds, minimize
 from scipy.special import expit, ndtri
 
 from serve.booster import grow
-from serve.calibration import SIZE_EDGES, Calibration, size_class
 from serve.classifier import Classifier
 from serve.experts import Experts
 
@@ -22,9 +21,7 @@ DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 # Features whose direction is certain: more evidence of harvest never makes a session more innocent.
 _RISING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
 _AREA = "area."
-_MIN_OWN = 20  # benign sessions that a size class needs for quantiles of its own
 _N_KNOTS = 128
-_MIN_SLOPE, _CERTAIN = 1e-3, 1e6
 _EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
 
 
@@ -75,29 +72,6 @@ def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed:
     booster = grow(X, rows.y, rows.weight, judged, parameters, n_rounds=settings.n_rounds)
     experts = fit_experts(rows, rising, strength=settings.expert_strength, share=settings.expert_share)
     return Classifier(booster, experts)
-
-
-def calibrate(
-    margins: NDArray[np.float64], y: NDArray[np.int64], benign_margins: NDArray[np.float64], benign_n: NDArray[np.int64]
-) -> Calibration:
-    """A calibration from margins of campaigns left out (`y` 1 for harvesting), each label with the same weight, and
-    margins and sizes of benign sessions of people that were never learned from (Platt 1999 for the score)."""
-    weight = np.where(y == 1, 0.5 / max(int((y == 1).sum()), 1), 0.5 / max(int((y == 0).sum()), 1))
-    slope, intercept = _logistic(margins[:, None], y, weight * len(y) * _CERTAIN, np.zeros(1, bool)).tolist()
-    classes = size_class(benign_n)
-    parts = [np.sort(benign_margins[classes == index]) for index in range(len(SIZE_EDGES))]
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    return Calibration(max(slope, _MIN_SLOPE), intercept, np.concatenate(parts), offsets)
-
-
-def benign_quantiles(X: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """5 % and 95 % quantiles of each feature over benign sessions of each size class, (n_classes, n_features, 2)."""
-    classes = size_class(n_exchanges)
-    found = []
-    for index in range(len(SIZE_EDGES)):
-        own = X[classes == index]
-        found.append(np.quantile(own if len(own) >= _MIN_OWN else X, (0.05, 0.95), axis=0).T)
-    return np.stack(found)
 
 
 def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float) -> Experts:

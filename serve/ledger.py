@@ -106,6 +106,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         check_suffix(path)
     except ValueError as fault:
         raise InputError(f"{path}: is to be read, but is neither Parquet nor JSON lines by its name") from fault
+    if not path.is_file():
+        raise InputError(f"{path} is not there, or no file")
     try:
         if path.suffix.lower() != ".parquet":
             return pa.concat_tables([schema.empty_table(), *_json_tables(path, schema)])

@@ -36,10 +36,9 @@ def capital(p_value: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[
     Never more than 1e300.
     """
     bets = np.log(EXPONENTS)[None, :] + (EXPONENTS - 1.0)[None, :] * np.log(p_value)[:, None]
-    n = np.diff(np.append(begins, len(p_value)))
-    total = np.cumsum(bets, axis=0)
-    before = np.where((begins > 0)[:, None], total[begins - 1], 0.0)
-    own = total - np.repeat(before, n, axis=0)
+    # One run after the other: a difference of sums over all runs would depend on who else is there, in its last bits.
+    runs = np.split(bets, begins[1:])
+    own = np.concatenate([np.cumsum(run, axis=0) for run in runs]) if len(bets) else bets
     return np.asarray(np.exp(np.clip(own, -690.0, 690.0)).mean(axis=1))
 
 

@@ -33,6 +33,7 @@ N_ACCOUNTS = 50
 
 _ID_WIDTH, _SENTENCE_WIDTH = 64, 400
 _NONE_TITLE = "None of the known areas"
+_ACCOUNT_COLUMNS = ("account_id", "n_exchanges", "max_score", "p_value", "flagged_share", "label")
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _fpr(verdicts: Ledger, bundle: Bundle | None) -> float | None:
 
 
 def _given_accounts(path: Path, verdicts: Ledger) -> pa.Table:
-    table = read_table(path, accounts.SCHEMA)
+    table = read_table(path, pa.schema([accounts.SCHEMA.field(name) for name in _ACCOUNT_COLUMNS]))
     if set(table.column("account_id").to_pylist()) != set(verdicts.account_ids):
         raise InputError(f"{path}: its accounts are not those of the verdicts")
     return table

@@ -203,16 +203,7 @@ def write_bundle(folder: Path) -> None:
     }
     save_file(reference, folder / bundles.REFERENCE)
     (folder / bundles.WORDS).write_text(json.dumps(evidence.vocabulary))
-    learned = dict(zip(names, rows.T.astype(np.float32), strict=True)) | {
-        "y": y.astype(np.int8),
-        "weight": np.ones(len(y)),
-        "kind": np.where(y == 1, "harvest", "person").tolist(),
-        "campaign": [f"source-{index % 6}" for index in range(len(y))],
-        "n_exchanges": columns.n_exchanges.astype(np.int32),
-        "dilution": np.zeros(len(y), np.float32),
-        "margin_left_out": classifier.margins(rows),
-    }
-    pq.write_table(pa.table(learned), folder / bundles.FEATURES)
+    pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}
     bundles.write_manifest(folder, entries)
 

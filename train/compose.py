@@ -21,6 +21,7 @@ ORGANIC_KINDS = ("person", "aggregator", "product")
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
 LENGTHS = (10, 25, 50, 100)
 _STARTER_SHARE = 0.35
+_MIN_PROMPTS = 10  # of a source on one side of a split
 _NOTHING = np.zeros(0, dtype=np.int64)
 
 
@@ -272,7 +273,10 @@ class _Side:
 
     def __init__(self, pool: Pool, rows: NDArray[np.int64], topic: NDArray[np.int64]) -> None:
         self._pool, self._topic = pool, topic
-        self.sources = np.unique(pool.source[rows])
+        sources, sizes = np.unique(pool.source[rows], return_counts=True)
+        # Sources are drawn alike, so one of which a few prompts fell to this side would be the same session again and
+        # again.
+        self.sources = sources[sizes >= min(_MIN_PROMPTS, int(sizes.max(initial=0)))]
         self._rows = [rows[pool.source[rows] == source] for source in self.sources]
         self._conversations = [np.split(own, _changes(pool.conversation[own])) for own in self._rows]
         # A corpus knows its people when some of them have several conversations.

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.benign import Benign
+from serve.benign import Benign, benign_quantiles
 from serve.calibration import SIZE_EDGES, Calibration
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.features import feature_names
-from serve.fitting import ClassifierSettings, benign_quantiles, calibrate
+from serve.fitting import ClassifierSettings
 from serve.systematicness import CoverageNull
 from train import classifier
 from train.cache import PromptCache
+from train.calibration import calibrate
 from train.classifier import LeftOut
 from train.compose import Composer, ComposeSettings, Composition
 from train.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams

@@ -255,11 +255,11 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     millions = [found["n_exchanges"] / 1e6 for found in runs]
-    minutes = [found["cpu_seconds"] / 60 for found in runs]
+    minutes = [sum(found["seconds"].values()) / 60 for found in runs]
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     axes.loglog(millions, minutes, "o-", label="stillwatch score")
     axes.loglog(millions, [minutes[-1] / millions[-1] * n for n in millions], ":", label="linear")
-    axes.set(xlabel="million exchanges", ylabel="minutes of processor time", title="Batch scoring, all processes")
+    axes.set(xlabel="million exchanges", ylabel="minutes of processor time", title="Batch scoring, all stages")
     axes.legend()
     figure.savefig(path, dpi=120)
 

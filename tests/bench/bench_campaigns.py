@@ -235,8 +235,9 @@ def bench_event(bench: Bench, options: argparse.Namespace) -> None:
     sizes = np.diff(population.offsets)
     for area, *_ in EVENT:
         own = population.campaign == area
-        index = int(np.bincount(found.campaign[own] + 1, minlength=2)[1:].argmax()) if len(found.campaigns) else -1
-        if index < 0:
+        counts = np.bincount(found.campaign[own] + 1, minlength=2)[1:]
+        index = int(counts.argmax())
+        if not counts[index]:
             print(f"{area:12} {sizes[own].sum():9,}  none")
             continue
         campaign = found.campaigns[index]

@@ -1,104 +1,147 @@
-"""Adapting: own accounts on two sides, thresholds that hold on new people, and traffic that is refused."""
+"""A provider's benign traffic becomes a bundle that keeps its rate on people it never saw; other traffic is refused."""
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from serve import adapt as module
-from serve.adapt import MIN_ACCOUNTS, adapt
-from serve.bundle import Bundle, BundleError
+from serve import bundle as bundles
+from serve.adapt import Adaptation, adapt
+from serve.bundle import Bundle, BundleError, verify, write_manifest
 from serve.cli import main
-from serve.progress import Progress
 from serve.scorer import Scorer
-from serve.session import Exchange, Session
+from serve.session import Session, Sessions
+from tests.conftest import draw_sessions
 
-QUIET = Progress(io.StringIO())
-TOPICS = ("soup", "lemon", "onion", "bread", "rice", "garden", "window", "train", "bridge", "river")
-
-
-def asked(rng: np.random.Generator) -> str:
-    """A kind of traffic that the bundle has not seen: terse orders."""
-    first, second = rng.choice(TOPICS, 2, replace=False)
-    return f"order {rng.integers(2, 99)} {first} with {second}"
+FPR = 0.05
 
 
-def write(path: Path, n_accounts: int, n_sessions: int = 4, seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
+@pytest.fixture
+def parent(copied_bundle: Callable[[], Path]) -> Path:
+    """The tiny bundle with labelled rows, as training writes them."""
+    folder = copied_bundle()
+    bundle = Bundle.load(folder)
+    columns = Sessions.of(draw_sessions(240, seed=7))
+    rows, names = Scorer(bundle).judge(columns).features, bundle.manifest["features"]
+    y = (np.arange(len(rows)) % 3 == 0).astype(np.int8)
+    table = pa.table({
+        **{name: pa.array(column.astype(np.float32)) for name, column in zip(names, rows.T, strict=True)},
+        "y": y, "weight": np.ones(len(y)), "kind": ["person"] * len(y),
+        "campaign": [f"c{index % 6}" for index in range(len(y))], "n_exchanges": columns.n_exchanges.astype(np.int32),
+        "dilution": np.zeros(len(y), np.float32), "margin_left_out": np.zeros(len(y)),
+    })  # fmt: skip
+    pq.write_table(table, folder / bundles.FEATURES, store_schema=False)
+    manifest = json.loads((folder / bundles.MANIFEST).read_text())
+    write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    return folder
+
+
+def traffic(path: Path, sessions: tuple[Session, ...]) -> Path:
+    """Sessions as a file of exchanges."""
     rows = [
-        {"account_id": f"own-{seed}-{account}", "session_id": f"{account}/{session}", "prompt": asked(rng)}
-        for account in range(n_accounts)
-        for session in range(n_sessions)
-        for _ in range(int(rng.integers(4, 14)))
+        {"account_id": session.account_id, "session_id": session.session_id, "prompt": exchange.prompt}
+        for session in sessions
+        for exchange in session.exchanges
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny bundle learned labels that mean nothing, and finds anything harvesting."""
-    monkeypatch.setattr(module, "MAX_FLAGGED", 1.0)
-    monkeypatch.setattr(module, "_N_WINDOWS", 150)
+def benign(n_sessions: int, seed: int) -> tuple[Session, ...]:
+    """Sessions of the kind that the tiny bundle learned as organic, two an account."""
+    drawn = draw_sessions(n_sessions, seed=seed, sizes=(5, 8, 13, 21))
+    return tuple(session for index, session in enumerate(drawn) if index % 3)
 
 
-def test_the_threshold_holds_on_people_it_never_saw(bundle_folder: Path, tmp_path: Path) -> None:
-    made = adapt([write(tmp_path / "own.jsonl", 120)], tmp_path / "adapted", bundle_folder, QUIET, fpr=0.05)
-    scorer = Scorer(Bundle.load(made.folder))
-    assert (scorer.fpr, made.n_accounts, made.bundle_id) == (0.05, 120, scorer.bundle.bundle_id)
-    rng = np.random.default_rng(9)
-    fresh = [
-        Session(f"s{i}", f"new-{i}", tuple(Exchange(asked(rng)) for _ in range(int(rng.integers(4, 14)))))
-        for i in range(300)
+def test_the_new_bundle_says_what_it_comes_from_and_judges(parent: Path, tmp_path: Path) -> None:
+    source, out = traffic(tmp_path / "own.jsonl", benign(300, 11)), tmp_path / "own"
+    done = adapt(Adaptation((source,), out, parent, FPR))
+    manifest = verify(out)
+    assert manifest["bundle_id"] == done.bundle_id != done.parent
+    assert manifest["adapted_from"]["bundle"] == verify(parent)["bundle_id"]
+    assert manifest["fpr"] == FPR
+    bundle = Bundle.load(out)
+    n_learned = manifest["adapted_from"]["n_learned"]
+    assert bundle.training_rows().num_rows == 240 + n_learned
+    weight, y = (bundle.training_rows()[name].to_numpy() for name in ("weight", "y"))
+    assert weight[240:].sum() == pytest.approx(weight[y == 0].sum() / 2)
+    assert (done.n_learned, done.n_calibrated) == pytest.approx((100, 100), abs=3)
+    new = Scorer(bundle).judge(Sessions.of(benign(600, 12)))
+    assert (new.p_value <= FPR).mean() <= FPR + 3 * np.sqrt(FPR * (1 - FPR) / 100)
+
+
+def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: Path) -> None:
+    everyone = benign(300, 11)
+    adapt(Adaptation((traffic(tmp_path / "own.jsonl", everyone),), tmp_path / "own", parent, FPR))
+    bundle = Bundle.load(tmp_path / "own")
+    names = list(bundle.manifest["features"])
+    stored = np.stack([bundle.training_rows()[name].to_numpy()[240:] for name in names], axis=1)
+    learned = {row.tobytes() for row in stored.astype(np.float32)}
+    rows = Scorer(Bundle.load(parent)).judge(Sessions.of(everyone))
+    sides: dict[str, set[bool]] = {}
+    for account, row in zip(rows.account_ids, rows.features, strict=True):
+        sides.setdefault(account, set()).add(row.astype(np.float32).tobytes() in learned)
+    assert all(len(own) == 1 for own in sides.values())
+    assert sum(True in own for own in sides.values()) == len(sides) // 2
+
+
+def test_the_same_traffic_in_another_order_makes_the_same_bundle(parent: Path, tmp_path: Path) -> None:
+    own = benign(300, 11)
+    shuffled = tuple(own[index] for index in np.random.default_rng(0).permutation(len(own)))
+    ids = [
+        adapt(Adaptation((traffic(tmp_path / f"{name}.jsonl", rows),), tmp_path / name, parent, FPR)).bundle_id
+        for name, rows in (("one", own), ("other", shuffled))
     ]
-    flagged = sum(verdict.is_harvesting for verdict in scorer.score_many(fresh))
-    assert flagged <= 300 * 0.05 + 4 * np.sqrt(300 * 0.05 * 0.95)
-    assert made.flagged_after <= 0.1
+    assert ids[0] == ids[1]
 
 
-def test_the_manifest_says_from_what_and_the_rows_go_on(bundle_folder: Path, tmp_path: Path) -> None:
-    own = write(tmp_path / "own.jsonl", 60)
-    first = adapt([own], tmp_path / "a", bundle_folder, QUIET, fpr=0.05)
-    again = adapt([own], tmp_path / "b", bundle_folder, QUIET, fpr=0.05)
-    assert first.bundle_id == again.bundle_id
-    old, new = Bundle.load(bundle_folder), Bundle.load(tmp_path / "a")
-    assert new.manifest["data"]["adapted"]["from"] == old.bundle_id
-    assert new.training_rows().num_rows == old.training_rows().num_rows + first.n_learned
+def test_what_was_adapted_can_be_adapted_again(parent: Path, tmp_path: Path) -> None:
+    first = adapt(Adaptation((traffic(tmp_path / "a.jsonl", benign(300, 11)),), tmp_path / "a", parent, FPR))
+    second = adapt(Adaptation((traffic(tmp_path / "b.jsonl", benign(300, 13)),), tmp_path / "b", tmp_path / "a", FPR))
+    assert second.parent == first.bundle_id
 
 
-@pytest.mark.parametrize(
-    ("n_accounts", "fpr", "said"),
-    [
-        (MIN_ACCOUNTS - 1, 0.05, "accounts, expected at least 40"),
-        (60, 0.001, "of like size are there to calibrate on, expected at least 1000"),
-        (60, 0.7, "expected a share above 0 and below 0.5"),
-    ],
-)
-def test_too_little_traffic_is_refused(
-    bundle_folder: Path, tmp_path: Path, n_accounts: int, fpr: float, said: str
+def test_traffic_that_is_too_small_is_refused_with_numbers(parent: Path, tmp_path: Path) -> None:
+    few = traffic(tmp_path / "few.jsonl", benign(30, 11))
+    with pytest.raises(ValueError, match=r"of 15 accounts, expected at least 40"):
+        adapt(Adaptation((few,), tmp_path / "out", parent, FPR))
+    more = traffic(tmp_path / "more.jsonl", benign(150, 11))
+    with pytest.raises(ValueError, match=r"too small: \d+ sessions .* expected 100, since no p-value"):
+        adapt(Adaptation((more,), tmp_path / "out", parent, 0.01))
+    assert not (tmp_path / "out").exists()
+
+
+def test_traffic_that_looks_like_harvesting_is_refused(parent: Path, tmp_path: Path) -> None:
+    drawn = draw_sessions(600, seed=11, sizes=(8, 13, 21))
+    campaign = tuple(session for index, session in enumerate(drawn) if index % 3 == 0)
+    with pytest.raises(ValueError, match=r"finds \d+% of the accounts likelier harvesting than not"):
+        adapt(Adaptation((traffic(tmp_path / "own.jsonl", campaign),), tmp_path / "out", parent, FPR))
+
+
+def test_a_bundle_without_labelled_rows_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    with pytest.raises(BundleError, match="has no y, weight"):
+        adapt(Adaptation((own,), tmp_path / "out", bundle_folder, FPR))
+
+
+def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match=said):
-        adapt([write(tmp_path / "own.jsonl", n_accounts)], tmp_path / "adapted", bundle_folder, QUIET, fpr=fpr)
-    assert not (tmp_path / "adapted").exists()
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    wanted = ["adapt", str(own), "--out", str(tmp_path / "new"), "--bundle", str(parent), "--fpr", str(FPR)]
+    assert main(wanted) == 0
+    assert "calibrated" in capsys.readouterr().out
+    assert main(wanted) == 2
+    assert "is there already" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_there_and_a_bundle_that_is_none_are_refused(bundle_folder: Path, tmp_path: Path) -> None:
-    own = write(tmp_path / "own.jsonl", 50)
-    with pytest.raises(ValueError, match="is there already"):
-        adapt([own], tmp_path, bundle_folder, QUIET)
-    with pytest.raises(BundleError):
-        adapt([own], tmp_path / "adapted", tmp_path, QUIET)
-
-
-def test_harvesting_is_nothing_to_adapt_to(
-    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(module, "MAX_FLAGGED", -1.0)  # so that what is flagged at all is too much
-    own, out = str(write(tmp_path / "own.jsonl", 60)), str(tmp_path / "adapted")
-    assert main(["adapt", own, "--out", out, "--bundle", str(bundle_folder), "--fpr", "0.05"]) == 2
-    assert "traffic to adapt to must be benign" in capsys.readouterr().err
-    assert not Path(out).exists()
+def test_an_fpr_that_is_no_share_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fpr is 1\.5"):
+        dataclasses.replace(Adaptation((tmp_path,), tmp_path / "out"), fpr=1.5)

@@ -95,5 +95,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "v.parquet").write_text("no parquet")
     with pytest.raises(InputError, match=r"v\.parquet: "):
         read_verdicts(tmp_path / "v.parquet")
+    for name in ("none.parquet", "none.jsonl"):
+        with pytest.raises(InputError, match="is not there"):
+            read_verdicts(tmp_path / name)
     with pytest.raises(InputError, match="neither Parquet nor JSON lines"):
         read_verdicts(tmp_path / "v.csv")

@@ -28,7 +28,7 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe i
 CHROMIUM = os.environ.get("STILLWATCH_CHROMIUM") or shutil.which("chromium")
 WIDTHS = (1440, 390)
 OVERLAPS = """() => {
-  const names = 'h1, h2, h3, p, li, dt, dd, th, td, summary > span, .axis > span, figcaption';
+  const names = 'h1, h2, h3, p:not([role=status]), li, dt, dd, th, td, summary > span, .axis > span, figcaption';
   const texts = [...document.querySelectorAll(names)]
     .filter(e => e.checkVisibility() && e.textContent.trim() && !e.querySelector('p, li, dd, td, th'));
   const boxes = texts.map(e => {

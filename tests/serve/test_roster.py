@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from serve import inquiry
+from serve.campaigns import Campaign, Tie
 from serve.roster import N_MEMBERS, read_roster
+from serve.signs import SIGNS, Signs
 from serve.sources import InputError
+from serve.synchrony import Pivot, Synchrony
 
 
 def campaign(**changes: Any) -> dict[str, Any]:
@@ -51,3 +55,18 @@ def test_other_files_are_refused(tmp_path: Path, change: dict[str, Any]) -> None
         read_roster(tmp_path / "d.json")
     with pytest.raises(InputError, match="No such file"):
         read_roster(tmp_path / "e.json")
+
+
+def test_what_campaigns_are_written_as_is_what_is_read(tmp_path: Path) -> None:
+    ties = tuple(Tie(f"m{i}", 0.5 + i / 10, 0.4, 9.0, 10 * i, 4.0 * i, i, 0) for i in range(5))
+    signs = Signs(*[1.0] * len(SIGNS))
+    found = Campaign(
+        "c1", 0.9, 100, 40, 0.6, 1_767_225_600.0, None, 3, {"coding": 0.7}, {"coding/katas": 0.7}, {"coding": 0.4},
+        {10: 8.0}, {3: 0.5}, {"0" * 16: 4}, (Pivot(1_767_225_600.0, "coding", 0.1, 0.6),), Synchrony(0.1, None, None),
+        signs, {"harvest": 2.0}, ties,
+    )  # fmt: skip
+    entry = read_roster(written(tmp_path / "c.json", inquiry._plain(found))).entries[0]
+    for name in ("campaign_id", "confidence", "n_exchanges", "n_harvested", "n_active_days", "dilution"):
+        assert getattr(entry, name) == getattr(found, name)
+    assert [member.account_id for member in entry.members] == ["m4", "m3", "m2", "m1", "m0"]
+    assert (entry.first_at, entry.last_at, entry.growth) == ("2026-01-01T00:00:00Z", None, {"10": 8.0})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serve.benign import benign_quantiles
 from serve.calibration import SIZE_EDGES, size_class
-from serve.fitting import benign_quantiles, calibrate
-from train.calibration import expected_calibration_error
+from train.calibration import calibrate, expected_calibration_error
 
 
 def logistic(margin: np.ndarray) -> np.ndarray:

@@ -184,3 +184,13 @@ def test_sessions_are_in_the_public_format(mixed: Composition, pool: Pool) -> No
     assert sessions.session_ids[7] == "x000007"
     assert np.array_equal(sessions.offsets, mixed.offsets)
     assert np.array_equal(sessions.at, mixed.at)
+
+
+def test_a_source_of_which_a_few_prompts_are_left_is_not_drawn_over_and_over(pool: Pool, topic: np.ndarray) -> None:
+    people = np.flatnonzero(pool.kinds == "person")
+    first = pool.source[people[0]]
+    own, others = people[pool.source[people] == first], people[pool.source[people] != first]
+    composed = composer_of(pool, topic, rows=np.concatenate([own[:2], others])).fixed("organic", 60, 10)
+    assert not np.isin(own[:2], composed.rows).any()
+    alone = composer_of(pool, topic, rows=own[:2]).fixed("organic", 5, 10)
+    assert np.isin(own[:2], alone.rows).any()
