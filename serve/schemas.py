@@ -139,7 +139,7 @@ class ObservationOut(BaseModel):
 
 
 class AccountOut(BaseModel):
-    """Verdicts on an account's latest sessions (at most 256), rolled up as in an accounts file; `p_value` by Simes' rule."""
+    """Verdicts on an account's latest sessions (at most 256), rolled up as in an accounts file (by Simes' rule)."""
 
     account_id: str
     n_sessions: int
