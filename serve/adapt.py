@@ -61,6 +61,7 @@ OWN_SHARE = 0.5
 
 _MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
 _N_FOLDS = 3
+_SIDE = np.uint64(1 << 20)  # a low bit of the hash, since a sample of accounts is drawn by its high ones
 _UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), 120)
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
 
@@ -262,15 +263,14 @@ def _session_hashes(timeline: Timeline) -> NDArray[np.uint64]:
 
 
 def _halves(rows: _Rows) -> tuple[_Rows, _Rows]:
-    """Those to learn from and those to calibrate on: every other account in order of hash, with all its sessions."""
-    accounts, own = np.unique(rows.account, return_inverse=True)
-    is_learned = (np.argsort(np.argsort(_mixed(accounts), kind="stable")) % 2 == 0)[own]
-    return rows.where(is_learned), rows.where(~is_learned)
+    """Those to learn from and those to calibrate on, each account with all its sessions on one side."""
+    learned = (rows.account & _SIDE) > 0
+    return rows.where(learned), rows.where(~learned)
 
 
-def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Another order of the hashes than that of a share drawn by them."""
-    return (hashes << np.uint64(32)) | (hashes >> np.uint64(32))
+def is_learned(account_ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each account is one of those to learn from, told by its hash; the others are calibrated on."""
+    return np.asarray((text_hashes(pa.array(account_ids, pa.string())) & _SIDE) > 0)
 
 
 def _check_size(rows: _Rows, aside: _Rows, job: Adaptation) -> None:
@@ -322,9 +322,8 @@ def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _M
     dilution = np.asarray(np.round(diluted, 4), dtype=np.float64)
     rows = Rows(X, y, weight, dilution)
     classifier = fit(rows, names, ClassifierSettings(), seed=0)
-    part = np.concatenate(
-        [_parts(stored["campaign"].to_pylist(), stored["y"].to_numpy()), (learned.account % _N_FOLDS).astype(np.int64)]
-    )
+    part_of_stored = _parts(stored["campaign"].to_pylist(), stored["y"].to_numpy())
+    part = np.concatenate([part_of_stored, ((learned.account >> np.uint64(32)) % _N_FOLDS).astype(np.int64)])
     left_out = np.zeros(len(X))
     for fold in range(_N_FOLDS):
         held = part == fold

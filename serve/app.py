@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -150,7 +151,7 @@ class Service:
         if found is None:
             raise ProblemError(404, "nothing is known of such an account")
         times = {name: _seconds(found[name]) for name in ("started_at", "ended_at")}
-        return found | times
+        return found | times | {"e_value": min(found["e_value"], sys.float_info.max)}  # JSON knows no infinity
 
     def bundle(self) -> dict[str, Any]:
         """The bundle that judges now."""

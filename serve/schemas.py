@@ -139,7 +139,7 @@ class ObservationOut(BaseModel):
 
 
 class AccountOut(BaseModel):
-    """Verdicts on an account's latest sessions (at most 256), rolled up; `p_value` by Simes' rule."""
+    """Verdicts on an account's latest sessions (at most 256), rolled up as in an accounts file (by Simes' rule)."""
 
     account_id: str
     n_sessions: int
@@ -153,6 +153,8 @@ class AccountOut(BaseModel):
     label: Literal["organic", "undecided", "harvesting"]
     top_areas: dict[str, float]
     bundle: str
+    e_value: float
+    alarm_after: int | None
     is_partial: bool
 
 

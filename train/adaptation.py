@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from serve.adapt import Adaptation, adapt
+from serve.adapt import Adaptation, adapt, is_learned
 from serve.scorer import Scorer, load
 from train.compose import Composer, Composition
 from train.evaluate import ExamSettings, exam_composition, exam_table
@@ -27,7 +27,7 @@ from train.model import learn, topics
 from train.run import bundled, compose
 from train.settings import HoldOut, Settings, SettingsError
 from train.split import Fold
-from train.traffic import write_traffic
+from train.traffic import account_name, write_traffic
 
 FPR = 0.01
 N_OWN = 3000
@@ -92,8 +92,18 @@ def told(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def _own_traffic(base: Ground, rows: NDArray[np.int64], settings: Settings) -> Composition:
-    composer = Composer(base.inputs.pool, rows, topics(base.inputs.pool, base.cache), base.inputs.timing, seed=3)
-    return composer.mixed(N_OWN, replace(settings.compose, harvest_share=0.0, min_exchanges=5))
+    """Accounts of which those that `adapt` learns from and those it calibrates on are different people, as real ones
+    are: drawn at random, one person would be several accounts."""
+    pool = base.inputs.pool
+    learned = is_learned([account_name(index) for index in range(N_OWN)])
+    is_first = np.random.default_rng(settings.seed + 8).random(int(pool.person.max()) + 1)[pool.person[rows]] < 0.5
+    wanted = replace(settings.compose, harvest_share=0.0, min_exchanges=5)
+    drawn = []
+    for own, n_sessions in ((rows[is_first], learned.sum()), (rows[~is_first], (~learned).sum())):
+        composer = Composer(pool, own, topics(pool, base.cache), base.inputs.timing, seed=settings.seed + 3)
+        composed = composer.mixed(int(n_sessions), wanted)
+        drawn.append(iter([composed.part(index, index + 1) for index in range(len(composed))]))
+    return Composition.joined([next(drawn[0] if first else drawn[1]) for first in learned.tolist()])
 
 
 def _judged(scorer: Scorer, composition: Composition, base: Ground) -> Outcome:

@@ -85,7 +85,7 @@ def exchange_rows(composition: Composition, pool: Pool) -> Iterator[dict[str, An
     texts = composition.texts(pool)
     for index in np.argsort(composition.at, kind="stable").tolist():
         session = int(owner[index])
-        row = {"account_id": _account(session), "session_id": _session(session), "at": float(composition.at[index])}
+        row = {"account_id": account_name(session), "session_id": _session(session), "at": float(composition.at[index])}
         system = pool.systems[int(composition.rows[index])]
         yield {**row, "prompt": texts[index]} | ({"system": system} if system else {})
 
@@ -95,7 +95,7 @@ def label_rows(composition: Composition) -> Iterator[dict[str, Any]]:
     for index, kind in enumerate(composition.kind.tolist()):
         yield {
             "session_id": _session(index),
-            "account_id": _account(index),
+            "account_id": account_name(index),
             "label": _LABEL_OF_KIND.get(kind, "organic"),
             "kind": kind,
             "campaign": str(composition.campaign[index]),
@@ -104,7 +104,8 @@ def label_rows(composition: Composition) -> Iterator[dict[str, Any]]:
         }
 
 
-def _account(index: int) -> str:
+def account_name(index: int) -> str:
+    """The account of the session at this place, as written."""
     return f"account-{index:06d}"
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve import bundle as bundles
-from serve.adapt import Adaptation, adapt
+from serve.adapt import Adaptation, adapt, is_learned
 from serve.bundle import Bundle, BundleError, verify, write_manifest
 from serve.cli import main
 from serve.scorer import Scorer
@@ -72,7 +72,7 @@ def test_the_new_bundle_says_what_it_comes_from_and_judges(parent: Path, tmp_pat
     assert bundle.training_rows().num_rows == 240 + n_learned
     weight, y = (bundle.training_rows()[name].to_numpy() for name in ("weight", "y"))
     assert weight[240:].sum() == pytest.approx(weight[y == 0].sum() / 2)
-    assert (done.n_learned, done.n_calibrated) == pytest.approx((100, 100), abs=3)
+    assert (done.n_learned, done.n_calibrated) == pytest.approx((100, 100), abs=25)
     new = Scorer(bundle).judge(Sessions.of(benign(600, 12)))
     assert (new.p_value <= FPR).mean() <= FPR + 3 * np.sqrt(FPR * (1 - FPR) / 100)
 
@@ -89,7 +89,9 @@ def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: P
     for account, row in zip(rows.account_ids, rows.features, strict=True):
         sides.setdefault(account, set()).add(row.astype(np.float32).tobytes() in learned)
     assert all(len(own) == 1 for own in sides.values())
-    assert sum(True in own for own in sides.values()) == len(sides) // 2
+    assert {account: True in own for account, own in sides.items()} == dict(
+        zip(sides, is_learned(list(sides)).tolist(), strict=True)
+    )
 
 
 def test_the_same_traffic_in_another_order_makes_the_same_bundle(parent: Path, tmp_path: Path) -> None:
