@@ -59,6 +59,9 @@ MAX_HARVESTING_SHARE = 0.5
 OWN_SHARE = 0.5
 """Share of the organic weight that the provider's own sessions have in what is learned from."""
 
+SETTINGS = ClassifierSettings()
+"""How the classifier is refitted."""
+
 _MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
 _N_FOLDS = 3
 _SIDE = np.uint64(1 << 20)  # a low bit of the hash, since a sample of accounts is drawn by its high ones
@@ -321,13 +324,13 @@ def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _M
     diluted = np.concatenate([stored["dilution"].to_numpy(), np.zeros(len(learned.X))])
     dilution = np.asarray(np.round(diluted, 4), dtype=np.float64)
     rows = Rows(X, y, weight, dilution)
-    classifier = fit(rows, names, ClassifierSettings(), seed=0)
+    classifier = fit(rows, names, SETTINGS, seed=0)
     part_of_stored = _parts(stored["campaign"].to_pylist(), stored["y"].to_numpy())
     part = np.concatenate([part_of_stored, ((learned.account >> np.uint64(32)) % _N_FOLDS).astype(np.int64)])
     left_out = np.zeros(len(X))
     for fold in range(_N_FOLDS):
         held = part == fold
-        left_out[held] = fit(rows.where(~held), names, ClassifierSettings(), seed=0).margins(X[held])
+        left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
     margins = classifier.margins(aside.X)
     slope, intercept = _logistic(left_out[y == 1], margins)
     whole = _enough(aside)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serve import adapt as module
 from serve import bundle as bundles
 from serve.adapt import Adaptation, adapt, is_learned
 from serve.bundle import Bundle, BundleError, verify, write_manifest
@@ -21,6 +22,12 @@ from serve.session import Session, Sessions
 from tests.conftest import draw_sessions
 
 FPR = 0.05
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny bundle needs few trees."""
+    monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, n_rounds=40, n_threads=1))
 
 
 @pytest.fixture
