@@ -101,7 +101,7 @@ def _surface(learned: Model, composition: Composition, pool: Pool) -> NDArray[np
 
 def _shuffled(settings: Settings, learned: Table, examined: Table, cache: PromptCache) -> NDArray[np.float64]:
     names = feature_names(cache.capabilities.areas)
-    nonsense = replace(learned, y=shuffled(learned.y, seed=settings.seed))
+    nonsense = shuffled(learned, seed=settings.seed)
     return classifier.fit(nonsense, names, settings.classifier, seed=settings.seed).margins(examined.X)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
+
+from train.table import Table
 
 SURFACE_NUMBERS = (
     "log length", "length spread", "upper-case share", "digit share", "sign share", "line breaks",
@@ -37,9 +40,11 @@ def surface_margins(
     return np.asarray(booster.predict(examined, raw_score=True), dtype=np.float64)
 
 
-def shuffled(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """The same labels in an order that means nothing."""
-    return np.random.default_rng(seed).permutation(labels)
+def shuffled(learned: Table, *, seed: int) -> Table:
+    """The same rows with their labels in an order that means nothing; a label takes its dilution along, which would
+    tell whose it was."""
+    order = np.random.default_rng(seed).permutation(len(learned))
+    return replace(learned, y=learned.y[order], dilution=learned.dilution[order])
 
 
 def _numbers(text: str) -> tuple[float, ...]:

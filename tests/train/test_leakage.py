@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from train.leakage import SURFACE_NUMBERS, shuffled, surface_margins, surface_numbers
+from train.table import Table
 
 COLUMN = {name: column for column, name in enumerate(SURFACE_NUMBERS)}
 
@@ -31,9 +32,13 @@ def test_a_surface_model_learns_what_the_surface_tells() -> None:
     assert margins[y == 1].mean() > margins[y == 0].mean() + 2
 
 
-def test_shuffled_labels_keep_their_number_and_follow_the_seed() -> None:
-    labels = np.repeat([0, 1], [30, 70])
-    found = shuffled(labels, seed=1)
-    assert found.sum() == 70
-    assert not np.array_equal(found, labels)
-    assert np.array_equal(found, shuffled(labels, seed=1))
+def test_shuffled_labels_keep_their_number_take_their_dilution_along_and_follow_the_seed() -> None:
+    y = np.repeat([0, 1], [30, 70])
+    names = np.array(["x"] * 100)
+    learned = Table(np.arange(100.0)[:, None], y, np.ones(100), y, names, names, np.where(y == 1, 0.5, 0.0))
+    found = shuffled(learned, seed=1)
+    assert found.y.sum() == 70
+    assert not np.array_equal(found.y, y)
+    assert np.array_equal(found.dilution, np.where(found.y == 1, 0.5, 0.0))
+    assert np.array_equal(found.X, learned.X)
+    assert np.array_equal(found.y, shuffled(learned, seed=1).y)
