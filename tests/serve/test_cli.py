@@ -180,8 +180,9 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 def test_a_signal_ends_it_in_one_line_with_its_workers(
     source: Path, bundle_folder: Path, number: signal.Signals, code: int
 ) -> None:
-    script = (
-        "import sys, serve.batch as b; b._SMALL_BYTES = 0; from serve.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = (  # a shell may have started the tests in the background, where SIGINT is ignored
+        "import signal, sys, serve.batch as b; b._SMALL_BYTES = 0; from serve.cli import main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
     )
     out = source.with_name("out.jsonl")
     arguments = ["score", source, "--out", out, "--bundle", bundle_folder, "--workers", "2"]
