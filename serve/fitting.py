@@ -56,11 +56,6 @@ class Rows:
         """The rows that are chosen."""
         return type(self)(self.X[chosen], self.y[chosen], self.weight[chosen], self.dilution[chosen])
 
-    def joined(self, other: Rows) -> Rows:
-        """These rows and then the other's."""
-        columns = ((getattr(self, name), getattr(other, name)) for name in ("X", "y", "weight", "dilution"))
-        return Rows(*(np.concatenate(pair) for pair in columns))
-
 
 def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
     """Boost trees and fit experts on the features that are judged by (all but areas); the same rows, settings and seed

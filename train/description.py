@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 import yaml
 
 from serve.session import text_fault
+from train.nearest import nearest
 from train.pool import KINDS, LABELS, PromptRow, Source
 
 FOLDER = Path(__file__).parent.parent / "conf" / "descriptions"
@@ -75,7 +75,7 @@ class Description:
         path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
         if not path.is_file():
             known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-            raise ValueError(f"corpora.described names {name!r}{_nearest(name, known)}")
+            raise ValueError(f"corpora.described names {name!r}{nearest(name, known)}")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as fault:
@@ -159,14 +159,9 @@ def _mapping(path: Path, what: str, values: Any, record: type) -> dict[str, Any]
     valid = [entry.name for entry in fields(record)]
     for key in values:
         if key not in valid:
-            raise ValueError(f"{path}: {what} has {key!r}{_nearest(str(key), valid)}")
+            raise ValueError(f"{path}: {what} has {key!r}{nearest(str(key), valid)}")
     return values
 
 
 def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(part) for part in value) if isinstance(value, list | tuple) else (str(value),)
-
-
-def _nearest(name: str, valid: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, valid, 1)
-    return f", did you mean {close[0]!r}?" if close else f", expected one of {list(valid)}"

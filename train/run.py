@@ -21,7 +21,8 @@ from serve.bundle import BundleError
 from train.bundling import Made, Parts, data_card, write_bundle
 from train.ground import ground, read_inputs
 from train.model import learn
-from train.settings import Settings, SettingsError, complaint, nearest, plain, schema, settings_of
+from train.nearest import nearest
+from train.settings import Settings, SettingsError, complaint, plain, schema, settings_of
 from train.summary import left_out_metrics, write_report
 from train.traffic import write_held_out
 

@@ -6,9 +6,8 @@ A field is a group of `conf/` and, but for `capabilities` (whose data is `conf/a
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -25,6 +24,7 @@ from train.encoding import EncoderSettings
 from train.evaluate import ExamSettings
 from train.evidence import EvidenceSettings
 from train.model import ModelSettings, Recipe
+from train.nearest import nearest
 from train.search import SearchSettings
 from train.split import SplitSettings
 
@@ -156,16 +156,6 @@ def complaint(said: str) -> str:
         return f"there is no setting {key!r}{nearest(key, keys())}"
     said = next((line for line in lines if "raised while composing" not in line), said)
     return f"{key}: {said}" if key else said
-
-
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """', did you mean …?' with the valid name most like `name`, or ', expected one of …'."""
-    last = {full.rpartition(".")[2]: full for full in reversed(valid)}
-    close = difflib.get_close_matches(name, valid, 1, 0.75)
-    close = close or [last[part] for part in difflib.get_close_matches(name.rpartition(".")[2], list(last), 1, 0.7)]
-    if close:
-        return f", did you mean {close[0]!r}?"
-    return f", expected one of {', '.join(full for full in valid if '.' not in full)}"
 
 
 def _thawed(config: DictConfig) -> DictConfig:

@@ -26,8 +26,9 @@ from train import classifier, tracking
 from train.classifier import joined_margins
 from train.ground import ground
 from train.model import Recipe, learn_table
+from train.nearest import nearest
 from train.search import dimensions, drawn, replaced
-from train.settings import Goal, GroundSettings, Settings, SettingsError, flat, keys, nearest, plain, settings_of
+from train.settings import Goal, GroundSettings, Settings, SettingsError, flat, keys, plain, settings_of
 from train.summary import mean_tpr, rates
 from train.table import Table
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from train.encoding import EncoderSource
-from train.settings import Goal, HoldOut, Settings, SettingsError, flat, keys, nearest, plain, settings_of
+from train.nearest import nearest
+from train.settings import Goal, HoldOut, Settings, SettingsError, flat, keys, plain, settings_of
 
 
 @pytest.mark.parametrize(
