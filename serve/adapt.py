@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from scipy.optimize import minimize
 
 from serve.benign import Benign, benign_quantiles
 from serve.bundle import (
@@ -42,7 +41,7 @@ from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.exchanges import read
 from serve.features import Totals, assembled, compared, observe
-from serve.fitting import ClassifierSettings, Rows, fit
+from serve.fitting import ClassifierSettings, Rows, fit, logistic
 from serve.scorer import CHUNK_PROMPTS
 from serve.session import Sessions
 from serve.sources import InputError, discover, plan
@@ -64,6 +63,7 @@ SETTINGS = ClassifierSettings()
 
 _MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
 _N_FOLDS = 3
+_CERTAIN = 5e5  # weight of each label against the penalty on the slope, which is there for separable margins alone
 _SIDE = np.uint64(1 << 20)  # a low bit of the hash, since a sample of accounts is drawn by its high ones
 _UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), 120)
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
@@ -332,7 +332,7 @@ def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _M
         held = part == fold
         left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
     margins = classifier.margins(aside.X)
-    slope, intercept = _logistic(left_out[y == 1], margins)
+    slope, intercept = _platt(left_out[y == 1], margins)
     whole = _enough(aside)
     calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
     areas = bundle.capabilities.areas
@@ -370,14 +370,11 @@ def _parts(campaigns: Sequence[str], y: NDArray[np.int8]) -> NDArray[np.int64]:
     return parts
 
 
-def _logistic(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:
+def _platt(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and intercept of the logistic map that is likeliest when both labels weigh the same (Platt 1999)."""
-
-    def loss(at: NDArray[np.float64]) -> float:
-        high, low = at[0] * positive + at[1], at[0] * negative + at[1]
-        return float(np.logaddexp(0.0, -high).mean() + np.logaddexp(0.0, low).mean() + 1e-6 * (at @ at))
-
-    slope, intercept = minimize(loss, np.array([1.0, 0.0]), method="Nelder-Mead", options={"xatol": 1e-6}).x
+    y = np.repeat([1, 0], [len(positive), len(negative)])
+    weight = np.where(y == 1, _CERTAIN / len(positive), _CERTAIN / len(negative))
+    slope, intercept = logistic(np.concatenate([positive, negative])[:, None], y, weight, np.zeros(1, np.bool_))
     return max(float(slope), 1e-3), float(intercept)
 
 

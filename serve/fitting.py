@@ -103,14 +103,14 @@ def _expert(
     used = harvesting | (rows.y == 0)
     y, weight = rows.y[used], rows.weight[used].copy()
     weight[y == 1] *= weight[y == 0].sum() / weight[y == 1].sum()
-    return _logistic(Z[used], y, weight * strength / weight.mean(), rising)
+    return logistic(Z[used], y, weight * strength / weight.mean(), rising)
 
 
-def _logistic(
+def logistic(
     scores: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64], rising: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Weights and, last, the intercept of a logistic model with an L2 penalty of 1/2 on the weights, none of them below
-    0 where `rising`. SciPy fits it, since scikit-learn has no bounds on weights."""
+    """Weights and, last, the intercept of a logistic model of `scores` (n, n_features) with an L2 penalty of half the
+    weights' squares, none of them below 0 where `rising`. SciPy fits it, since scikit-learn has no bounds on weights."""
     sign = np.where(y == 1, 1.0, -1.0)
 
     def loss(b: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
