@@ -110,7 +110,7 @@ def logistic(
     scores: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64], rising: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Weights and, last, the intercept of a logistic model of `scores` (n, n_features) with an L2 penalty of half the
-    weights' squares, none of them below 0 where `rising`. SciPy fits it, since scikit-learn has no bounds on weights."""
+    weights' squares, none below 0 where `rising`. SciPy fits it, since scikit-learn has no bounds on weights."""
     sign = np.where(y == 1, 1.0, -1.0)
 
     def loss(b: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
