@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from serve.discriminant import Discriminant
 from serve.encoder import SCALE, quantise
+from serve.products import Products
 
 NONE = -1
 """Index of *none of these*, as area, skill and cell."""
 
 N_NEIGHBOURS = 16
-_N_FETCHED = 24  # more than are used, so that a tie at the edge of the search can't change who is used
 _UNHEARD = 0.03  # share of the votes that an area without any is taken to have
 _SAY = 0.5  # weight of the discriminant's log-odds beside the log of the votes
 FLAT_LIMIT = 50_000
-"""Anchors above which an inverted-file index takes over from the exact one (see tests/bench/bench_map.py)."""
+"""Rows above which an inverted-file index takes over from the exact one (see tests/bench/bench_map.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class CapabilityMap:
-    """Areas, skills and cells as int8 vectors, searched with faiss.
+    """Areas, skills and cells as int8 vectors.
 
     `anchors` (n_anchors, n_dims) are example and reference prompts with the index of their skill in `anchor_skills`;
     `cells` (n_cells, n_dims) are centroids with the index of their area in `cell_areas`, sorted by area.
@@ -73,11 +73,16 @@ class CapabilityMap:
     floor: float
     discriminant: Discriminant | None = None
     sharpness: float = 1.0
-    _index: faiss.Index = field(init=False, repr=False, compare=False)
+    anchor_areas: NDArray[np.int16] = field(init=False, repr=False, compare=False)
+    _anchors: Products = field(init=False, repr=False, compare=False)
+    _cells: Products = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check()
-        object.__setattr__(self, "_index", build_index(self.anchors.astype(np.float32)))
+        skill_areas = np.array([skill.area for skill in self.skills], dtype=np.int16)
+        object.__setattr__(self, "anchor_areas", skill_areas[self.anchor_skills])
+        object.__setattr__(self, "_anchors", Products(self.anchors))
+        object.__setattr__(self, "_cells", Products(self.cells))
 
     def _check(self) -> None:
         _refuse_duplicates("area", self.areas)
@@ -142,11 +147,6 @@ class CapabilityMap:
         )  # fmt: skip
 
     @property
-    def anchor_areas(self) -> NDArray[np.int16]:
-        """Area of each anchor, shape (n_anchors,)."""
-        return np.array([skill.area for skill in self.skills], dtype=np.int16)[self.anchor_skills]
-
-    @property
     def n_cells(self) -> NDArray[np.int64]:
         """Cells of each area, shape (n_areas,)."""
         return np.bincount(self.cell_areas, minlength=len(self.areas))
@@ -159,36 +159,32 @@ class CapabilityMap:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.anchors.shape[1]:
             raise ValueError(f"vectors have shape {vectors.shape}, expected (n, {self.anchors.shape[1]})")
-        floats = vectors.astype(np.float32)
-        cosines, nearest = self._neighbours(floats)
-        area, skill, confidence = self._vote(floats, cosines, nearest)
-        cell_cosines = floats @ self.cells.T.astype(np.float32) / np.float32(SCALE * SCALE)
+        cosines, nearest = self._neighbours(vectors)
+        area, skill, confidence = self._vote(vectors.astype(np.float32), cosines, nearest)
+        cell_cosines = self._cells.of(vectors).astype(np.float32) / np.float32(SCALE * SCALE)
         return Assignment(
             area, skill, self._cell(cell_cosines, area), confidence, cosines[:, 0].astype(np.float64), cell_cosines
         )
 
     def nearness(self, vectors: NDArray[np.int8]) -> NDArray[np.float64]:
         """The floor above which each vector, shape (n_prompts, n_dims), would be *none of these*."""
-        cosines, nearest = self._neighbours(vectors.astype(np.float32))
+        cosines, nearest = self._neighbours(vectors)
         votes = self._votes(cosines, nearest).max(axis=1)
         return np.asarray(1.0 + self.temperature * np.log(votes), dtype=np.float64)
 
     def _votes(self, cosines: NDArray[np.float64], nearest: NDArray[np.int64]) -> NDArray[np.float64]:
         """Kernel-weighted votes of the neighbours for each area, shape (n_prompts, n_areas)."""
-        votes = np.zeros((len(cosines), len(self.areas)))
-        rows = np.arange(len(cosines))[:, None]
-        np.add.at(votes, (rows, self.anchor_areas[nearest].astype(np.int64)), self._weights(cosines))
-        return votes
+        n_areas = len(self.areas)
+        keys = np.arange(len(cosines))[:, None] * n_areas + self.anchor_areas[nearest]
+        votes = np.bincount(keys.ravel(), weights=self._weights(cosines).ravel(), minlength=len(cosines) * n_areas)
+        return votes.astype(np.float64).reshape(-1, n_areas)
 
     def _weights(self, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.exp((cosines - 1.0) / self.temperature))
 
-    def _neighbours(self, floats: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        n_fetched = min(_N_FETCHED, len(self.anchors))
-        products, ids = self._index.search(floats, n_fetched)
-        order = np.lexsort((ids, -products), axis=1)[:, :N_NEIGHBOURS]
-        cosines = np.take_along_axis(products, order, axis=1).astype(np.float64) / (SCALE * SCALE)
-        return cosines, np.take_along_axis(ids, order, axis=1)
+    def _neighbours(self, vectors: NDArray[np.int8]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        found = self._anchors.nearest(vectors, N_NEIGHBOURS)
+        return found.products / (SCALE * SCALE), found.ids
 
     def _vote(
         self, floats: NDArray[np.float32], cosines: NDArray[np.float64], nearest: NDArray[np.int64]

@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
-    "session", "pieces", "encoder", "discriminant", "capabilities", "coverage", "surface", "geometry", "words",
-    "evidence", "features", "booster", "experts", "classifier", "calibration", "fitting", "systematicness", "benign",
-    "verdict", "bundle", "reasons", "scorer", "__init__",
+    "session", "pieces", "encoder", "discriminant", "products", "capabilities", "coverage", "surface", "geometry",
+    "words", "evidence", "ridge", "features", "booster", "experts", "classifier", "calibration", "fitting",
+    "systematicness", "benign", "verdict", "bundle", "reasons", "scorer", "__init__",
     "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "martingale",
     "accounts",
     "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
-    "cascade", "seal", "opening", "comparison", "growth", "stores", "live",
+    "seal", "opening", "comparison", "growth", "stores", "live",
     "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
     "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "plane", "dossier",
     "report", "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
@@ -31,6 +31,7 @@ ORDER = (
 
 OWNERS = {
     "faiss": {"serve/capabilities.py"},
+    "numkong": {"serve/products.py"},
     "datasets": {"train/corpora.py"},
     "mlflow": {"train/tracking.py", "train/pyfunc.py"},
     "hydra": {"train/run.py"},

@@ -1,0 +1,73 @@
+"""Products: exact inner products of int8 vectors with rows that stay, on one thread. The only numkong import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numkong
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK_ROWS = 128  # vectors whose products with some thousand rows stay in a processor's cache
+_GROUP = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Of each vector, the rows with the highest products: `products` and `ids`, shape (n_vectors, k), best first."""
+
+    products: NDArray[np.int32]
+    ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Products:
+    """Rows (n_rows, n_dims) of int8, n_dims at most 1,024, laid out once for products with many vectors.
+
+    A small request doesn't wait for other threads this way, and a processor's eight-bit instructions are used.
+    """
+
+    rows: NDArray[np.int8]
+    _packed: numkong.PackedMatrix = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_packed", numkong.dots_pack(np.ascontiguousarray(self.rows), dtype="int8"))
+
+    def of(self, vectors: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Products of vectors (n_vectors, n_dims) with all rows, shape (n_vectors, n_rows)."""
+        if not len(vectors):
+            return np.zeros((0, len(self.rows)), np.int32)
+        return np.asarray(numkong.dots_packed(np.ascontiguousarray(vectors), self._packed))
+
+    def nearest(self, vectors: NDArray[np.int8], k: int) -> Nearest:
+        """The k rows (fewer where there are fewer) with the highest products; of equals, the first rows."""
+        k = min(k, len(self.rows))
+        found = Nearest(np.empty((len(vectors), k), np.int32), np.empty((len(vectors), k), np.int64))
+        for start in range(0, len(vectors), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            found.products[part], found.ids[part] = _best(self.of(vectors[part]), k)
+        return found
+
+
+def _best(products: NDArray[np.int32], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The k highest of each row and where they are, best first, the first of equals before the others."""
+    row, column = np.divmod(np.flatnonzero(products >= _bound(products, k)[:, None]), products.shape[1])
+    starts = np.searchsorted(row, np.arange(len(products)))
+    place = np.arange(len(row)) - starts[row]
+    width = int(place.max()) + 1
+    kept = np.full((len(products), width), np.iinfo(np.int32).min, np.int32)
+    ids = np.zeros((len(products), width), np.int64)
+    kept[row, place], ids[row, place] = products[row, column], column
+    order = np.argsort(-kept.astype(np.int64), axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(kept, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _bound(products: NDArray[np.int32], k: int) -> NDArray[np.int32]:
+    """A value of each row that at least k of the row, and few more, reach: the k-th highest of maxima of groups."""
+    n = products.shape[1]
+    n_groups = max(k, n // _GROUP)
+    highest = products[:, :n_groups].copy()
+    for start in range(n_groups, n, n_groups):
+        own = products[:, start : start + n_groups]
+        np.maximum(highest[:, : own.shape[1]], own, out=highest[:, : own.shape[1]])
+    return np.asarray(np.partition(highest, n_groups - k, axis=1)[:, n_groups - k])
