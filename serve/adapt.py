@@ -1,7 +1,8 @@
 """Adapt: a provider's own benign traffic in, a bundle that knows it out.
 
-Half of the accounts are learned from as organic, beside the bundle's stored training rows; the other half only give the
-benign margins that p-values rest on. So the false-positive rate is kept on people that the classifier never saw.
+Half of the accounts are learned from as organic, in the evidence of a prompt beside the bundle's stored moments and in
+the classifier beside its stored training rows; the other half only give the benign margins that p-values rest on. So
+the false-positive rate is kept on people that neither ever saw.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from serve.benign import Benign, benign_quantiles
 from serve.bundle import (
@@ -30,6 +31,7 @@ from serve.bundle import (
     EXPERTS,
     FEATURES,
     MANIFEST,
+    MOMENTS,
     REFERENCE,
     RELEASED,
     Bundle,
@@ -39,12 +41,16 @@ from serve.bundle import (
 from serve.calibration import MIN_DECIDABLE, SIZE_EDGES, Calibration, size_class
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
+from serve.encoder import encode_unique
+from serve.evidence import HEADS, Evidence, EvidenceInputs
 from serve.exchanges import read
 from serve.features import Totals, assembled, compared, observe
-from serve.fitting import ClassifierSettings, Rows, fit, logistic
+from serve.fitting import ClassifierSettings, Rows, fit, score_map
+from serve.ridge import Moments, moment, solve
 from serve.scorer import CHUNK_PROMPTS
 from serve.session import Sessions
 from serve.sources import InputError, discover, plan
+from serve.surface import canonical_sessions
 from serve.systematicness import CoverageNull
 from serve.timeline import Timeline, text_hashes
 
@@ -58,13 +64,17 @@ MAX_HARVESTING_SHARE = 0.5
 OWN_SHARE = 0.5
 """Share of the organic weight that the provider's own sessions have in what is learned from."""
 
+EVIDENCE_SHARE = 0.3
+"""Share of all weight that the provider's own prompts have where evidence is learned."""
+
 SETTINGS = ClassifierSettings()
 """How the classifier is refitted."""
 
 _MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
 _N_FOLDS = 3
-_CERTAIN = 5e5  # weight of each label against the penalty on the slope, which is there for separable margins alone
 _SIDE = np.uint64(1 << 20)  # a low bit of the hash, since a sample of accounts is drawn by its high ones
+_PART = np.uint64(1 << 21)  # of the accounts that are learned from, whose prompts weigh those of the others
+_MAX_WEIGHED = 100  # prompts of a session that evidence is learned from
 _UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), 120)
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
 
@@ -140,20 +150,21 @@ def adapt(job: Adaptation) -> Adapted:
     if missing := [name for name in _COLUMNS if name not in stored.column_names]:
         raise BundleError(f"{job.bundle / FEATURES} has no {', '.join(missing)}, expected labelled training rows")
     table, n_rows, n_rejected = _read(job.inputs)
-    rows = _observed(Timeline.of(table), bundle)
-    learned, aside = _halves(rows)
-    _check_size(rows, aside, job)
-    margins = bundle.classifier.margins(rows.X)
-    _check_benign(rows, bundle.calibration.score(margins), job)
-    parent_p = bundle.calibration.p_value(bundle.classifier.margins(aside.X), aside.n_exchanges)
-    model = _refit(bundle, stored, learned, aside)
+    timeline = Timeline.of(table)
+    before = _joined([_rows_of(sessions, bundle) for sessions in timeline.chunks(CHUNK_PROMPTS)])
+    _check_size(before, job)
+    p_value = _check_benign(before, bundle, job)
+    heads = _heads(timeline, bundle)
+    rows = _observed(timeline, heads)
+    learned, aside = rows.where(_is_learned(rows.account)), rows.where(~_is_learned(rows.account))
+    model = _refit(heads.served, stored, learned, aside)
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
         "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned.X), "n_calibrated": len(aside.X),
         "n_calibrated_by_class": _counts(model.calibrated_n).tolist(),
     }  # fmt: skip
-    bundle_id = _write(bundle, stored, learned, model, job, adapted_from)
-    flagged = parent_p[aside.is_whole] <= job.fpr
+    bundle_id = _write(heads, stored, learned, model, job, adapted_from)
+    flagged = p_value[~_is_learned(before.account)] <= job.fpr
     return Adapted(
         bundle_id, bundle.bundle_id, n_rows, n_rejected, len(np.unique(rows.account)), int(learned.is_whole.sum()),
         int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(model.calibrated_n).tolist()),
@@ -198,7 +209,62 @@ def _sampled(table: pa.Table, share: float) -> pa.Table:
     return table.filter(pc.is_in(table.column("account_id"), kept))
 
 
-def _observed(timeline: Timeline, bundle: Bundle) -> _Rows:
+@dataclass(frozen=True)
+class _Heads:
+    """The bundle with heads that know the provider's prompts, what they were solved from, and for each part of the
+    accounts that are learned from the bundle with heads that know only the other part's."""
+
+    served: Bundle
+    moments: Moments
+    crossed: tuple[Bundle, Bundle]
+
+    def of(self, account: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.bool_], Bundle]]:
+        """Which of these accounts each bundle weighs."""
+        learned, first = _is_learned(account), (account & _PART) > 0
+        yield ~learned, self.served
+        yield learned & first, self.crossed[0]
+        yield learned & ~first, self.crossed[1]
+
+
+def _heads(timeline: Timeline, bundle: Bundle) -> _Heads:
+    """Evidence heads learned anew with the accounts that are learned from, as benign."""
+    stored = bundle.moments()
+    n_inputs = len(stored.scales) + 1
+    sums, counts = np.zeros((2, n_inputs, n_inputs)), np.zeros(2)
+    for sessions in timeline.chunks(CHUNK_PROMPTS):
+        accounts = _account_hashes(sessions)
+        for part, is_part in enumerate(((accounts & _PART) > 0, (accounts & _PART) == 0)):
+            chosen = np.flatnonzero(_is_learned(accounts) & is_part).tolist()
+            cuts = [(index, min(int(sessions.n_exchanges[index]), _MAX_WEIGHED)) for index in chosen]
+            if cuts:
+                inputs = _inputs(_cut(sessions, cuts), bundle)
+                sums[part] += moment(inputs, stored.scales).astype(np.float64) * len(inputs.vectors)
+                counts[part] += len(inputs.vectors)
+    means = [total / max(count, 1.0) for total, count in zip(sums, counts, strict=True)]
+    moments = stored.with_benign(sums.sum(axis=0) / max(counts.sum(), 1.0), EVIDENCE_SHARE)
+    crossed = [stored.with_benign(mean, EVIDENCE_SHARE) if n else stored for mean, n in zip(means, counts, strict=True)]
+    first, second = (replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(own))) for own in crossed)
+    served = replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(moments)))
+    return _Heads(served, moments, (second, first))
+
+
+def _inputs(sessions: Sessions, bundle: Bundle) -> EvidenceInputs:
+    texts = canonical_sessions(sessions.prompts, sessions.offsets)
+    vectors = encode_unique(bundle.encoder, texts)
+    cosines = bundle.capabilities.assign(vectors).cell_cosines
+    return EvidenceInputs.of(vectors, cosines, texts, bundle.evidence.vocabulary)
+
+
+def _harvest_anew(known: Evidence, new: Evidence) -> Evidence:
+    """The new head for harvest beside the known ones: benign traffic doesn't say who is a person and who a product."""
+    head = np.array(HEADS) == "harvest"
+    return Evidence(
+        known.vocabulary, np.where(head, new.weights, known.weights), np.where(head, new.scales, known.scales),
+        np.where(head, new.intercepts, known.intercepts),
+    )  # fmt: skip
+
+
+def _observed(timeline: Timeline, heads: _Heads) -> _Rows:
     """Feature rows of all sessions, and of beginnings of longer ones for each size class, one a session and class."""
     sizes = np.diff(timeline.offsets)
     hashes = _session_hashes(timeline)
@@ -210,12 +276,13 @@ def _observed(timeline: Timeline, bundle: Bundle) -> _Rows:
             wanted.setdefault(index, []).append(low + int(hashes[index] >> np.uint64(32)) % (high - low + 1))
     parts, start = [], 0
     for sessions in timeline.chunks(CHUNK_PROMPTS):
-        accounts = text_hashes(pa.array(sessions.account_ids, pa.string()))
-        parts.append(_rows_of(sessions, accounts, np.ones(len(sessions), bool), bundle))
-        cuts = [(index, n) for index in range(len(sessions)) for n in wanted.get(start + index, ())]
-        for group in _grouped(cuts):
-            owner = np.array([index for index, _ in group])
-            parts.append(_rows_of(_cut(sessions, group), accounts[owner], np.zeros(len(group), bool), bundle))
+        for chosen, bundle in heads.of(_account_hashes(sessions)):
+            own = np.flatnonzero(chosen).tolist()
+            whole = [(index, int(sessions.n_exchanges[index])) for index in own]
+            if whole:
+                parts.append(_rows_of(_cut(sessions, whole), bundle))
+            cuts = [(index, n) for index in own for n in wanted.get(start + index, ())]
+            parts += [_rows_of(_cut(sessions, group), bundle, is_whole=False) for group in _grouped(cuts)]
         start += len(sessions)
     return _joined(parts)
 
@@ -238,11 +305,15 @@ def _cut(sessions: Sessions, cuts: list[tuple[int, int]]) -> Sessions:
     )
 
 
-def _rows_of(sessions: Sessions, accounts: NDArray[np.uint64], whole: NDArray[np.bool_], bundle: Bundle) -> _Rows:
+def _rows_of(sessions: Sessions, bundle: Bundle, *, is_whole: bool = True) -> _Rows:
     prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
     totals = Totals.of(prompts)
     X = assembled(totals, compared(prompts), bundle.capabilities)
-    return _Rows(X, sessions.n_exchanges, accounts, whole, totals.cells)
+    return _Rows(X, sessions.n_exchanges, _account_hashes(sessions), np.full(len(sessions), is_whole), totals.cells)
+
+
+def _account_hashes(sessions: Sessions) -> NDArray[np.uint64]:
+    return text_hashes(pa.array(sessions.account_ids, pa.string()))
 
 
 def _joined(parts: Sequence[_Rows]) -> _Rows:
@@ -265,18 +336,17 @@ def _session_hashes(timeline: Timeline) -> NDArray[np.uint64]:
     )
 
 
-def _halves(rows: _Rows) -> tuple[_Rows, _Rows]:
-    """Those to learn from and those to calibrate on, each account with all its sessions on one side."""
-    learned = (rows.account & _SIDE) > 0
-    return rows.where(learned), rows.where(~learned)
-
-
 def is_learned(account_ids: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each account is one of those to learn from, told by its hash; the others are calibrated on."""
-    return np.asarray((text_hashes(pa.array(account_ids, pa.string())) & _SIDE) > 0)
+    return _is_learned(text_hashes(pa.array(account_ids, pa.string())))
 
 
-def _check_size(rows: _Rows, aside: _Rows, job: Adaptation) -> None:
+def _is_learned(account: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Each account is with all its sessions on one side."""
+    return np.asarray((account & _SIDE) > 0)
+
+
+def _check_size(rows: _Rows, job: Adaptation) -> None:
     n_accounts = len(np.unique(rows.account))
     if n_accounts < MIN_ACCOUNTS:
         raise ValueError(
@@ -284,7 +354,7 @@ def _check_size(rows: _Rows, aside: _Rows, job: Adaptation) -> None:
             "from and calibrated on"
         )
     needed = math.ceil(1.0 / job.fpr - 1e-9)
-    n_usable = int((aside.is_whole & (aside.n_exchanges >= MIN_DECIDABLE)).sum())
+    n_usable = int((~_is_learned(rows.account) & (rows.n_exchanges >= MIN_DECIDABLE)).sum())
     if n_usable < needed:
         raise ValueError(
             f"the traffic is too small: {n_usable} sessions of at least {MIN_DECIDABLE} exchanges among the accounts "
@@ -292,15 +362,18 @@ def _check_size(rows: _Rows, aside: _Rows, job: Adaptation) -> None:
         )
 
 
-def _check_benign(rows: _Rows, score: NDArray[np.float64], job: Adaptation) -> None:
-    chosen = rows.is_whole & (rows.n_exchanges >= MIN_DECIDABLE)
+def _check_benign(rows: _Rows, bundle: Bundle, job: Adaptation) -> NDArray[np.float64]:
+    """The p-value of each session by the bundle as it is."""
+    margins = bundle.classifier.margins(rows.X)
+    chosen = rows.n_exchanges >= MIN_DECIDABLE
     _, own = np.unique(rows.account[chosen], return_inverse=True)
-    high = np.bincount(own, weights=score[chosen] > 0.5) / np.bincount(own) > 0.5
+    high = np.bincount(own, weights=bundle.calibration.score(margins)[chosen] > 0.5) / np.bincount(own) > 0.5
     if high.mean() > MAX_HARVESTING_SHARE:
         raise ValueError(
             f"the bundle {job.bundle} finds {high.mean():.0%} of the accounts likelier harvesting than not, expected "
             f"at most {MAX_HARVESTING_SHARE:.0%}: this isn't benign traffic, or not traffic that this bundle can read"
         )
+    return bundle.calibration.p_value(margins, rows.n_exchanges)
 
 
 @dataclass(frozen=True)
@@ -332,7 +405,7 @@ def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _M
         held = part == fold
         left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
     margins = classifier.margins(aside.X)
-    slope, intercept = _platt(left_out[y == 1], margins)
+    slope, intercept = score_map(left_out[y == 1], margins)
     whole = _enough(aside)
     calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
     areas = bundle.capabilities.areas
@@ -370,18 +443,11 @@ def _parts(campaigns: Sequence[str], y: NDArray[np.int8]) -> NDArray[np.int64]:
     return parts
 
 
-def _platt(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and intercept of the logistic map that is likeliest when both labels weigh the same (Platt 1999)."""
-    y = np.repeat([1, 0], [len(positive), len(negative)])
-    weight = np.where(y == 1, _CERTAIN / len(positive), _CERTAIN / len(negative))
-    slope, intercept = logistic(np.concatenate([positive, negative])[:, None], y, weight, np.zeros(1, np.bool_))
-    return max(float(slope), 1e-3), float(intercept)
-
-
 def _write(
-    bundle: Bundle, stored: pa.Table, learned: _Rows, model: _Model, job: Adaptation, adapted_from: Mapping[str, Any]
+    heads: _Heads, stored: pa.Table, learned: _Rows, model: _Model, job: Adaptation, adapted_from: Mapping[str, Any]
 ) -> str:
     """Write all files beside `job.out` and put the folder in place at the end."""
+    bundle, evidence = heads.served, heads.served.evidence
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
         shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
@@ -389,8 +455,12 @@ def _write(
         save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
         save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
         save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-        reference = {**load_file(bundle.folder / REFERENCE), "benign_quantiles": model.reference}
+        reference = {
+            "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,
+            "benign_quantiles": model.reference,
+        }  # fmt: skip
         save_file(_contiguous(reference), folder / REFERENCE)
+        save_file(_contiguous(heads.moments.arrays()), folder / MOMENTS)
         names = list(bundle.manifest["features"])
         pq.write_table(
             _training_rows(names, stored, learned, model), folder / FEATURES, compression="zstd", compression_level=19,

@@ -25,6 +25,7 @@ from serve.encoder import Encoder, StaticEncoder
 from serve.evidence import Evidence
 from serve.experts import Experts
 from serve.features import feature_names, n_judged
+from serve.ridge import Moments
 
 FORMAT_VERSION = 1
 RELEASED = Path(__file__).parent / "released"
@@ -41,6 +42,7 @@ REFERENCE = "reference.safetensors"
 WORDS = "words.json"
 FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
+MOMENTS = "moments.safetensors"
 _REQUIRED = (
     CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
     CALIBRATION, REFERENCE, WORDS, FEATURES,
@@ -118,6 +120,24 @@ class Bundle:
     def training_rows(self) -> Any:
         """The stored training feature rows (an Arrow table, no text), which `adapt` refits from."""
         return pq.read_table(self.folder / FEATURES)
+
+    def moments(self) -> Moments:
+        """What the evidence heads were solved from, which `adapt` adds to.
+
+        Raises:
+            BundleError: when there are none, or they are of other inputs.
+        """
+        if not (self.folder / MOMENTS).is_file():
+            raise BundleError(f"{self.folder} holds no {MOMENTS}, expected what a bundle of this release has")
+        try:
+            found = Moments.of_arrays(load_file(self.folder / MOMENTS), self.evidence.vocabulary)
+        except (ValueError, KeyError, SafetensorError) as fault:
+            raise BundleError(f"{self.folder / MOMENTS}: {fault}") from fault
+        if len(found.scales) != len(self.evidence.weights):
+            raise BundleError(
+                f"{self.folder / MOMENTS} has {len(found.scales)} inputs, expected {len(self.evidence.weights)}"
+            )
+        return found
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 _RISING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
 _AREA = "area."
 _N_KNOTS = 128
+_CERTAIN = 5e5  # weight of each label against the penalty on the slope, which is there for separable margins alone
 _EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
 
 
@@ -141,3 +142,12 @@ def _parameters(rising: NDArray[np.bool_], settings: ClassifierSettings, seed: i
         "force_row_wise": True,
         "verbosity": -1,
     }
+
+
+def score_map(harvesting: NDArray[np.float64], benign: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept of the logistic map from margins to scores that is likeliest when both labels weigh the same
+    (Platt 1999); the slope is never below 0.001, so that a score doesn't fall as the margin rises."""
+    y = np.repeat([1, 0], [len(harvesting), len(benign)])
+    weight = np.where(y == 1, _CERTAIN / len(harvesting), _CERTAIN / len(benign))
+    slope, intercept = logistic(np.concatenate([harvesting, benign])[:, None], y, weight, np.zeros(1, np.bool_))
+    return max(float(slope), 1e-3), float(intercept)

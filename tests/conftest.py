@@ -26,11 +26,13 @@ from serve.capabilities import CapabilityMap, Skill
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.encoder import Encoder, StaticEncoder, quantise
-from serve.evidence import HEADS, N_LENGTHS, Evidence
+from serve.evidence import HEADS, N_LENGTHS, Evidence, EvidenceInputs
 from serve.experts import Experts
 from serve.features import feature_names, feature_rows, n_judged, observe
+from serve.ridge import Moments, moment
 from serve.scorer import Scorer
 from serve.session import Exchange, Session, Sessions
+from serve.surface import canonical_sessions
 from serve.systematicness import CoverageNull
 
 settings.register_profile(
@@ -96,6 +98,19 @@ def evidence_of(encoder: Encoder, capabilities: CapabilityMap) -> Evidence:
     n_inputs = encoder.n_dims + len(capabilities.cells) + N_LENGTHS + len(vocabulary)
     weights = np.random.default_rng(1).integers(-1000, 1000, size=(n_inputs, len(HEADS))).astype(np.int32)
     return Evidence(vocabulary, weights, np.full(len(HEADS), 2e-6), np.linspace(-0.1, 0.1, len(HEADS)))
+
+
+def moments_of(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Moments:
+    """Moments of the prompts of some sessions, every third session a harvesting one."""
+    texts = canonical_sessions(sessions.prompts, sessions.offsets)
+    vectors = encoder.encode(texts)
+    inputs = EvidenceInputs.of(vectors, capabilities.assign(vectors).cell_cosines, texts, evidence.vocabulary)
+    scales = np.full(len(evidence.weights), 0.05)
+    owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
+    parts = [moment(inputs.rows(owner % 3 == third), scales).astype(np.float64) for third in range(3)]
+    second = sum(parts, np.zeros_like(parts[0])) / 3
+    goals = np.stack([(parts[0] - parts[1] - parts[2])[:, -1] / 3] * len(HEADS), axis=1)
+    return Moments(evidence.vocabulary, scales, second, goals, 0.05)
 
 
 def draw_sessions(n_sessions: int, *, seed: int, sizes: Sequence[int] = (1, 2, 3, 5, 8, 13, 21)) -> tuple[Session, ...]:
@@ -202,6 +217,7 @@ def write_bundle(folder: Path) -> None:
         "benign_quantiles": np.ascontiguousarray(np.repeat(quantiles[None], len(SIZE_EDGES), axis=0)),
     }
     save_file(reference, folder / bundles.REFERENCE)
+    save_file(moments_of(columns, encoder, capabilities, evidence).arrays(), folder / bundles.MOMENTS)
     (folder / bundles.WORDS).write_text(json.dumps(evidence.vocabulary))
     pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}

@@ -22,6 +22,7 @@ from serve.bundle import (
     EXPERTS,
     FEATURES,
     MANIFEST,
+    MOMENTS,
     REFERENCE,
     STATIC,
     WORDS,
@@ -144,6 +145,7 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
         "benign_quantiles": model.reference,
     }  # fmt: skip
     save_file(_contiguous(reference), folder / REFERENCE)
+    save_file(_contiguous(model.evidence.moments.arrays()), folder / MOMENTS)
     (folder / WORDS).write_text(json.dumps(evidence.vocabulary, ensure_ascii=False), encoding="utf-8")
     pq.write_table(
         training_rows(model, names), folder / FEATURES, compression="zstd", compression_level=19,

@@ -1,22 +1,21 @@
-"""Calibrate: margins of benign people kept aside become conformal p-values; margins left out become a score."""
+"""Calibrate: margins of benign people kept aside become p-values, and with those of campaigns left out a score."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from serve.calibration import Calibration
+from serve.fitting import score_map
 
 
 def calibrate(
-    margins: NDArray[np.float64], y: NDArray[np.int64], benign_margins: NDArray[np.float64], benign_n: NDArray[np.int64]
+    harvest_margins: NDArray[np.float64], benign_margins: NDArray[np.float64], benign_n: NDArray[np.int64]
 ) -> Calibration:
-    """A calibration from margins of campaigns left out (`y` 1 for harvesting), each label with the same weight, and
-    margins and sizes of benign sessions of people that were never learned from (Platt 1999 for the score)."""
-    platt = LogisticRegression(C=1e6, class_weight="balanced").fit(margins[:, None], y)
-    slope = max(float(platt.coef_[0, 0]), 1e-3)
-    return Calibration.of_margins(slope, float(platt.intercept_[0]), benign_margins, benign_n)
+    """A calibration from margins of campaigns left out, and margins and sizes of benign sessions of people that were
+    never learned from; both labels weigh the same in the score (Platt 1999)."""
+    slope, intercept = score_map(harvest_margins, benign_margins)
+    return Calibration.of_margins(slope, intercept, benign_margins, benign_n)
 
 
 def expected_calibration_error(score: NDArray[np.float64], y: NDArray[np.int64], n_bins: int = 10) -> float:

@@ -86,8 +86,7 @@ def exam_composition(
 
 def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Table:
     """Feature rows of exam sessions: evidence is the whole one, since no exam prompt was learned from."""
-    unseen = CrossEvidence(evidence.whole, (), np.full(len(pool), -1, dtype=np.int64))
-    return table(composition, pool, cache, unseen)
+    return table(composition, pool, cache, evidence.knowing_all())
 
 
 def auroc(sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:

@@ -3,13 +3,15 @@ unseen ones will be. Gram matrices add up over groups, so leaving groups out cos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve import ridge
 from serve.encoder import SCALE
 from serve.evidence import HEADS, LEVELS, N_LENGTHS, Evidence, EvidenceInputs
+from serve.ridge import Moments, moment
 from serve.surface import canonical
 from serve.words import LEVEL_UNIT, commonest
 from train.cache import PromptCache
@@ -18,21 +20,20 @@ from train.pool import Pool
 _HEAD_KINDS = {"harvest": "harvest", "person": "person", "product": "product"}
 # How strongly each kind of input counts against the ridge penalty, chosen on inner folds (see RESEARCH.md).
 _VECTOR, _KERNEL, _LENGTH, _WORD = 4.0 / SCALE, 4.0 / LEVELS, 1.0, 0.5 / LEVEL_UNIT
-_MAX_WEIGHT = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
     """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting.
 
-    With `known_organic`, benign traffic to judge is of the sources learned from, so organic prompts are weighed by
-    heads that saw their source; without it, organic sources too are left out in turn.
+    With `known_organic`, benign traffic to judge is of the sources learned from, so what is calibrated on is weighed by
+    heads that saw its source; without it, by heads that didn't, as a new provider's traffic will be.
     """
 
     ridge: float = 0.05
     n_words: int = 600
     max_prompts: int = 3000
-    n_parts: int = 2
+    n_parts: int = 4
     starter_weight: float = 0.5
     known_organic: bool = False
 
@@ -54,12 +55,15 @@ class GroupGrams:
 class CrossEvidence:
     """Evidence for prompts of the pool: `parts[k]` was learned without the groups of part k.
 
-    `part_of` (n_pool,) is the part of each prompt of the pool; `whole` was learned from all of them.
+    `part_of` (n_pool,) is the part of each prompt of the pool, -1 for `whole`, which was learned from all of them, by
+    `moments`; `is_real` (n_pool,) says what real people or products sent.
     """
 
     whole: Evidence
+    moments: Moments
     parts: tuple[Evidence, ...]
     part_of: NDArray[np.int64]
+    is_real: NDArray[np.bool_]
 
     def of(self, rows: NDArray[np.int64], inputs: EvidenceInputs) -> NDArray[np.float64]:
         """Evidence of prompts `rows` of the pool, each from heads that never saw its group."""
@@ -70,6 +74,15 @@ class CrossEvidence:
             evidence = self.whole if part < 0 else self.parts[part]
             found[own] = evidence.of(inputs.rows(own))
         return found
+
+    def knowing_organic(self) -> CrossEvidence:
+        """The same, with organic prompts weighed by heads that saw their source, as those of judged traffic will be
+        where it is known; but those of the starter corpus, whose few sources would be known by heart."""
+        return replace(self, part_of=np.where(self.is_real, -1, self.part_of))
+
+    def knowing_all(self) -> CrossEvidence:
+        """The heads that judge: every prompt is weighed by those that saw everything that is learned from."""
+        return replace(self, part_of=np.full_like(self.part_of, -1))
 
 
 def group_grams(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: EvidenceSettings) -> GroupGrams:
@@ -82,7 +95,7 @@ def group_grams(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, setting
     texts = [[canonical(pool.texts[row]) for row in own] for own in picked]
     vocabulary = commonest((text for own in texts for text in own), settings.n_words)
     scales = _scales(cache, len(vocabulary))
-    moments = [_moment(_inputs(cache, own, vocabulary), scales) for own in texts]
+    moments = [moment(_inputs(cache, own, vocabulary), scales) for own in texts]
     own_kinds = tuple(str(kinds[own[0]]) for own in owned)
     counts = np.array([len(own) for own in owned])
     return GroupGrams(tuple(names), own_kinds, counts, vocabulary, scales, np.stack(moments))
@@ -92,34 +105,30 @@ def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *,
     """Heads from all groups, and for each part of the groups heads without them."""
     part_of_group = _parts(grams, settings.n_parts, seed)
     members = [solve(grams, part_of_group != part, settings) for part in range(settings.n_parts)]
-    if settings.known_organic:
-        part_of_group[np.array(grams.kinds) != "harvest"] = -1
     codes = dict(zip(grams.groups, part_of_group.tolist(), strict=True))
     part_of = np.array([codes.get(source.group, -1) for source in pool.sources], dtype=np.int64)[pool.source]
-    return CrossEvidence(solve(grams, np.ones(len(grams.groups), bool), settings), tuple(members), part_of)
+    is_real = (pool.labels == "organic") & ~pool.is_starter
+    moments = weighted(grams, np.ones(len(grams.groups), bool), settings)
+    return CrossEvidence(ridge.solve(moments), moments, tuple(members), part_of, is_real)
 
 
 def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Evidence:
-    """Ridge regression of +1/-1 targets on the inputs of the `used` groups, every kind with the same weight."""
+    """Heads of the `used` groups alone."""
+    return ridge.solve(weighted(grams, used, settings))
+
+
+def weighted(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Moments:
+    """Moments of the `used` groups together, every kind with the same weight."""
     weights = _group_weights(grams, used, settings)
-    moments = np.zeros(grams.moments.shape[1:])
+    second = np.zeros(grams.moments.shape[1:])
     for group in np.flatnonzero(weights):
-        moments += weights[group] * grams.moments[group]
-    n_inputs = len(moments) - 1
-    penalty = np.full(n_inputs + 1, settings.ridge * np.trace(moments[:-1, :-1]) / n_inputs)
-    penalty[-1] = 1e-9
+        second += weights[group] * grams.moments[group]
     means = grams.moments[:, -1, :].astype(np.float64)
     goals = [
         np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means
         for head in HEADS
     ]
-    solution = np.linalg.solve(moments + np.diag(penalty), np.stack(goals, axis=1))
-    return _quantised(grams.vocabulary, solution[:-1] * grams.scales[:, None], solution[-1])
-
-
-def _quantised(vocabulary: tuple[str, ...], weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Evidence:
-    scales = np.maximum(np.abs(weights).max(axis=0), 1e-12) / _MAX_WEIGHT
-    return Evidence(vocabulary, np.rint(weights / scales).astype(np.int32), scales, intercepts)
+    return Moments(grams.vocabulary, grams.scales, second, np.stack(goals, axis=1), settings.ridge)
 
 
 def _group_weights(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> NDArray[np.float64]:
@@ -152,11 +161,3 @@ def _scales(cache: PromptCache, n_words: int) -> NDArray[np.float64]:
 def _inputs(cache: PromptCache, texts: list[str], vocabulary: tuple[str, ...]) -> EvidenceInputs:
     found = cache.lookup(texts)
     return EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, vocabulary)
-
-
-def _moment(inputs: EvidenceInputs, scales: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Mean outer product of the scaled inputs of these prompts, an intercept last."""
-    columns = [inputs.vectors, inputs.kernel, np.eye(N_LENGTHS)[inputs.length], inputs.words.toarray()]
-    scaled = np.concatenate([np.asarray(c, np.float32) for c in columns], axis=1) * scales.astype(np.float32)
-    extended = np.concatenate([scaled, np.ones((len(scaled), 1), np.float32)], axis=1)
-    return np.asarray(extended.T @ extended / len(extended), dtype=np.float32)

@@ -73,7 +73,7 @@ def sit(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: 
 def _all_folds(settings: Settings, pool: Pool) -> Iterator[Fold]:
     for setting in SETTINGS:
         yield from folds(pool, settings.split, setting, seed=settings.seed)
-    starter = np.array([source.name.startswith("starter/") for source in pool.sources])[pool.source]
+    starter = pool.is_starter
     if starter.any():
         yield starter_fold(pool, starter, settings)
 

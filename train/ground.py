@@ -97,7 +97,7 @@ def _hints(pool: Pool, rows: NDArray[np.int64], taxonomy: Taxonomy, encoder: Enc
 
 def _never_examined(pool: Pool) -> NDArray[np.int64]:
     """Rows that no fold of the exam asks about: the starter corpus and public benchmarks; all where there are none."""
-    starter = np.array([source.name.startswith("starter/") for source in pool.sources])[pool.source]
+    starter = pool.is_starter
     rows = np.flatnonzero(starter | (pool.labels == "evaluation"))
     return rows if len(rows) else np.arange(len(pool))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +85,9 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
     composed = _benign(pool, fold, topic, timing, recipe)
-    benign = table(composed, pool, cache, evidence)
-    calibration = calibrate(left_out, learned.y, judge.margins(benign.X), benign.n_exchanges)
+    served = evidence.knowing_organic() if recipe.evidence.known_organic else evidence
+    benign = table(composed, pool, cache, served)
+    calibration = calibrate(left_out[learned.y == 1], judge.margins(benign.X), benign.n_exchanges)
     reference = benign_quantiles(benign.X, benign.n_exchanges)
     usual = _usual(composed, pool, cache, evidence, judge, calibration, _coverage_null(composed, topic, cache))
     return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner)
@@ -98,7 +99,7 @@ def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, reci
     evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
     composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
-    return Lesson(evidence, composed, table(composed, pool, cache, evidence))
+    return Lesson(evidence, composed, table(composed, pool, cache, evidence.knowing_organic()))
 
 
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
@@ -111,8 +112,7 @@ def _usual(
     calibration: Calibration, coverage: CoverageNull,
 ) -> Benign:  # fmt: skip
     """What benign sessions look like where the bundle judges them, by heads that saw their sources."""
-    served = replace(evidence, part_of=np.full_like(evidence.part_of, -1))
-    seen = table(composed, pool, cache, served)
+    seen = table(composed, pool, cache, evidence.knowing_all())
     p_values = calibration.p_value(judge.margins(seen.X), seen.n_exchanges)
     names = feature_names(cache.capabilities.areas)
     return Benign.fit(seen.X, names, p_values, seen.n_exchanges, coverage)

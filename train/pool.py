@@ -84,6 +84,11 @@ class Pool:
         return len(self.texts)
 
     @property
+    def is_starter(self) -> NDArray[np.bool_]:
+        """Whether each prompt was written for this project."""
+        return np.array([source.name.startswith("starter/") for source in self.sources], dtype=np.bool_)[self.source]
+
+    @property
     def labels(self) -> NDArray[np.str_]:
         """Label of each prompt."""
         return np.array([source.label for source in self.sources])[self.source]

@@ -86,7 +86,7 @@ def _sides(
     pool: Pool, campaigns: tuple[str, ...], sources: tuple[str, ...], settings: SplitSettings, setting: str, seed: int
 ) -> NDArray[np.int64]:
     labels, groups = pool.labels, pool.groups
-    starter = np.array([source.name.startswith("starter/") for source in pool.sources])[pool.source]
+    starter = pool.is_starter
     chance = _person_chance(pool, seed)
     sides = np.full(len(pool), TRAIN)
     organic = (labels == "organic") & ~starter if setting != "release" else labels == "organic"

@@ -89,12 +89,14 @@ def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: P
     adapt(Adaptation((traffic(tmp_path / "own.jsonl", everyone),), tmp_path / "own", parent, FPR))
     bundle = Bundle.load(tmp_path / "own")
     names = list(bundle.manifest["features"])
-    stored = np.stack([bundle.training_rows()[name].to_numpy()[240:] for name in names], axis=1)
+    # Evidence of what is learned from is by other heads than those that judge; all else is the same.
+    same = [column for column, name in enumerate(names) if not name.startswith(("evidence.", "subset."))]
+    stored = np.stack([bundle.training_rows()[names[column]].to_numpy()[240:] for column in same], axis=1)
     learned = {row.tobytes() for row in stored.astype(np.float32)}
     rows = Scorer(Bundle.load(parent)).judge(Sessions.of(everyone))
     sides: dict[str, set[bool]] = {}
     for account, row in zip(rows.account_ids, rows.features, strict=True):
-        sides.setdefault(account, set()).add(row.astype(np.float32).tobytes() in learned)
+        sides.setdefault(account, set()).add(row[same].astype(np.float32).tobytes() in learned)
     assert all(len(own) == 1 for own in sides.values())
     assert {account: True in own for account, own in sides.items()} == dict(
         zip(sides, is_learned(list(sides)).tolist(), strict=True)
@@ -109,6 +111,25 @@ def test_the_same_traffic_in_another_order_makes_the_same_bundle(parent: Path, t
         for name, rows in (("one", own), ("other", shuffled))
     ]
     assert ids[0] == ids[1]
+
+
+def test_the_provider_s_prompts_are_evidence_of_innocence_afterwards(parent: Path, tmp_path: Path) -> None:
+    adapt(Adaptation((traffic(tmp_path / "own.jsonl", benign(300, 11)),), tmp_path / "own", parent, FPR))
+    fresh = Sessions.of(benign(200, 12))
+    before, after = (Scorer(Bundle.load(folder)).judge(fresh) for folder in (parent, tmp_path / "own"))
+    names = list(Bundle.load(parent).manifest["features"])
+    harvest, person = names.index("evidence.harvest_mean"), names.index("evidence.person_mean")
+    assert after.features[:, harvest].mean() < before.features[:, harvest].mean()
+    assert np.array_equal(after.features[:, person], before.features[:, person])
+
+
+def test_a_bundle_without_moments_is_refused(parent: Path, tmp_path: Path) -> None:
+    manifest = json.loads((parent / bundles.MANIFEST).read_text())
+    (parent / bundles.MOMENTS).unlink()
+    write_manifest(parent, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    with pytest.raises(BundleError, match=r"holds no moments\.safetensors"):
+        adapt(Adaptation((own,), tmp_path / "out", parent, FPR))
 
 
 def test_what_was_adapted_can_be_adapted_again(parent: Path, tmp_path: Path) -> None:

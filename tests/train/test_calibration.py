@@ -18,7 +18,7 @@ def test_scores_of_balanced_labels_are_frequencies() -> None:
     rng = np.random.default_rng(0)
     margin = rng.normal(scale=2, size=20_000)
     y = (rng.random(20_000) < logistic(0.7 * margin)).astype(np.int64)
-    calibration = calibrate(margin, y, margin[:10], np.full(10, 9))
+    calibration = calibrate(margin[y == 1], margin[y == 0], np.full((y == 0).sum(), 9))
     assert calibration.slope == pytest.approx(0.7, abs=0.05)
     assert calibration.intercept == pytest.approx(0.0, abs=0.05)
     assert expected_calibration_error(calibration.score(margin), y) < 0.02
@@ -27,14 +27,13 @@ def test_scores_of_balanced_labels_are_frequencies() -> None:
 def test_both_labels_weigh_the_same_however_many_there_are() -> None:
     rng = np.random.default_rng(0)
     margin = np.concatenate([rng.normal(1, 1, 500), rng.normal(-1, 1, 20_000)])
-    y = np.repeat([1, 0], [500, 20_000])
-    calibration = calibrate(margin, y, margin[:1], np.array([9]))
+    calibration = calibrate(margin[:500], margin[500:], np.full(20_000, 9))
     assert calibration.score(np.array([0.0]))[0] == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_score_never_falls_as_the_margin_rises_even_when_the_margins_mislead() -> None:
     margin = np.linspace(-1, 1, 200)
-    calibration = calibrate(margin, (margin < 0).astype(np.int64), margin[:1], np.array([9]))
+    calibration = calibrate(margin[:100], margin[100:], np.full(100, 9))
     assert calibration.slope > 0
     assert (np.diff(calibration.score(margin)) >= 0).all()
 
@@ -42,7 +41,7 @@ def test_a_score_never_falls_as_the_margin_rises_even_when_the_margins_mislead()
 def test_benign_margins_are_kept_sorted_in_the_class_of_their_size() -> None:
     rng = np.random.default_rng(0)
     benign, n = rng.normal(size=400), rng.integers(1, 200, size=400)
-    calibration = calibrate(np.array([-1.0, 1.0]), np.array([0, 1]), benign, n)
+    calibration = calibrate(np.array([1.0]), benign, n)
     assert calibration.offsets[-1] == 400
     for index in range(len(SIZE_EDGES)):
         own = calibration.margins[calibration.offsets[index] : calibration.offsets[index + 1]]
@@ -52,7 +51,7 @@ def test_benign_margins_are_kept_sorted_in_the_class_of_their_size() -> None:
 def test_a_benign_session_of_the_calibration_is_flagged_at_most_as_often_as_asked() -> None:
     rng = np.random.default_rng(0)
     benign, n = rng.normal(size=3000), rng.integers(1, 200, size=3000)
-    calibration = calibrate(np.array([-1.0, 1.0]), np.array([0, 1]), benign, n)
+    calibration = calibrate(np.array([1.0]), benign, n)
     for fpr in (0.01, 0.1, 0.5):
         assert (calibration.p_value(benign, n) <= fpr).mean() <= fpr
 

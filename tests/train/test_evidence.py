@@ -130,3 +130,12 @@ def test_a_stronger_ridge_makes_smaller_weights(grams: GroupGrams) -> None:
         for evidence in (solve(grams, used, replace(SETTINGS, ridge=ridge)) for ridge in (0.001, 0.1, 10.0))
     ]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_known_organic_prompts_are_weighed_by_heads_that_saw_their_source(pool: Pool, crossed: CrossEvidence) -> None:
+    known = crossed.knowing_organic()
+    real = (pool.labels == "organic") & ~pool.is_starter
+    assert (known.part_of[real] == -1).all()
+    assert np.array_equal(known.part_of[~real], crossed.part_of[~real])
+    assert (known.part_of[pool.labels == "harvesting"] >= 0).all()
+    assert (crossed.knowing_all().part_of == -1).all()

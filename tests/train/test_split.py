@@ -83,7 +83,7 @@ def test_every_campaign_and_source_is_left_out_once(pool: Pool, setting: str, n_
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_calibration_people_are_organic_and_the_starter_is_never_examined(pool: Pool, setting: str) -> None:
-    starter = np.array([source.name.startswith("starter/") for source in pool.sources])[pool.source]
+    starter = pool.is_starter
     for fold in all_folds(pool, setting):
         assert set(pool.labels[fold.calibrate].tolist()) == {"organic"}
         assert not starter[fold.test].any()
