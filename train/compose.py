@@ -124,7 +124,7 @@ class Composer:
         lengths = self._lengths(n_sessions, settings)
         shares = np.array(settings.dilution_shares) / sum(settings.dilution_shares)
         dilutions = self._rng.choice(DILUTIONS, size=n_harvest, p=shares)
-        organic_shares = _organic_shares(settings, self._products)
+        organic_shares = _organic_shares(settings, self._people, self._products)
         kinds = self._rng.choice(ORGANIC_KINDS, size=n_sessions - n_harvest, p=organic_shares)
         drawn = [self.harvest(int(n), float(share)) for n, share in zip(lengths, dilutions, strict=False)]
         drawn += [self.organic(str(kind), int(n)) for kind, n in zip(kinds, lengths[n_harvest:], strict=True)]
@@ -387,7 +387,11 @@ def _interleaved(conversations: list[NDArray[np.int64]], n: int, rng: np.random.
     return np.array(rows, dtype=np.int64)
 
 
-def _organic_shares(settings: ComposeSettings, products: _Side) -> NDArray[np.float64]:
-    product_share = 1.0 - settings.person_share - settings.aggregator_share if len(products) else 0.0
+def _organic_shares(settings: ComposeSettings, people: _Side, products: _Side) -> NDArray[np.float64]:
+    """Chance of each of `ORGANIC_KINDS`; those of which there is nobody aren't drawn."""
+    product_share = 1.0 - settings.person_share - settings.aggregator_share
     shares = np.array([settings.person_share, settings.aggregator_share, product_share])
+    shares *= [len(people) > 0, len(people) > 0, len(products) > 0]
+    if not shares.any():
+        raise ValueError("there is nobody organic to compose sessions from, expected prompts of a person or a product")
     return np.asarray(shares / shares.sum())

@@ -147,6 +147,14 @@ def test_a_side_without_products_makes_people_and_aggregators(pool: Pool, topic:
     assert set(made.kind) == {"harvest", "person", "aggregator"}
 
 
+def test_a_side_without_people_makes_products_and_one_without_anybody_is_refused(pool: Pool, topic: np.ndarray) -> None:
+    products = np.flatnonzero(pool.kinds == "product")
+    made = composer_of(pool, topic, rows=products).mixed(40, ComposeSettings(harvest_share=0.0))
+    assert set(made.kind.tolist()) == {"product"}
+    with pytest.raises(ValueError, match="nobody organic"):
+        composer_of(pool, topic, rows=np.flatnonzero(pool.kinds == "harvest")).mixed(10, ComposeSettings())
+
+
 def test_fixed_sessions_go_round_all_campaigns_and_organic_kinds(pool: Pool, topic: np.ndarray) -> None:
     composer = composer_of(pool, topic)
     harvest = composer.fixed("harvest", 60, 10)
