@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,7 @@ class Calibration:
     intercept: float
     margins: NDArray[np.float64]
     offsets: NDArray[np.int64]
+    _limits: dict[float, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of_margins(
@@ -73,8 +74,10 @@ class Calibration:
 
     def threshold(self, n_exchanges: NDArray[np.int64], fpr: float) -> NDArray[np.float64]:
         """Lowest score whose p-value is at most `fpr`, for each size; 1.0 where calibration is too small for it."""
-        limits = np.array([self._limit(self._class(index), fpr) for index in range(len(SIZE_EDGES))])
-        return limits[size_class(n_exchanges)]
+        if fpr not in self._limits:
+            limits = [self._limit(self._class(index), fpr) for index in range(len(SIZE_EDGES))]
+            self._limits[fpr] = np.array(limits)
+        return self._limits[fpr][size_class(n_exchanges)]
 
     def _limit(self, margins: NDArray[np.float64], fpr: float) -> float:
         n_allowed = int(np.floor(fpr * (len(margins) + 1) + 1e-9)) - 1

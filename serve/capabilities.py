@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -18,6 +19,7 @@ NONE = -1
 """Index of *none of these*, as area, skill and cell."""
 
 N_NEIGHBOURS = 16
+_FEW = 64
 _UNHEARD = 0.03  # share of the votes that an area without any is taken to have
 _SAY = 0.5  # weight of the discriminant's log-odds beside the log of the votes
 FLAT_LIMIT = 50_000
@@ -219,8 +221,11 @@ class CapabilityMap:
 
     def _cell(self, cell_cosines: NDArray[np.float32], area: NDArray[np.int16]) -> NDArray[np.int16]:
         cell = np.full(len(area), NONE, dtype=np.int16)
-        for index in range(len(self.areas)):
-            low, high = np.searchsorted(self.cell_areas, [index, index + 1])
+        if len(area) < _FEW:  # a look at all cells costs less than a look for the prompts of each area
+            own = np.where(self.cell_areas == area[:, None], cell_cosines, -np.inf)
+            return np.where(area == NONE, cell, own.argmax(axis=1).astype(np.int16))
+        bounds = np.searchsorted(self.cell_areas, np.arange(len(self.areas) + 1)).tolist()
+        for index, (low, high) in enumerate(itertools.pairwise(bounds)):
             rows = np.flatnonzero(area == index)
             cell[rows] = low + cell_cosines[rows, low:high].argmax(axis=1)
         return cell

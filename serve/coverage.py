@@ -7,6 +7,7 @@ those. Every measure is a sum over a unit's rows, so the coverage of a union nee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CellCounts:
     """Exchanges by unit and cell, sparse: row k says that unit `unit[k]` reached cell `cell[k]` `count[k]` times.
 
@@ -56,6 +57,21 @@ class CellCounts:
         """The same counts with cell c renamed `code[c]`: cells to the areas they are in."""
         return CellCounts._summed(self.unit, code[self.cell], self.count, self.n_units)
 
+    @cached_property
+    def sizes(self) -> NDArray[np.float64]:
+        """Exchanges that fell in a cell, (n_units,); kept, since most measures rest on it."""
+        return self.per_unit(self.count.astype(np.float64))
+
+    @cached_property
+    def n_reached(self) -> NDArray[np.float64]:
+        """Distinct cells, (n_units,)."""
+        return self.per_unit(np.ones(len(self.unit)))
+
+    @cached_property
+    def n_once(self) -> NDArray[np.float64]:
+        """Cells reached once, (n_units,)."""
+        return self.per_unit(self.count == 1)
+
     def per_unit(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
         """Sum of a value a row over each unit, shape (n_units,)."""
         sums = np.bincount(self.unit, weights=values.astype(np.float64), minlength=self.n_units)
@@ -64,12 +80,12 @@ class CellCounts:
 
 def size(counts: CellCounts) -> NDArray[np.float64]:
     """Exchanges that fell in a cell, per unit."""
-    return counts.per_unit(counts.count.astype(np.float64))
+    return counts.sizes
 
 
 def richness(counts: CellCounts) -> NDArray[np.float64]:
     """Hill number of order 0: distinct cells reached, per unit."""
-    return counts.per_unit(np.ones(len(counts.unit)))
+    return counts.n_reached
 
 
 def shannon(counts: CellCounts) -> NDArray[np.float64]:
@@ -95,13 +111,13 @@ def evenness(counts: CellCounts) -> NDArray[np.float64]:
 def unseen_mass(counts: CellCounts) -> NDArray[np.float64]:
     """Good-Turing estimate of the probability that the next exchange reaches a new cell (Good 1953): singletons / n."""
     n = size(counts)
-    return np.divide(counts.per_unit(counts.count == 1), n, out=np.ones_like(n), where=n > 0)
+    return np.divide(counts.n_once, n, out=np.ones_like(n), where=n > 0)
 
 
 def chao1(counts: CellCounts) -> NDArray[np.float64]:
     """Bias-corrected Chao1 estimate of the cells a unit would reach in the end (Chao 1984; Chao & Chiu 2016)."""
     n = size(counts)
-    once, twice = counts.per_unit(counts.count == 1), counts.per_unit(counts.count == 2)
+    once, twice = counts.n_once, counts.per_unit(counts.count == 2)
     factor = np.divide(n - 1, n, out=np.zeros_like(n), where=n > 0)
     return richness(counts) + factor * once * (once - 1) / (2 * (twice + 1))
 
@@ -111,19 +127,12 @@ def rarefied(counts: CellCounts, n_drawn: int) -> NDArray[np.float64]:
 
     A unit with fewer exchanges than that is extrapolated with Chao1 (Colwell et al. 2012, eq. 9).
     """
-    n = size(counts)
-    own = n[counts.unit]
-    left = own - counts.count
-    inside = (left >= n_drawn) & (own >= n_drawn)
-    log_missed = np.full(len(own), -np.inf)
-    log_missed[inside] = _log_choose(left[inside], n_drawn) - _log_choose(own[inside], n_drawn)
-    drawn = counts.per_unit(1.0 - np.exp(log_missed))
-    return np.where(n >= n_drawn, drawn, _extrapolated(counts, n_drawn))
+    return _rarefied(counts, (n_drawn,))[:, 0]
 
 
 def growth(counts: CellCounts, sizes: tuple[int, ...]) -> NDArray[np.float64]:
     """The growth curve: `rarefied` at each of `sizes`, shape (n_units, n_sizes)."""
-    return np.stack([rarefied(counts, n_drawn) for n_drawn in sizes], axis=1)
+    return _rarefied(counts, sizes)
 
 
 def area_coverage(counts: CellCounts, cell_areas: NDArray[np.int16], n_cells: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -138,13 +147,26 @@ def _shares(counts: CellCounts) -> NDArray[np.float64]:
     return np.asarray(counts.count / size(counts)[counts.unit], dtype=np.float64)
 
 
-def _log_choose(n: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def _rarefied(counts: CellCounts, sizes: tuple[int, ...]) -> NDArray[np.float64]:
+    """What `rarefied` gives at each of these sizes, (n_units, n_sizes)."""
+    n = size(counts)
+    own = n[counts.unit]
+    left = own - counts.count
+    drawn = np.array(sizes)[:, None]
+    inside = left >= drawn
+    log_missed = _log_choose(np.maximum(left, drawn), drawn) - _log_choose(np.maximum(own, drawn), drawn)
+    missed = np.where(inside, np.exp(log_missed), 0.0)
+    grown = np.stack([counts.per_unit(1.0 - row) for row in missed], axis=1)
+    return np.where(n[:, None] >= drawn[:, 0], grown, _extrapolated(counts, drawn[:, 0]))
+
+
+def _log_choose(n: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
 
 
-def _extrapolated(counts: CellCounts, n_drawn: int) -> NDArray[np.float64]:
-    n, reached = size(counts), richness(counts)
+def _extrapolated(counts: CellCounts, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    n, reached, once = size(counts), richness(counts), counts.n_once
     hidden = chao1(counts) - reached
-    once = counts.per_unit(counts.count == 1)
     rate = np.divide(once, n * hidden + once, out=np.zeros_like(n), where=(n * hidden + once) > 0)
-    return reached + hidden * (1.0 - (1.0 - rate) ** np.maximum(n_drawn - n, 0.0))
+    left = np.maximum(sizes - n[:, None], 0.0)
+    return np.asarray(reached[:, None] + hidden[:, None] * (1.0 - (1.0 - rate[:, None]) ** left))

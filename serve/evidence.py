@@ -8,7 +8,7 @@ on the batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse
@@ -72,6 +72,7 @@ class Evidence:
     weights: NDArray[np.int32]
     scales: NDArray[np.float64]
     intercepts: NDArray[np.float64]
+    _floats: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 2 or self.weights.shape[1] != len(HEADS):
@@ -80,6 +81,7 @@ class Evidence:
             raise ValueError(f"evidence scales or intercepts are not of shape ({len(HEADS)},)")
         if len(set(self.vocabulary)) != len(self.vocabulary):
             raise ValueError("evidence vocabulary names a word twice")
+        object.__setattr__(self, "_floats", self.weights.astype(np.float64))
 
     def of(self, inputs: EvidenceInputs) -> NDArray[np.float64]:
         """Evidence of each prompt, shape (n_prompts, n_heads); 0 is even, positive speaks for the head.
@@ -91,7 +93,7 @@ class Evidence:
         bounds = np.cumsum([n_dims, n_cells, N_LENGTHS, len(self.vocabulary)])
         if bounds[-1] != len(self.weights):
             raise ValueError(f"evidence has {len(self.weights)} weights a head, expected {bounds[-1]} for these inputs")
-        of_vector, of_kernel, of_length, of_word = np.split(self.weights.astype(np.float64), bounds[:-1])
+        of_vector, of_kernel, of_length, of_word = np.split(self._floats, bounds[:-1])
         sums = np.empty((len(inputs.vectors), len(HEADS)))
         for rows in _blocks(len(sums)):
             sums[rows] = inputs.vectors[rows].astype(np.float64) @ of_vector

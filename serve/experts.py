@@ -7,12 +7,13 @@ over many features move with it. So each feature is first replaced by its normal
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+
+_FEW = 16  # rows for which looking at every knot costs less than a search for each feature
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Experts:
     intercepts: NDArray[np.float64]
     share: float
 
+    _slopes: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         n_features = len(self.knots)
         if self.knots.shape != self.scores.shape or self.weights.shape != (len(self.intercepts), n_features):
@@ -43,6 +46,8 @@ class Experts:
             raise ValueError("experts have knots that fall, expected rising values of each feature")
         if not 0.0 <= self.share <= 1.0:
             raise ValueError(f"experts have a share of {self.share}, expected 0 to 1")
+        steps, rise = np.diff(self.knots, axis=1), np.diff(self.scores, axis=1)
+        object.__setattr__(self, "_slopes", np.divide(rise, steps, out=np.zeros_like(rise), where=steps > 0.0))
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Self:
@@ -60,22 +65,41 @@ class Experts:
 
     def normal_scores(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Normal score of each value, shape (n_sessions, n_features)."""
-        columns = [np.interp(X[:, j], self.knots[j], self.scores[j]) for j in range(len(self.knots))]
+        rows, last = np.arange(len(self.knots)), self.knots.shape[1] - 1
+        place = self._places(X)
+        left = np.clip(place, 0, last - 1)  # the formula of np.interp, for all features at once
+        found = self._slopes[rows, left] * (X - self.knots[rows, left]) + self.scores[rows, left]
+        return np.where(place < 0, self.scores[:, 0], np.where(place >= last, self.scores[:, -1], found))
+
+    def _places(self, X: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The last knot that each value reaches, -1 where it reaches none."""
+        if len(X) < _FEW:
+            return np.asarray((self.knots <= X[:, :, None]).sum(axis=2) - 1)
+        columns = [np.searchsorted(knots, X[:, j], side="right") - 1 for j, knots in enumerate(self.knots)]
         return np.stack(columns, axis=1)
 
     def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log of the mean odds of all experts, shape (n_sessions,); row i depends on session i alone."""
         log_odds = self._log_odds(self.normal_scores(X))
-        return np.asarray(logsumexp(log_odds, axis=1) - np.log(len(self.intercepts)))
+        return np.asarray(_log_sum(log_odds)[:, 0] - np.log(len(self.intercepts)))
 
     def contributions(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """What each feature adds to the log-odds, (n_sessions, n_features): each expert's own term, with that expert's
         share of the odds. A feature at its training median adds nothing."""
         scores = self.normal_scores(X)
         log_odds = self._log_odds(scores)
-        shares = np.exp(log_odds - logsumexp(log_odds, axis=1, keepdims=True))
+        shares = np.exp(log_odds - _log_sum(log_odds))
         return np.asarray((shares[:, :, None] * self.weights).sum(axis=1) * scores)
 
     def _log_odds(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         # A matrix product may sum in another order in another batch; this sum is the same for a row anywhere.
         return np.asarray((scores[:, None, :] * self.weights).sum(axis=2) + self.intercepts)
+
+
+def _log_sum(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log of the sum of exp of each row of finite numbers, (n, 1): scipy's formula, without its care for any array."""
+    highest = logs.max(axis=1, keepdims=True)
+    is_highest = logs == highest
+    n_highest = is_highest.sum(axis=1, keepdims=True)
+    others = np.where(is_highest, 0.0, np.exp(logs - highest)).sum(axis=1, keepdims=True)
+    return np.asarray(np.log1p(others / n_highest) + np.log(n_highest) + highest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -155,14 +156,14 @@ class _Card:
     benign: NDArray[np.float64]
 
     def reasons(self, contributions: NDArray[np.float64]) -> tuple[Reason, ...]:
-        names: list[str] = list(self.bundle.manifest["features"])
-        topics = np.array([_topic(name) for name in names])
+        names = tuple(self.bundle.manifest["features"])
+        topics = _topics(names)
         sums = np.bincount(topics[topics >= 0], weights=contributions[topics >= 0], minlength=len(TOPICS))
         order = np.argsort(-np.abs(sums), kind="stable")[:MAX_REASONS]
         kept = [t for rank, t in enumerate(order.tolist()) if rank < MIN_REASONS or abs(sums[t]) >= _MIN_CONTRIBUTION]
         return tuple(self._reason(names, topic, float(sums[topic])) for topic in kept)
 
-    def _reason(self, names: list[str], topic: int, contribution: float) -> Reason:
+    def _reason(self, names: tuple[str, ...], topic: int, contribution: float) -> Reason:
         column, sentence = max(
             ((names.index(name), sentence) for name, sentence in TOPICS[topic].shown),
             key=lambda pair: self._outlying(pair[0]),
@@ -182,6 +183,11 @@ class _Card:
         low, high = self.benign[column]
         value = self.row[column]
         return float(max(low - value, value - high) / max(high - low, 1e-9))
+
+
+@functools.lru_cache(maxsize=8)
+def _topics(names: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([_topic(name) for name in names], dtype=np.int64)
 
 
 def _topic(name: str) -> int:
