@@ -45,6 +45,11 @@ bench-map: $(STAMP)
 bench-drift: $(STAMP)
 	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
 
+# Static encoders beside MiniLM: speed, memory, and agreement on the held-out ones of a folder of real corpora.
+.PHONY: bench-encoders
+bench-encoders: $(STAMP)
+	$(BIN)/python tests/bench/bench_encoders.py $(CORPORA)
+
 # The README's pictures, from the traffic of `make demo`; needs Debian's package chromium.
 .PHONY: pictures
 pictures: $(STAMP)
