@@ -19,6 +19,7 @@ NONE = -1
 """Index of *none of these*, as area, skill and cell."""
 
 N_NEIGHBOURS = 16
+_N_FETCHED = 24  # more than are used, so that a tie at the edge of the search can't change who is used
 _FEW = 64
 _UNHEARD = 0.03  # share of the votes that an area without any is taken to have
 _SAY = 0.5  # weight of the discriminant's log-odds beside the log of the votes
@@ -53,7 +54,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class CapabilityMap:
-    """Areas, skills and cells as int8 vectors.
+    """Areas, skills and cells as int8 vectors; many anchors are searched with faiss, few with exact products.
 
     `anchors` (n_anchors, n_dims) are example and reference prompts with the index of their skill in `anchor_skills`;
     `cells` (n_cells, n_dims) are centroids with the index of their area in `cell_areas`, sorted by area.
@@ -76,14 +77,16 @@ class CapabilityMap:
     discriminant: Discriminant | None = None
     sharpness: float = 1.0
     anchor_areas: NDArray[np.int16] = field(init=False, repr=False, compare=False)
-    _anchors: Products = field(init=False, repr=False, compare=False)
+    _anchors: Products | faiss.Index = field(init=False, repr=False, compare=False)
     _cells: Products = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check()
         skill_areas = np.array([skill.area for skill in self.skills], dtype=np.int16)
         object.__setattr__(self, "anchor_areas", skill_areas[self.anchor_skills])
-        object.__setattr__(self, "_anchors", Products(self.anchors))
+        is_few = len(self.anchors) <= FLAT_LIMIT
+        index = Products(self.anchors) if is_few else build_index(self.anchors.astype(np.float32))
+        object.__setattr__(self, "_anchors", index)
         object.__setattr__(self, "_cells", Products(self.cells))
 
     def _check(self) -> None:
@@ -185,8 +188,13 @@ class CapabilityMap:
         return np.asarray(np.exp((cosines - 1.0) / self.temperature))
 
     def _neighbours(self, vectors: NDArray[np.int8]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        found = self._anchors.nearest(vectors, N_NEIGHBOURS)
-        return found.products / (SCALE * SCALE), found.ids
+        if isinstance(self._anchors, Products):
+            found = self._anchors.nearest(vectors, N_NEIGHBOURS)
+            return found.products / (SCALE * SCALE), found.ids
+        products, ids = self._anchors.search(vectors.astype(np.float32), _N_FETCHED)
+        order = np.lexsort((ids, -products), axis=1)[:, :N_NEIGHBOURS]
+        cosines = np.take_along_axis(products, order, axis=1).astype(np.float64) / (SCALE * SCALE)
+        return cosines, np.take_along_axis(ids, order, axis=1)
 
     def _vote(
         self, floats: NDArray[np.float32], cosines: NDArray[np.float64], nearest: NDArray[np.int64]

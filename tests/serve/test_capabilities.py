@@ -193,6 +193,20 @@ def test_a_large_index_is_an_inverted_file_that_finds_a_vector_itself(monkeypatc
     assert (products[:, 0] == (vectors**2).sum(axis=1)).all()
 
 
+def test_a_large_map_is_searched_with_faiss_and_places_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 16))
+    anchors = quantise(np.repeat(centres, 60, axis=0) + rng.normal(scale=0.1, size=(180, 16)))
+    changes = {"anchors": anchors, "anchor_skills": np.repeat([0, 1, 2], 60).astype(np.int16)}
+    changes["cells"] = quantise(centres)
+    vectors = quantise(np.repeat(centres, 20, axis=0) + rng.normal(scale=0.1, size=(60, 16)))
+    small = map_by_hand(**changes).assign(vectors)
+    monkeypatch.setattr(module, "FLAT_LIMIT", 100)
+    large = map_by_hand(**changes)
+    assert isinstance(large._anchors, faiss.IndexIVFFlat)
+    assert large.assign(vectors).skill.tolist() == small.skill.tolist() == np.repeat([0, 1, 2], 20).tolist()
+
+
 def test_an_index_at_the_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FLAT_LIMIT", 500)
     assert isinstance(build_index(np.ones((500, 4), np.float32)), faiss.IndexFlatIP)
