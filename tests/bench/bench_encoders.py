@@ -32,6 +32,7 @@ SIZES = {"short": (20, 60), "median": (120, 160), "long": (1000, 3000)}
 N_TIMED = {"static": 8000, "minilm": 96}
 MINILM = "minilm"
 N_NEAREST = 10
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 
 
 def rows_of(folder: Path, use: str) -> dict[str, list[str]]:
@@ -76,7 +77,7 @@ def costs(kind: str, folder: str, prompts: Path) -> dict[str, float]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, __file__, str(prompts.parent), "--child", kind, folder, str(prompts)], check=True,
-        env=os.environ | threads | {"TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"},
+        env=os.environ | threads | {"TOKENIZERS_PARALLELISM": "false"} | QUIET,
         stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -175,7 +176,7 @@ def main() -> None:
 
 
 def compare(corpora: Path, also: Sequence[str], n_texts: int, aside: Path) -> None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.update(QUIET)
     from serve.bundle import RELEASED, STATIC
     from train.distill import taught
     from train.encoding import DistillSettings
