@@ -17,7 +17,7 @@ from serve.reasons import reasons
 from serve.session import Session, Sessions
 from serve.verdict import Verdict, Verdicts
 
-CHUNK_PROMPTS = 20_000
+CHUNK_PROMPTS = 8_000
 
 
 @dataclass(frozen=True)
