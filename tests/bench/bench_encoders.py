@@ -135,7 +135,7 @@ def agreements(folder: Path, encoders: dict[str, str], n_texts: int) -> dict[str
     rows = [(name, text) for name, texts in held.items() for text in texts]
     rng.shuffle(rows)
     corpus, texts = np.array([name for name, _ in rows]), [text for _, text in rows]
-    print(f"{len(texts)} held-out texts of {', '.join(held)}", flush=True)
+    print(f"\n{len(texts)} held-out texts of {', '.join(held)}:\n", flush=True)
     settings = AreaSettings()
     taxonomy = read_taxonomy(Path(settings.file))
     vectors, areas = {}, {}
@@ -194,14 +194,13 @@ def compare(corpora: Path, also: Sequence[str], n_texts: int, aside: Path) -> No
         print(
             f"| {name} | {' | '.join(ratios)} | {found['bytes'] / 2**20:.0f} MiB | {found['cold']:.2f} s |", flush=True
         )
-    print(
-        "\n| encoder | cosine | Spearman, all pairs | within a corpus | nearest | nearest ten | area |\n|" + "---|" * 7
-    )
-    for name, found in agreements(corpora, encoders, n_texts).items():
-        within = ", ".join(f"{corpus} {value:.2f}" for corpus, value in found.within.items())
+    agreed = agreements(corpora, encoders, n_texts)
+    print("| encoder | cosine | Spearman, all pairs | within a corpus | nearest | nearest ten | area |\n|" + "---|" * 7)
+    for name, own in agreed.items():
+        within = ", ".join(f"{corpus} {value:.2f}" for corpus, value in own.within.items())
         print(
-            f"| {name} | {found.cosine:.3f} | {found.spearman:.3f} | {within} | {found.nearest:.2f} |"
-            f" {found.nearest_ten:.2f} | {found.area:.2f} |"
+            f"| {name} | {own.cosine:.3f} | {own.spearman:.3f} | {within} | {own.nearest:.2f} |"
+            f" {own.nearest_ten:.2f} | {own.area:.2f} |"
         )
 
 
