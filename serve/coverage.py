@@ -49,6 +49,15 @@ class CellCounts:
             max(self.n_units, other.n_units),
         )
 
+    def beside(self, other: CellCounts) -> CellCounts:
+        """Both tables as one: unit u of `other` becomes unit `n_units + u`."""
+        return CellCounts(
+            np.concatenate([self.unit, other.unit + self.n_units]),
+            np.concatenate([self.cell, other.cell]),
+            np.concatenate([self.count, other.count]),
+            self.n_units + other.n_units,
+        )
+
     def regrouped(self, unit_of: NDArray[np.int64], n_units: int) -> CellCounts:
         """The same counts with unit u renamed `unit_of[u]`: sessions to accounts, accounts to campaigns."""
         return CellCounts._summed(unit_of[self.unit], self.cell, self.count, n_units)

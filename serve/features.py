@@ -212,10 +212,15 @@ def _coverage(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64
     own = cell_areas[cells.cell] == _main_area(areas)[cells.unit]
     within = coverage.CellCounts(cells.unit[own], cells.cell[own], cells.count[own], cells.n_units)
     n = np.maximum(coverage.size(cells), 1.0)
+    both = cells.beside(within)
+    rarefied, evenness, unseen = (
+        measured.reshape(2, cells.n_units)
+        for measured in (coverage.rarefied(both, N_DRAWN), coverage.evenness(both), coverage.unseen_mass(both))
+    )
     return np.stack([
-        coverage.rarefied(cells, N_DRAWN), coverage.evenness(cells), coverage.unseen_mass(cells),
+        rarefied[0], evenness[0], unseen[0],
         coverage.simpson(cells) / n, coverage.size(within) / totals.n_exchanges,
-        coverage.rarefied(within, N_DRAWN), coverage.evenness(within), coverage.unseen_mass(within),
+        rarefied[1], evenness[1], unseen[1],
         coverage.shannon(areas), totals.confidence / totals.n_exchanges, totals.cosine / totals.n_exchanges,
     ], axis=1)  # fmt: skip
 

@@ -59,7 +59,8 @@ def _best(products: NDArray[np.int32], k: int) -> tuple[NDArray[np.int32], NDArr
     ids = np.zeros((len(products), width), np.int64)
     kept[row, place], ids[row, place] = products[row, column], column
     order = np.argsort(-kept.astype(np.int64), axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(kept, order, axis=1), np.take_along_axis(ids, order, axis=1)
+    rows = np.arange(len(products))[:, None]
+    return kept[rows, order], ids[rows, order]
 
 
 def _bound(products: NDArray[np.int32], k: int) -> NDArray[np.int32]:

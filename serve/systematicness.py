@@ -45,7 +45,7 @@ class CoverageNull:
     def fit(cls, counts: CellCounts, cell_areas: NDArray[np.int16], n_areas: int) -> Self:
         """Learn from the cells that benign units reached, of every size."""
         n = coverage.size(counts)
-        inputs, grown = _inputs(counts, cell_areas, n_areas), coverage.growth(counts, DRAWN)
+        inputs, grown = _inputs(counts, cell_areas, n_areas)
         rows = n >= _MIN_FITTED
         if not rows.any():
             rows = n >= DRAWN[-1]
@@ -86,8 +86,7 @@ class CoverageNull:
         The mean over `DRAWN` of the distance from what is expected (Hurlbert 1971), in benign spreads, squashed by
         tanh(x / 2).
         """
-        grown = coverage.growth(counts, DRAWN)
-        inputs = _inputs(counts, cell_areas, n_areas)
+        inputs, grown = _inputs(counts, cell_areas, n_areas)
         # Summed one by one: a matrix product would depend on how many units there are, in the last bit.
         expected = np.cumsum(inputs[:, :, None] * self.weights[None], axis=1)[:, -1]
         distance = np.cumsum((grown - expected) / self.spread, axis=1)[:, -1] / len(DRAWN)
@@ -103,12 +102,17 @@ class CoverageNull:
         return found
 
 
-def _inputs(counts: CellCounts, cell_areas: NDArray[np.int16], n_areas: int) -> NDArray[np.float64]:
-    """What the expectation rests on: a constant, the expected areas among the most drawn prompts, each area's share."""
+def _inputs(
+    counts: CellCounts, cell_areas: NDArray[np.int16], n_areas: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the expectation rests on (a constant, the expected areas among the most drawn prompts, each area's share),
+    and how cells grow, which it is compared with."""
     areas = counts.recoded(cell_areas.astype(np.int64))
+    grown = coverage.growth(counts.beside(areas), DRAWN)
     shares = np.zeros((counts.n_units, n_areas))
     shares[areas.unit, areas.cell] = areas.count / coverage.size(areas)[areas.unit]
-    return np.concatenate([np.ones((counts.n_units, 1)), coverage.growth(areas, DRAWN[-1:]), shares], axis=1)
+    inputs = np.concatenate([np.ones((counts.n_units, 1)), grown[counts.n_units :, -1:], shares], axis=1)
+    return inputs, grown[: counts.n_units]
 
 
 def _bands(values: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
