@@ -33,11 +33,15 @@ class Curve:
 
 
 def left_out_metrics(model: Model) -> dict[str, float]:
-    """AUROC and TPR at 1 % FPR by dilution over training sessions of every length, each scored by a booster that never
-    saw its campaign, and the calibration error of those scores."""
+    """AUROC and TPR at 1 % FPR by dilution over training sessions of every length, each scored by a classifier that never
+    saw its campaign, and the calibration error of scores of such campaigns and of as many benign sessions of people kept
+    aside."""
     found = rates(model.table, model.margins_left_out)
+    parts = (model.calibration.margins, model.margins_left_out[model.table.y == 1])
+    n = min(map(len, parts))
+    even = [np.sort(part)[np.linspace(0, len(part) - 1, n).astype(np.int64)] for part in parts]
     found["left_out.ece"] = expected_calibration_error(
-        model.calibration.score(model.margins_left_out), model.table.y
+        model.calibration.score(np.concatenate(even)), np.repeat([0, 1], n)
     )  # fmt: skip
     return found
 
@@ -95,7 +99,7 @@ def page(name: str, made: Made, held_out: Path | None) -> str:
     return "\n".join([
         f"# Training run *{name}*", "",
         f"Bundle `{made.folder.name}`, learned from {sources} sources, {n_prompts:,} prompts.", "",
-        "Each session is scored by a booster that never saw its campaign (or its organic source); lengths together.",
+        "Each session is scored by a classifier that never saw its campaign (or its organic source); lengths together.",
         "", "| dilution | AUROC | TPR at 1 % FPR |", "|---|---|---|", *_rows(made.metrics), "",
         f"Expected calibration error of the score: {made.metrics['left_out.ece']:.3f}.", "", *held,
     ])  # fmt: skip
