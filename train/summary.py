@@ -33,9 +33,9 @@ class Curve:
 
 
 def left_out_metrics(model: Model) -> dict[str, float]:
-    """AUROC and TPR at 1 % FPR by dilution over training sessions of every length, each scored by a classifier that never
-    saw its campaign, and the calibration error of scores of such campaigns and of as many benign sessions of people kept
-    aside."""
+    """AUROC and TPR at 1 % FPR by dilution over training sessions of every length, each scored by a classifier that
+    never saw its campaign, and the calibration error of scores of such campaigns and of as many benign sessions of
+    people kept aside."""
     found = rates(model.table, model.margins_left_out)
     parts = (model.calibration.margins, model.margins_left_out[model.table.y == 1])
     n = min(map(len, parts))
