@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -107,22 +108,28 @@ class Growth:
         compared = self.comparison.n_bytes if self.comparison is not None else 0
         return 1500 + sum(array.nbytes for array in arrays) + sum(map(len, self.opening.sealed)) + compared
 
-    def add(self, exchange: Exchange, bundle: Bundle, seal: Seal) -> None:
-        """One more exchange."""
-        text = canonical(exchange.prompt)
+    def extend(self, exchanges: Sequence[Exchange], bundle: Bundle, seal: Seal) -> None:
+        """More exchanges, in their order."""
+        for place, exchange in enumerate(exchanges):
+            if self.n >= N_OPENING:  # all that is left is read as it is, so together
+                texts = tuple(self.opening.strip(canonical(own.prompt), seal) for own in exchanges[place:])
+                self._read(texts, bundle, seal)
+                break
+            self._open(canonical(exchange.prompt), bundle, seal)
+        at = np.array([math.nan if exchange.at is None else exchange.at for exchange in exchanges])
+        self.started_at = float(np.fmin.reduce(at, initial=self.started_at))
+        self.ended_at = float(np.fmax.reduce(at, initial=self.ended_at))
+        self.previous_at = float(at[-1])
+
+    def _open(self, text: str, bundle: Bundle, seal: Seal) -> None:
+        """One of the first exchanges, which decide the wrapper."""
         if is_last(self.n):
             self.opening, bare = self.opening.completed(text, seal)
             self._begin_again()
             self._read(bare, bundle, seal)
-        elif self.n < N_OPENING:
+        else:
             self.opening = self.opening.with_text(text, seal)
             self._read((text,), bundle, seal)
-        else:
-            self._read((self.opening.strip(text, seal),), bundle, seal)
-        at = math.nan if exchange.at is None else exchange.at
-        self.started_at = float(np.fmin(self.started_at, at))
-        self.ended_at = float(np.fmax(self.ended_at, at))
-        self.previous_at = at
 
     def judged(self, bundle: Bundle) -> tuple[Judged, NDArray[np.float64]]:
         """What a scorer judges: the session, and its feature row (1, n_features)."""

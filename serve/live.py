@@ -170,18 +170,20 @@ class LiveSessions:
             growth = Growth.begun(
                 account_id, session_id or _named(account_id, exchanges[0].at), scorer.bundle, is_partial=is_partial
             )
+        run: list[Exchange] = []  # exchanges of one session, which are read together
         for exchange in exchanges:
-            growth = self._current(growth, session_id, exchange, scorer)
-            growth.add(exchange, scorer.bundle, self.seal)
+            previous_at = run[-1].at if run else growth.previous_at
+            if _is_over(growth.n + len(run), previous_at, session_id, exchange):
+                if run:
+                    growth.extend(run, scorer.bundle, self.seal)
+                run, growth = [], self._following(growth, session_id, exchange, scorer)
+            run.append(exchange)
+        growth.extend(run, scorer.bundle, self.seal)
         return growth
 
     @staticmethod
-    def _current(growth: Growth, session_id: str | None, exchange: Exchange, scorer: Scorer) -> Growth:
-        """The session that this exchange belongs to: the one there is, or one that follows it."""
-        is_full = growth.n >= (MAX_EXCHANGES if session_id is None else MAX_GIVEN_EXCHANGES)
-        is_pause = session_id is None and growth.n > 0 and _is_pause(growth.previous_at, exchange.at)
-        if not (is_full or is_pause):
-            return growth
+    def _following(growth: Growth, session_id: str | None, exchange: Exchange, scorer: Scorer) -> Growth:
+        """The session that follows the one there is, and begins with this exchange."""
         base = session_id or _named(growth.account_id, exchange.at)
         nth = growth.nth + 1 if base == growth.base_id else 1
         return Growth.begun(growth.account_id, base, scorer.bundle, nth=nth)
@@ -211,8 +213,15 @@ class LiveSessions:
             return
 
 
-def _is_pause(before: float, at: float | None) -> bool:
-    return at is not None and not math.isnan(before) and at - before > GAP_SECONDS
+def _is_over(n: int, previous_at: float | None, session_id: str | None, exchange: Exchange) -> bool:
+    """Whether a session of n exchanges, so far, ends before this one."""
+    if session_id is not None:
+        return n >= MAX_GIVEN_EXCHANGES
+    return n >= MAX_EXCHANGES or (n > 0 and _is_pause(previous_at, exchange.at))
+
+
+def _is_pause(before: float | None, at: float | None) -> bool:
+    return at is not None and before is not None and not math.isnan(before) and at - before > GAP_SECONDS
 
 
 def _named(account_id: str, at: float | None) -> str:

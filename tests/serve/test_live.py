@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import time
 from collections.abc import Iterator
@@ -82,6 +83,28 @@ def test_without_an_id_sessions_are_cut_as_in_a_batch(tiny_scorer: Scorer) -> No
     expected = list(tiny_scorer.judge(timeline.sessions(0, len(timeline))))
     assert len(expected) > 5
     assert list(seen.values()) == expected
+    at_once = LiveSessions(tiny_scorer)
+    given = [Exchange(*pair) for pair in zip(prompts, at.tolist(), strict=True)]
+    found = [at_once.extend("a", tuple(given[start : start + 37])).verdict for start in range(0, len(given), 37)]
+    assert found[-1] == expected[-1]
+    assert found[5] == batch(tiny_scorer, Session(expected[1].session_id, "a", tuple(given[200:222])))
+
+
+@settings(max_examples=20)
+@given(exchanges(), st.lists(st.integers(1, 9), min_size=1), st.booleans())
+def test_many_exchanges_at_once_are_as_many_one_by_one(
+    tiny_scorer: Scorer, own: tuple[Exchange, ...], sizes: list[int], is_named: bool
+) -> None:
+    by_one, at_once = LiveSessions(tiny_scorer), LiveSessions(tiny_scorer)
+    session_id = "s" if is_named else None
+    seen = [by_one.observe("a", exchange, session_id) for exchange in own]
+    start = 0
+    for size in itertools.cycle(sizes):
+        part = own[start : start + size]
+        if not part:
+            break
+        start += len(part)
+        assert at_once.extend("a", part, session_id).verdict == seen[start - 1]
 
 
 def test_concurrent_updates_of_one_session_lose_nothing(tiny_scorer: Scorer) -> None:
