@@ -7,9 +7,12 @@ it, only what several accounts have in common is ever attributed to a community.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
+import faiss
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
@@ -21,7 +24,9 @@ _PRIOR = 0.05
 _FLOOR = 5e-5
 _MERGE = 0.35
 _MIN_MASS = 3.0
-_BLOCK = 50_000
+_BLOCK = 20_000
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,13 @@ class _Model:
         self, part: NDArray[np.float32], share: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         new = np.empty_like(part)
-        for rows in _blocks(len(part)):
+
+        def fill(rows: slice) -> None:
             joint = share[self._owner[rows]] * self.density(part, rows)
-            new[rows] = joint / joint.sum(axis=1, keepdims=True)
+            np.divide(joint, joint.sum(axis=1, keepdims=True), out=new[rows])
+
+        for _ in _mapped(fill, len(part)):
+            pass
         return new, self.shares(new)
 
     def density(self, part: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
@@ -104,21 +113,27 @@ class _Model:
     def affinity(self, part: NDArray[np.float32]) -> NDArray[np.float64]:
         """How close the prompts of each two communities lie, per unit of both; a kernel two-sample statistic."""
         total = np.zeros((part.shape[1], part.shape[1]))
-        for rows in _blocks(len(part)):
-            total += part[rows].T @ ((self._kernel[rows] @ part) / self._reach[rows, None])
+        for of_block in _mapped(
+            lambda rows: part[rows].T @ ((self._kernel[rows] @ part) / self._reach[rows, None]), len(part)
+        ):
+            total += of_block
         mass = part.sum(axis=0).astype(np.float64) + 1e-6
         total /= mass[:, None] * mass[None]
         return np.asarray((total + total.T) / 2)
 
     def gain(self, part: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float64]:
         total = np.zeros((share.shape[0], part.shape[1] - 1))
-        for rows in _blocks(len(part)):
+
+        def of_block(rows: slice) -> NDArray[np.float64]:
             own = share[self._owner[rows]]
             joint = own * self.density(part, rows)
             whole = joint.sum(axis=1, keepdims=True)
             without = np.maximum(whole - joint, 1e-9) / np.maximum(1 - own, 1e-3)
             logs = np.log(np.maximum(whole, 1e-9) / without)[:, :-1]
-            total += self._sum[:, rows] @ logs
+            return np.asarray(self._sum[:, rows] @ logs)
+
+        for block in _mapped(of_block, len(part)):
+            total += block
         return total
 
 
@@ -167,5 +182,8 @@ def _join(closeness: NDArray[np.float64], mass: NDArray[np.float64], first: int,
     mass[first], mass[second] = whole, 0.0
 
 
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+def _mapped(of_block: Callable[[slice], _T], n: int) -> Iterator[_T]:
+    """Results for blocks of rows in order, on as many threads as faiss uses; the sum of them is the same on any."""
+    blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
+    with ThreadPoolExecutor(faiss.omp_get_max_threads()) as threads:
+        yield from threads.map(of_block, blocks)

@@ -6,11 +6,12 @@ from Leiden (Traag, Waltman & van Eck 2019).
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serve.capabilities import build_index
+from serve.capabilities import FLAT_LIMIT, build_index
 from serve.sketches import Items
 
 WIDTH = 0.1
@@ -27,6 +28,9 @@ _KEY_KERNEL = 0.3
 _MAX_BUCKET = 4_000
 _N_BUCKET = 6
 _MIN_GROUP = 3
+_N_PROBED = 16
+_N_ROUNDS = 10
+_N_TAUGHT = 64
 
 
 def unit_rows(vectors: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,6 +83,41 @@ def communities(vectors: NDArray[np.float32], *, resolution: float) -> NDArray[n
     return rank[label]
 
 
+def nearest_rows(
+    rows: NDArray[np.float32], n_nearest: int, *, limit: int = FLAT_LIMIT
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cosines and indices (n_rows, n_nearest) of the rows nearest to each, itself among them; exact up to `limit` rows.
+
+    Above it rows are clustered, and those of a cluster are compared with it and the clusters around it as one matrix
+    product, several times faster than asking for each row. A cluster is compared in parts where it is large, so
+    that work grows as the number of rows to 1.5 however they lie. Where fewer are compared the index is -1.
+    """
+    n = len(rows)
+    if n <= limit:
+        cosines, nearest = build_index(rows).search(rows, n_nearest)
+        return np.asarray(cosines), np.asarray(nearest)
+    n_clusters = int(np.sqrt(n))
+    clustering = faiss.Kmeans(
+        rows.shape[1], n_clusters, niter=_N_ROUNDS, seed=0, spherical=True, min_points_per_centroid=1,
+        max_points_per_centroid=_N_TAUGHT,
+    )  # fmt: skip
+    clustering.train(rows)
+    cluster = clustering.assign(rows)[1]
+    members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster, minlength=n_clusters))[:-1])
+    centroids = np.asarray(clustering.centroids)
+    around = faiss.knn(centroids, centroids, min(_N_PROBED, n_clusters), metric=faiss.METRIC_INNER_PRODUCT)[1]
+    budget = _N_PROBED * n // n_clusters
+    cosines, nearest = np.zeros((n, n_nearest), np.float32), np.full((n, n_nearest), -1, np.int64)
+    for index, own in enumerate(members):
+        others = np.concatenate([members[other] for other in around[index].tolist() if other != index])
+        n_parts = -(-len(own) // budget)
+        for part in (own[first::n_parts] for first in range(n_parts)):
+            compared = np.concatenate([part, others])[:budget]
+            found = faiss.knn(rows[part], rows[compared], n_nearest, metric=faiss.METRIC_INNER_PRODUCT)
+            cosines[part], nearest[part] = found[0], np.where(found[1] >= 0, compared[found[1]], -1)
+    return cosines, nearest
+
+
 def prompt_kernel(items: Items) -> scipy.sparse.csr_array:
     """Closeness of each prompt to the nearest ones of other accounts, sparse (n_items, n_items), values up to 1.
 
@@ -86,7 +125,7 @@ def prompt_kernel(items: Items) -> scipy.sparse.csr_array:
     """
     rows = unit_rows(items.vector)
     n = len(rows)
-    cosines, nearest = build_index(rows).search(rows, min(N_PROMPTS, n))
+    cosines, nearest = nearest_rows(rows, min(N_PROMPTS, n))
     source = np.repeat(np.arange(n, dtype=np.int32), nearest.shape[1])
     target = nearest.ravel().astype(np.int32)
     apart = (target >= 0) & (items.owner[target] != items.owner[source])

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serve.encoder import quantise
-from serve.neighbours import account_vectors, communities, prompt_kernel, unit_rows
+from serve.neighbours import account_vectors, communities, nearest_rows, prompt_kernel, unit_rows
 from serve.sketches import Items
 
 
@@ -53,6 +53,21 @@ def test_weight_zero_hides_a_prompt():
     weight[items.owner == 0] = 0.0
     vectors = account_vectors(items, weight, 4)
     assert np.linalg.norm(vectors, axis=1).tolist() == pytest.approx([0.0, 1.0, 1.0, 1.0], abs=1e-5)
+
+
+def test_clusters_find_nearly_what_comparing_all_finds():
+    items, _ = topics(300, 40, seed=5)
+    rows = unit_rows(items.vector)
+    exact, near = nearest_rows(rows, 10), nearest_rows(rows, 10, limit=100)
+    same = np.mean([len(np.intersect1d(one, other)) for one, other in zip(exact[1], near[1], strict=True)]) / 10
+    assert same > 0.95
+    assert np.einsum("ij,ikj->ik", rows, rows[near[1]]) == pytest.approx(near[0], abs=1e-5)
+
+
+def test_rows_that_are_all_the_same_are_compared_in_parts():
+    cosines, near = nearest_rows(np.ones((2_000, 1), np.float32), 5, limit=100)
+    assert (near >= 0).all()
+    assert cosines == pytest.approx(1.0)
 
 
 def test_no_prompt_is_a_neighbour_of_its_own_account():
