@@ -264,6 +264,9 @@ def _note(sketches: Sketches) -> str | None:
         return "there is no exchange, so no account to link"
     if len(sketches) < MIN_ACCOUNTS:
         return f"{len(sketches)} accounts are fewer than the {MIN_ACCOUNTS} that make a campaign"
+    n_texts = len(np.unique(sketches.items.text))
+    if n_texts * len(sketches) == len(sketches.items):
+        return f"all accounts sent the same {n_texts} prompts, so no other traffic tells a campaign from them"
     return None
 
 

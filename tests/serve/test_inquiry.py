@@ -84,6 +84,32 @@ def test_empty_input_and_one_account_say_why_nothing_is_found(
     assert said in told(outcome, 1.0)
 
 
+def test_accounts_that_all_send_the_same_are_no_campaign_and_are_told_so(rows, tmp_path: Path, bundle_folder: Path):
+    same = [{**row, "account_id": f"a{account}"} for account in range(12) for row in rows[:20]]
+    outcome, document, members = inquire([write(tmp_path / "x.jsonl", same)], tmp_path / "out", bundle_folder)
+    assert document["campaigns"] == []
+    assert members.column("campaign_id").to_pylist() == [None] * 12
+    assert "all accounts sent the same" in document["note"]
+    assert document["note"] in told(outcome, 0.0)
+
+
+def test_customers_of_one_giant_product_are_no_campaign(tmp_path: Path, bundle_folder: Path):
+    rows = [
+        {
+            "account_id": f"c{customer:03}",
+            "at": 1.77e9 + 60 * turn,
+            "prompt": f"Summarise this ticket for the agent: order {customer * 10 + turn} came "
+            f"{('late', 'broken', 'twice')[turn % 3]}, wanted: {('refund', 'another')[customer % 2]}.",
+        }
+        for customer in range(120)
+        for turn in range(10)
+    ]
+    _, document, members = inquire([write(tmp_path / "x.jsonl", rows)], tmp_path / "out", bundle_folder)
+    assert document["n_accounts"] == 120
+    assert document["campaigns"] == []
+    assert members.column("campaign_id").to_pylist() == [None] * 120
+
+
 def test_outputs_that_would_overwrite_each_other_or_an_input_are_refused(tmp_path: Path):
     source = tmp_path / "x.jsonl"
     with pytest.raises(ValueError, match="two outputs"):
