@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from serve import geometry
 from serve.features import evidence_columns, word_columns
 from serve.geometry import MAX_PROMPTS, UNIT, pair_unit, participation
+from serve.products import Products
 
 _SHARES = (2, 4, 10)
 _PAIR_SHARES = (0.1, 0.5, 0.9, 0.99)
@@ -68,7 +69,7 @@ class Comparison:
         n = self.n
         if n == len(self.nearest):
             self._widen()
-        row = vectors.astype(np.float32) @ vectors[n].astype(np.float32)
+        row = Products(vectors[n : n + 1]).of(vectors)[:, 0].astype(np.float32)
         others = row[:n]
         self.gram[n, : n + 1] = row
         self.gram[:n, n] = others

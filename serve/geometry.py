@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.encoder import SCALE
+from serve.products import Products
 
 MAX_PROMPTS = 256
 """Prompts of a session that are compared pair by pair; of a longer session every second one, or every fourth and so on:
@@ -21,6 +22,7 @@ the fewest steps that leave no more than this. So a session that grows compares 
 UNIT = SCALE * SCALE
 """Integer product of a vector with itself: a cosine of 1."""
 _MAX_BLOCK_CELLS = 4_000_000
+_MAX_ALONE = 1 << 18  # multiplications from which BLAS may wake other threads, for which a small request would wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ def stride(n_exchanges: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def gram(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
     """Integer inner products of a block's vectors (n_sessions, n, n_dims), shape (n_sessions, n, n)."""
+    if vectors.shape[1] ** 2 * vectors.shape[2] > _MAX_ALONE:
+        return np.stack([Products(own).of(own).astype(np.float32) for own in vectors])
     floats = vectors.astype(np.float32)
     return np.asarray(floats @ floats.transpose(0, 2, 1))
 
