@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-import faiss
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+
+from serve.capabilities import n_threads
 
 MAX_COMMUNITIES = 192
 _ROUNDS = (3, 3, 2)
@@ -185,5 +186,5 @@ def _join(closeness: NDArray[np.float64], mass: NDArray[np.float64], first: int,
 def _mapped(of_block: Callable[[slice], _T], n: int) -> Iterator[_T]:
     """Results for blocks of rows in order, on as many threads as faiss uses; the sum of them is the same on any."""
     blocks = [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
-    with ThreadPoolExecutor(faiss.omp_get_max_threads()) as threads:
+    with ThreadPoolExecutor(n_threads()) as threads:
         yield from threads.map(of_block, blocks)

@@ -239,6 +239,11 @@ class CapabilityMap:
         return cell
 
 
+def n_threads() -> int:
+    """Threads that faiss uses, which OMP_NUM_THREADS caps."""
+    return int(faiss.omp_get_max_threads())
+
+
 def build_index(vectors: NDArray[np.float32]) -> faiss.Index:
     """A faiss inner-product index over these rows: exact up to `FLAT_LIMIT`, inverted file above."""
     n_dims = vectors.shape[1]
