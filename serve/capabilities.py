@@ -256,6 +256,27 @@ def build_index(vectors: NDArray[np.float32]) -> faiss.Index:
     return index
 
 
+def clustered(
+    rows: NDArray[np.float32], n_clusters: int, *, n_rounds: int, n_taught: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Spherical k-means of these rows: centroids (n_clusters, n_dims) and the cluster of each row. At most `n_taught`
+    rows a cluster are learned from."""
+    clustering = faiss.Kmeans(
+        rows.shape[1], n_clusters, niter=n_rounds, seed=0, spherical=True, min_points_per_centroid=1,
+        max_points_per_centroid=n_taught,
+    )  # fmt: skip
+    clustering.train(rows)
+    return np.asarray(clustering.centroids), np.asarray(clustering.assign(rows)[1])
+
+
+def highest_products(
+    rows: NDArray[np.float32], others: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k highest inner products of each row with the others and whose they are, (n_rows, k); -1 where too few."""
+    products, ids = faiss.knn(rows, others, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return np.asarray(products), np.asarray(ids)
+
+
 def kmeans(vectors: NDArray[np.int8], n_cells: int, *, seed: int) -> NDArray[np.int8]:
     """Spherical k-means centroids of these int8 rows, quantised like them; all distinct rows when there are few."""
     distinct = np.unique(vectors, axis=0)

@@ -6,12 +6,11 @@ from Leiden (Traag, Waltman & van Eck 2019).
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serve.capabilities import FLAT_LIMIT, build_index
+from serve.capabilities import FLAT_LIMIT, build_index, clustered, highest_products
 from serve.sketches import Items
 
 WIDTH = 0.1
@@ -97,15 +96,9 @@ def nearest_rows(
         cosines, nearest = build_index(rows).search(rows, n_nearest)
         return np.asarray(cosines), np.asarray(nearest)
     n_clusters = int(np.sqrt(n))
-    clustering = faiss.Kmeans(
-        rows.shape[1], n_clusters, niter=_N_ROUNDS, seed=0, spherical=True, min_points_per_centroid=1,
-        max_points_per_centroid=_N_TAUGHT,
-    )  # fmt: skip
-    clustering.train(rows)
-    cluster = clustering.assign(rows)[1]
+    centroids, cluster = clustered(rows, n_clusters, n_rounds=_N_ROUNDS, n_taught=_N_TAUGHT)
     members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster, minlength=n_clusters))[:-1])
-    centroids = np.asarray(clustering.centroids)
-    around = faiss.knn(centroids, centroids, min(_N_PROBED, n_clusters), metric=faiss.METRIC_INNER_PRODUCT)[1]
+    around = highest_products(centroids, centroids, min(_N_PROBED, n_clusters))[1]
     budget = _N_PROBED * n // n_clusters
     cosines, nearest = np.zeros((n, n_nearest), np.float32), np.full((n, n_nearest), -1, np.int64)
     for index, own in enumerate(members):
@@ -113,7 +106,7 @@ def nearest_rows(
         n_parts = -(-len(own) // budget)
         for part in (own[first::n_parts] for first in range(n_parts)):
             compared = np.concatenate([part, others])[:budget]
-            found = faiss.knn(rows[part], rows[compared], n_nearest, metric=faiss.METRIC_INNER_PRODUCT)
+            found = highest_products(rows[part], rows[compared], n_nearest)
             cosines[part], nearest[part] = found[0], np.where(found[1] >= 0, compared[found[1]], -1)
     return cosines, nearest
 
