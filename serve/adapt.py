@@ -31,26 +31,23 @@ from serve.bundle import (
     EXPERTS,
     FEATURES,
     MANIFEST,
-    MOMENTS,
-    REFERENCE,
     RELEASED,
     Bundle,
     BundleError,
+    write_evidence,
     write_manifest,
 )
 from serve.calibration import MIN_DECIDABLE, SIZE_EDGES, Calibration, size_class
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
-from serve.encoder import encode_unique
-from serve.evidence import HEADS, Evidence, EvidenceInputs
+from serve.evidence import HEADS, Evidence
 from serve.exchanges import read
-from serve.features import Totals, assembled, compared, observe
+from serve.features import Totals, assembled, compared, observe, place
 from serve.fitting import ClassifierSettings, Rows, fit, score_map
 from serve.ridge import Moments, moment, solve
 from serve.scorer import CHUNK_PROMPTS
 from serve.session import Sessions
 from serve.sources import InputError, discover, plan
-from serve.surface import canonical_sessions
 from serve.systematicness import CoverageNull
 from serve.timeline import Timeline, text_hashes
 
@@ -237,7 +234,8 @@ def _heads(timeline: Timeline, bundle: Bundle) -> _Heads:
             chosen = np.flatnonzero(_is_learned(accounts) & is_part).tolist()
             cuts = [(index, min(int(sessions.n_exchanges[index]), _MAX_WEIGHED)) for index in chosen]
             if cuts:
-                inputs = _inputs(_cut(sessions, cuts), bundle)
+                own = _cut(sessions, cuts)
+                inputs = place(own, bundle.encoder, bundle.capabilities, stored.vocabulary).inputs
                 sums[part] += moment(inputs, stored.scales).astype(np.float64) * len(inputs.vectors)
                 counts[part] += len(inputs.vectors)
     means = [total / max(count, 1.0) for total, count in zip(sums, counts, strict=True)]
@@ -246,13 +244,6 @@ def _heads(timeline: Timeline, bundle: Bundle) -> _Heads:
     first, second = (replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(own))) for own in crossed)
     served = replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(moments)))
     return _Heads(served, moments, (second, first))
-
-
-def _inputs(sessions: Sessions, bundle: Bundle) -> EvidenceInputs:
-    texts = canonical_sessions(sessions.prompts, sessions.offsets)
-    vectors = encode_unique(bundle.encoder, texts)
-    cosines = bundle.capabilities.assign(vectors).cell_cosines
-    return EvidenceInputs.of(vectors, cosines, texts, bundle.evidence.vocabulary)
 
 
 def _harvest_anew(known: Evidence, new: Evidence) -> Evidence:
@@ -447,7 +438,7 @@ def _write(
     heads: _Heads, stored: pa.Table, learned: _Rows, model: _Model, job: Adaptation, adapted_from: Mapping[str, Any]
 ) -> str:
     """Write all files beside `job.out` and put the folder in place at the end."""
-    bundle, evidence = heads.served, heads.served.evidence
+    bundle = heads.served
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
         shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
@@ -455,12 +446,7 @@ def _write(
         save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
         save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
         save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-        reference = {
-            "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,
-            "benign_quantiles": model.reference,
-        }  # fmt: skip
-        save_file(_contiguous(reference), folder / REFERENCE)
-        save_file(_contiguous(heads.moments.arrays()), folder / MOMENTS)
+        write_evidence(bundle.evidence, heads.moments, model.reference, folder)
         names = list(bundle.manifest["features"])
         pq.write_table(
             _training_rows(names, stored, learned, model), folder / FEATURES, compression="zstd", compression_level=19,

@@ -237,6 +237,17 @@ def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CAPABILITY_VECTORS)
 
 
+def write_evidence(evidence: Evidence, moments: Moments, benign_quantiles: NDArray[np.float64], folder: Path) -> None:
+    """Write heads with their vocabulary, what they were solved from, and the benign quantiles of features."""
+    reference = {
+        "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,
+        "benign_quantiles": benign_quantiles,
+    }  # fmt: skip
+    for name, arrays in ((REFERENCE, reference), (MOMENTS, moments.arrays())):
+        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
+    (folder / WORDS).write_text(json.dumps(evidence.vocabulary, ensure_ascii=False), encoding="utf-8")
+
+
 def read_capabilities(folder: Path) -> CapabilityMap:
     """Read what `write_capabilities` wrote.
 

@@ -261,11 +261,7 @@ def clustered(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Spherical k-means of these rows: centroids (n_clusters, n_dims) and the cluster of each row. At most `n_taught`
     rows a cluster are learned from."""
-    clustering = faiss.Kmeans(
-        rows.shape[1], n_clusters, niter=n_rounds, seed=0, spherical=True, min_points_per_centroid=1,
-        max_points_per_centroid=n_taught,
-    )  # fmt: skip
-    clustering.train(rows)
+    clustering = _clustering(rows, n_clusters, n_rounds=n_rounds, n_taught=n_taught, seed=0)
     return np.asarray(clustering.centroids), np.asarray(clustering.assign(rows)[1])
 
 
@@ -282,12 +278,18 @@ def kmeans(vectors: NDArray[np.int8], n_cells: int, *, seed: int) -> NDArray[np.
     distinct = np.unique(vectors, axis=0)
     if len(distinct) <= n_cells:
         return distinct
-    clustering = faiss.Kmeans(
-        vectors.shape[1], n_cells, niter=20, seed=seed, spherical=True, min_points_per_centroid=1,
-        max_points_per_centroid=512,
-    )  # fmt: skip
-    clustering.train(np.ascontiguousarray(vectors.astype(np.float32) / np.float32(SCALE)))
+    rows = np.ascontiguousarray(vectors.astype(np.float32) / np.float32(SCALE))
+    clustering = _clustering(rows, n_cells, n_rounds=20, n_taught=512, seed=seed)
     return np.unique(quantise(np.asarray(clustering.centroids)), axis=0)
+
+
+def _clustering(rows: NDArray[np.float32], n_clusters: int, *, n_rounds: int, n_taught: int, seed: int) -> faiss.Kmeans:
+    clustering = faiss.Kmeans(
+        rows.shape[1], n_clusters, niter=n_rounds, seed=seed, spherical=True, min_points_per_centroid=1,
+        max_points_per_centroid=n_taught,
+    )  # fmt: skip
+    clustering.train(rows)
+    return clustering
 
 
 def _refuse_strays(noun: str, n: int, owners: NDArray[np.integer], owner: str, n_owners: int) -> None:

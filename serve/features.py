@@ -39,11 +39,26 @@ class Evidenced:
 
 def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Evidenced:
     """Read, encode, place and weigh every prompt of these sessions."""
+    placed = place(sessions, encoder, capabilities, evidence.vocabulary)
+    weighed = evidence.of(placed.inputs)
+    return Evidenced(sessions.offsets, placed.inputs.vectors, placed.assigned, weighed, form(placed.texts))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Canonical texts of all prompts of some sessions, where they lie, and what evidence is weighed from."""
+
+    texts: tuple[str, ...]
+    assigned: Assignment
+    inputs: EvidenceInputs
+
+
+def place(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, vocabulary: tuple[str, ...]) -> Placed:
+    """Read, encode and place every prompt of these sessions."""
     texts = canonical_sessions(sessions.prompts, sessions.offsets)
     vectors = encode_unique(encoder, texts)
     assigned = capabilities.assign(vectors)
-    inputs = EvidenceInputs.of(vectors, assigned.cell_cosines, texts, evidence.vocabulary)
-    return Evidenced(sessions.offsets, vectors, assigned, evidence.of(inputs), form(texts))
+    return Placed(texts, assigned, EvidenceInputs.of(vectors, assigned.cell_cosines, texts, vocabulary))
 
 
 def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:

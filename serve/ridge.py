@@ -59,8 +59,7 @@ class Moments:
 
     def with_benign(self, second: NDArray[np.float64], share: float) -> Moments:
         """These moments with those of benign prompts mixed in, which get this share of all weight."""
-        targets = np.full(len(HEADS), -1.0)
-        goals = (1.0 - share) * self.goals + share * second[:, -1:] * targets
+        goals = (1.0 - share) * self.goals - share * second[:, -1:]
         return replace(self, second=(1.0 - share) * self.second + share * second, goals=goals)
 
 

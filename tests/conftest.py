@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,13 +25,12 @@ from serve.capabilities import CapabilityMap, Skill
 from serve.classifier import Classifier
 from serve.coverage import CellCounts
 from serve.encoder import Encoder, StaticEncoder, quantise
-from serve.evidence import HEADS, N_LENGTHS, Evidence, EvidenceInputs
+from serve.evidence import HEADS, N_LENGTHS, Evidence
 from serve.experts import Experts
-from serve.features import feature_names, feature_rows, n_judged, observe
+from serve.features import feature_names, feature_rows, n_judged, observe, place
 from serve.ridge import Moments, moment
 from serve.scorer import Scorer
 from serve.session import Exchange, Session, Sessions
-from serve.surface import canonical_sessions
 from serve.systematicness import CoverageNull
 
 settings.register_profile(
@@ -102,9 +100,7 @@ def evidence_of(encoder: Encoder, capabilities: CapabilityMap) -> Evidence:
 
 def moments_of(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Moments:
     """Moments of the prompts of some sessions, every third session a harvesting one."""
-    texts = canonical_sessions(sessions.prompts, sessions.offsets)
-    vectors = encoder.encode(texts)
-    inputs = EvidenceInputs.of(vectors, capabilities.assign(vectors).cell_cosines, texts, evidence.vocabulary)
+    inputs = place(sessions, encoder, capabilities, evidence.vocabulary).inputs
     scales = np.full(len(evidence.weights), 0.05)
     owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
     parts = [moment(inputs.rows(owner % 3 == third), scales).astype(np.float64) for third in range(3)]
@@ -210,15 +206,8 @@ def write_bundle(folder: Path) -> None:
     benign = Benign.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
     save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / bundles.BENIGN)
     quantiles = np.quantile(rows[y == 0], (0.05, 0.95), axis=0).T
-    reference = {
-        "weights": evidence.weights,
-        "scales": evidence.scales,
-        "intercepts": evidence.intercepts,
-        "benign_quantiles": np.ascontiguousarray(np.repeat(quantiles[None], len(SIZE_EDGES), axis=0)),
-    }
-    save_file(reference, folder / bundles.REFERENCE)
-    save_file(moments_of(columns, encoder, capabilities, evidence).arrays(), folder / bundles.MOMENTS)
-    (folder / bundles.WORDS).write_text(json.dumps(evidence.vocabulary))
+    moments = moments_of(columns, encoder, capabilities, evidence)
+    bundles.write_evidence(evidence, moments, np.repeat(quantiles[None], len(SIZE_EDGES), axis=0), folder)
     pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}
     bundles.write_manifest(folder, entries)

@@ -18,7 +18,7 @@ from train import classifier
 from train.evaluate import Sitting, auroc, exam_composition, exam_table, tpr
 from train.ground import ground
 from train.model import learn_table
-from train.run import compose
+from train.run import answered
 from train.settings import Goal, Settings, SettingsError
 from train.split import SETTINGS, folds
 
@@ -94,13 +94,7 @@ def _table(setting: str, own: Sequence[Sitting], dilutions: Sequence[float]) -> 
 
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the tables."""
-    try:
-        settings = compose(sys.argv[1:] if overrides is None else overrides)
-        sys.stdout.write(told(measure(settings), settings.exam.dilutions) + "\n")
-    except ValueError as fault:
-        sys.stderr.write(f"ablation: {fault}\n")
-        return 2
-    return 0
+    return answered("ablation", overrides, lambda own: told(measure(own), own.exam.dilutions) + "\n")
 
 
 if __name__ == "__main__":

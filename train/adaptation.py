@@ -24,7 +24,7 @@ from train.evaluate import ExamSettings, exam_composition, exam_table
 from train.ground import Ground, ground
 from train.measure import fpr_limit
 from train.model import learn, topics
-from train.run import bundled, compose
+from train.run import answered, bundled
 from train.settings import HoldOut, Settings, SettingsError
 from train.split import Fold
 from train.traffic import account_name, write_traffic
@@ -141,12 +141,7 @@ def outcome(score: NDArray[np.float64], is_flagged: NDArray[np.bool_], compositi
 
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the table."""
-    try:
-        sys.stdout.write(told(measure(compose(sys.argv[1:] if overrides is None else overrides))))
-    except ValueError as fault:
-        sys.stderr.write(f"adaptation: {fault}\n")
-        return 2
-    return 0
+    return answered("adaptation", overrides, lambda settings: told(measure(settings)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,11 +21,9 @@ from serve.bundle import (
     EXPERTS,
     FEATURES,
     MANIFEST,
-    MOMENTS,
-    REFERENCE,
     STATIC,
-    WORDS,
     write_capabilities,
+    write_evidence,
     write_manifest,
 )
 from serve.capabilities import CapabilityMap
@@ -139,14 +136,7 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
     save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
     save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-    evidence = model.evidence.whole
-    reference = {
-        "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,
-        "benign_quantiles": model.reference,
-    }  # fmt: skip
-    save_file(_contiguous(reference), folder / REFERENCE)
-    save_file(_contiguous(model.evidence.moments.arrays()), folder / MOMENTS)
-    (folder / WORDS).write_text(json.dumps(evidence.vocabulary, ensure_ascii=False), encoding="utf-8")
+    write_evidence(model.evidence.whole, model.evidence.moments, model.reference, folder)
     pq.write_table(
         training_rows(model, names), folder / FEATURES, compression="zstd", compression_level=19,
         use_dictionary=["kind", "campaign"], use_byte_stream_split=list(names), store_schema=False,

@@ -17,7 +17,6 @@ from serve.words import LEVEL_UNIT, commonest
 from train.cache import PromptCache
 from train.pool import Pool
 
-_HEAD_KINDS = {"harvest": "harvest", "person": "person", "product": "product"}
 # How strongly each kind of input counts against the ridge penalty, chosen on inner folds (see RESEARCH.md).
 _VECTOR, _KERNEL, _LENGTH, _WORD = 4.0 / SCALE, 4.0 / LEVELS, 1.0, 0.5 / LEVEL_UNIT
 
@@ -124,10 +123,7 @@ def weighted(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSetti
     for group in np.flatnonzero(weights):
         second += weights[group] * grams.moments[group]
     means = grams.moments[:, -1, :].astype(np.float64)
-    goals = [
-        np.array([1.0 if kind == _HEAD_KINDS[head] else -1.0 for kind in grams.kinds]) * weights @ means
-        for head in HEADS
-    ]
+    goals = [np.array([1.0 if kind == head else -1.0 for kind in grams.kinds]) * weights @ means for head in HEADS]
     return Moments(grams.vocabulary, grams.scales, second, np.stack(goals, axis=1), settings.ridge)
 
 

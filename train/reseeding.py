@@ -18,7 +18,7 @@ from train.calibration import expected_calibration_error
 from train.evaluate import ExamSettings, exam_composition, exam_table
 from train.ground import ground
 from train.model import learn
-from train.run import compose
+from train.run import answered
 from train.settings import Goal, Settings, SettingsError
 from train.split import SETTINGS, folds
 
@@ -78,18 +78,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.reseeding", description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="how many seeds (20)")
     options, overrides = parser.parse_known_args(given)
-    runs = []
-    try:
-        for run in measure(compose(overrides), options.runs):
-            runs.append(run)
-            flagged = ", ".join(f"{n} at {fpr:.1%}" for n, fpr in zip(run.n_flagged, FPRS, strict=True))
-            sys.stdout.write(f"seed {run.seed}: of {run.n_organic} organic sessions {flagged}; ECE {run.ece:.3f}\n")
-            sys.stdout.flush()
-    except ValueError as fault:
-        sys.stderr.write(f"reseeding: {fault}\n")
-        return 2
-    sys.stdout.write(told(runs))
-    return 0
+    return answered("reseeding", overrides, lambda settings: told([*map(_shown, measure(settings, options.runs))]))
+
+
+def _shown(run: Reseeded) -> Reseeded:
+    """The run, printed as soon as it is there."""
+    flagged = ", ".join(f"{n} at {fpr:.1%}" for n, fpr in zip(run.n_flagged, FPRS, strict=True))
+    sys.stdout.write(f"seed {run.seed}: of {run.n_organic} organic sessions {flagged}; ECE {run.ece:.3f}\n")
+    sys.stdout.flush()
+    return run
 
 
 if __name__ == "__main__":

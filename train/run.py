@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,17 @@ def compose(overrides: Sequence[str]) -> Settings:
             return settings_of(_values(hydra.compose("config", overrides=list(overrides))))
     except (HydraException, OmegaConfBaseException) as fault:
         raise SettingsError(_said(fault)) from fault
+
+
+def answered(name: str, overrides: Sequence[str] | None, work: Callable[[Settings], str]) -> int:
+    """A command beside `python -m train`: print what its work on the composed settings says (overrides are the command
+    line's where None are given); what is refused becomes one line on stderr and exit code 2."""
+    try:
+        sys.stdout.write(work(compose(sys.argv[1:] if overrides is None else overrides)))
+    except ValueError as fault:
+        sys.stderr.write(f"{name}: {fault}\n")
+        return 2
+    return 0
 
 
 def main() -> int:
