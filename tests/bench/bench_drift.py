@@ -81,7 +81,7 @@ class World:
     def traffic(self, X: np.ndarray, n_exchanges: np.ndarray) -> Traffic:
         profiles = "".join(self.benign.profiles(X, n_exchanges)).encode()
         codes = np.frombuffer(profiles, np.uint8).reshape(len(X), -1).astype(np.int64) - ord(LETTERS[0])
-        p_value = self.bundle.calibration.p_value(self.scorer.margins(X), n_exchanges)
+        p_value = self.bundle.calibration.p_value(self.bundle.classifier.margins(X), n_exchanges)
         columns = [i for i, name in enumerate(self.bundle.manifest["features"]) if name.startswith("area.")]
         return Traffic(codes, n_exchanges, p_value, X[:, columns], float(len(X)))
 
