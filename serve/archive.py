@@ -144,20 +144,30 @@ def _write(folder: Path, generation: int, sketches: Sketches) -> None:
 
 
 def _read(folder: Path, generation: int) -> Sketches:
-    accounts, items = (pq.read_table(path).combine_chunks() for path in _paths(folder, generation))
-    columns = {name: accounts.column(name).to_numpy() for name in _ACCOUNT_COLUMNS}
+    accounts, items = _paths(folder, generation)
+    columns = {name: _column(accounts, name).to_numpy() for name in _ACCOUNT_COLUMNS}
     columns |= {name: _matrix(accounts, name) for name in _ACCOUNT_ROWS}
-    kept = {name: items.column(name).to_numpy() for name in _ITEM_COLUMNS}
+    kept = {name: _column(items, name).to_numpy() for name in _ITEM_COLUMNS}
     kept |= {name: _matrix(items, name) for name in _ITEM_ROWS}
-    return Sketches(account_ids=tuple(accounts.column("account_id").to_pylist()), items=Items(**kept), **columns)
+    names = tuple(_column(accounts, "account_id").to_pylist())
+    return Sketches(account_ids=names, items=Items(**kept), **columns)
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column; they are read one at a time, since a large archive as a table and as arrays doesn't fit twice."""
+    return pq.read_table(path, columns=[name]).column(name)
 
 
 def _rows(matrix: NDArray[np.generic]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1])
 
 
-def _matrix(table: pa.Table, name: str) -> NDArray[np.generic]:
-    column = table.column(name)
-    width = column.type.list_size
-    flat = pa.concat_arrays(column.chunks).flatten() if column.num_chunks else pa.array([], column.type.value_type)
-    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(-1, width)
+def _matrix(path: Path, name: str) -> NDArray[np.generic]:
+    column = _column(path, name)
+    dtype = column.type.value_type.to_pandas_dtype()
+    matrix = np.empty((len(column), column.type.list_size), dtype)
+    first = 0
+    for chunk in column.chunks:
+        matrix[first : first + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, matrix.shape[1])
+        first += len(chunk)
+    return matrix

@@ -34,9 +34,14 @@ _N_TAUGHT = 64
 
 def unit_rows(vectors: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a zero row stays zero."""
-    rows = vectors.astype(np.float32)
+    return _scaled(vectors.astype(np.float32))
+
+
+def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same array, its rows scaled in place: of a large population no second one fits beside it."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return np.asarray(np.divide(rows, norms[:, None], out=np.zeros_like(rows), where=norms[:, None] > 0))
+    np.divide(rows, norms[:, None], out=rows, where=norms[:, None] > 0)
+    return rows
 
 
 def account_vectors(items: Items, weight: NDArray[np.float64], n_accounts: int) -> NDArray[np.float32]:
@@ -48,7 +53,7 @@ def account_vectors(items: Items, weight: NDArray[np.float64], n_accounts: int) 
     rows -= rows.mean(axis=0)
     values, axes = np.linalg.eigh((rows.T @ rows / max(len(rows), 1)).astype(np.float64))
     scale = 1.0 / np.sqrt(np.maximum(values, 0.0) + _RIDGE * max(float(values.mean()), 1e-9))
-    rows = unit_rows(rows @ (axes * scale).astype(np.float32))
+    rows = _scaled(rows @ (axes * scale).astype(np.float32))
     places = (weight.astype(np.float32), (items.owner, np.arange(len(items))))
     return unit_rows(scipy.sparse.csr_array(places, shape=(n_accounts, len(items))) @ rows)
 

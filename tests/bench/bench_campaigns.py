@@ -4,7 +4,7 @@
     benign       benign-only populations, by seed: how many false campaigns
     split        5,000 prompts of one harvest over 10, 100 and 500 accounts
     event        the three campaigns of February 2026, scaled 1:100 (--one-to)
-    scale        24,000 accounts with 16 million exchanges, as sketches
+    scale        24,000 accounts, 4,000 of them in nine campaigns, linked from their sketches in a new process
 
 Populations are composed from corpora. The evidence heads are learned anew without the corpora of the population's
 campaigns; the encoder, the map and the classifier are those of the bundle, and saw them. A third of benign sources is
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,9 @@ from sklearn.metrics import adjusted_rand_score
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from serve.archive import Archive  # noqa: E402
 from serve.bundle import RELEASED, Bundle  # noqa: E402
-from serve.campaigns import Findings, find  # noqa: E402
+from serve.campaigns import find  # noqa: E402
 from serve.evidence import Evidence, EvidenceInputs  # noqa: E402
 from serve.features import Evidenced  # noqa: E402
 from serve.scorer import Scorer  # noqa: E402
@@ -47,6 +50,7 @@ EVENT = (
     ("mathematics", 150_000, 2_000, 0.0), ("tool_use", 3_400_000, 5_000, 0.0), ("coding", 13_000_000, 20_000, 0.5)
 )  # fmt: skip
 """Area, exchanges, accounts and dilution of the campaigns of February 2026; all but exchanges and 20,000 is ours."""
+FOUND = "found.npy"
 BLOCK = 600  # accounts judged at a time
 
 
@@ -69,7 +73,7 @@ class Bench:
         self.pool = load_pool(
             CorporaSettings(dir=corpora, use=("train", "evaluate"), starter_prompts=24_000, max_prompts=6_000), seed=0
         )
-        self.bundle = Bundle.load(bundle)
+        self.bundle_folder, self.bundle = bundle, Bundle.load(bundle)
         self.cache = PromptCache(self.bundle.encoder, self.bundle.capabilities)
         found = self.cache.lookup([canonical(text) for text in self.pool.texts])
         self.topic = found.assigned.cell.astype(np.int64)
@@ -139,26 +143,29 @@ class Bench:
         return Sketches.joined(parts), scores
 
 
-def truth(population: Population, found: Findings) -> Truth:
-    """Compare; an account is recalled where it is in the campaign that most accounts of its own are in."""
+def truth(population: Population, campaign: NDArray[np.int64]) -> Truth:
+    """Compare the campaign found for each account (-1 for none) with its own.
+
+    An account is recalled where it is in the campaign that most accounts of its own are in.
+    """
     names, real = np.unique(population.campaign, return_inverse=True)
     real = np.where(population.campaign == "", -1, real)
     right = np.zeros(len(real), dtype=bool)
     n_false, n_found = 0, 0
-    for index in range(len(found.campaigns)):
-        own = found.campaign == index
+    for index in range(int(campaign.max(initial=-1)) + 1):
+        own = campaign == index
         main = np.bincount(real[own] + 1, minlength=len(names) + 1).argmax() - 1
         n_false += main < 0
         right |= own & (real == main) & (main >= 0)
     recalled = 0
-    for campaign in np.unique(real[real >= 0]):
-        counts = np.bincount(found.campaign[real == campaign] + 1, minlength=2)[1:]
+    for index in np.unique(real[real >= 0]):
+        counts = np.bincount(campaign[real == index] + 1, minlength=2)[1:]
         recalled += counts.max(initial=0)
-        n_found += counts.max(initial=0) >= 0.5 * (real == campaign).sum()
-    flagged = found.campaign >= 0
+        n_found += counts.max(initial=0) >= 0.5 * (real == index).sum()
+    flagged = campaign >= 0
     return Truth(
         len(np.unique(real[real >= 0])), int(n_found), int(n_false), float(recalled / max((real >= 0).sum(), 1)),
-        float(right[flagged].mean()) if flagged.any() else 1.0, float(adjusted_rand_score(real, found.campaign)),
+        float(right[flagged].mean()) if flagged.any() else 1.0, float(adjusted_rand_score(real, campaign)),
     )  # fmt: skip
 
 
@@ -178,7 +185,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             began = time.monotonic()
             found = find(sketches, bench.bundle.capabilities)
             seconds = time.monotonic() - began
-            result, is_harvest = truth(population, found), population.campaign != ""
+            result, is_harvest = truth(population, found.campaign), population.campaign != ""
             print(
                 f"{dilution:8.2f}  {result.n_campaigns:9}  {result.n_found:5}  {result.n_false:5}  {result.recall:6.3f}"
                 f"  {result.precision:9.3f}  {result.ari:5.3f}  {tpr(found.probability, is_harvest):24.3f}"
@@ -211,7 +218,7 @@ def bench_split(bench: Bench, options: argparse.Namespace) -> None:
         benign = bench.population(PopulationSettings(n_campaigns=0), seed=options.seed)
         rows = rng.permutation(np.flatnonzero(bench.pool.groups == group))[:5_000]
         population = with_campaigns(bench, benign, [(group, list(np.array_split(rows, n_accounts)))])
-        result = truth(population, find(bench.sketches(population), bench.bundle.capabilities))
+        result = truth(population, find(bench.sketches(population), bench.bundle.capabilities).campaign)
         print(f"{n_accounts:8}  {5_000 // n_accounts:18}  {result.recall:6.3f}  {result.precision:9.3f}", flush=True)
 
 
@@ -246,7 +253,7 @@ def bench_event(bench: Bench, options: argparse.Namespace) -> None:
             f"{area:12} {sizes[own].sum():9,}  {campaign.n_exchanges / sizes[own].sum():5.1%}  {own.sum():8,}"
             f"  {len(campaign.ties) / own.sum():5.1%}  {top} (dilution {campaign.dilution:.2f})"
         )
-    print(f"false campaigns: {truth(population, found).n_false}")
+    print(f"false campaigns: {truth(population, found.campaign).n_false}")
 
 
 def with_campaigns(
@@ -266,35 +273,36 @@ def with_campaigns(
 
 
 def bench_scale(bench: Bench, options: argparse.Namespace) -> None:
-    """The whole event's accounts as sketches of 96 prompts, drawn from a population's; only linking is timed."""
-    population = bench.population(PopulationSettings(dilution=0.5), seed=options.seed)
-    small = bench.sketches(population)
-    rng = np.random.default_rng(options.seed)
-    n = 24_000
-    like = rng.integers(len(small), size=n)
-    begins = np.searchsorted(small.items.owner, np.arange(len(small) + 1))
-    # Each account draws 96 prompts with repeats from three accounts of its kind, so that no two are the same.
-    order = np.lexsort((population.campaign, population.kind))
-    place = np.empty(n_small := len(small), dtype=np.int64)
-    place[order] = np.arange(n_small)
-    near = order[np.clip(place[like][:, None] + np.arange(3), 0, n_small - 1)]
-    chosen = near[np.arange(n)[:, None], rng.integers(3, size=(n, 96))]
-    rows = begins[chosen] + (rng.random((n, 96)) * (begins[chosen + 1] - begins[chosen])).astype(np.int64)
-    items = small.items.take(rows.ravel())
-    items = replace(items, owner=np.repeat(np.arange(n), 96), priority=rng.random(n * 96))
-    sketches = Sketches(
-        tuple(f"a{index:06d}" for index in range(n)), np.full(n, 667), np.full(n, 27), small.first_at[like],
-        small.last_at[like], small.hours[like], small.lowest[like], np.zeros(n), items,
-    )  # fmt: skip
+    """The whole event's accounts, of which sketches keep 96 prompts however much they send; linked in a new process."""
+    settings = PopulationSettings(n_benign=20_000, accounts=(400, 490), exchanges=(96, 160), dilution=options.dilution)
+    population = bench.population(settings, seed=options.seed)
+    sketches = bench.sketches(population)
+    n_exchanges, n_kept = int(sketches.n_exchanges.sum()), len(sketches.items)
+    print(f"{len(sketches):,} accounts, {n_exchanges:,} exchanges, {n_kept:,} prompts kept", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        Archive.load(Path(folder), "").save(Path(folder), bench.bundle.bundle_id, sketches, (), ())
+        command = (sys.executable, __file__, "--link", folder, "--bundle", str(bench.bundle_folder))
+        subprocess.run(command, check=True)
+        found = np.load(Path(folder) / FOUND)
+    print(truth(population, found))
+
+
+def link(folder: Path, bundle_folder: Path) -> None:
+    """Link the accounts of an archive in this process, which has done nothing else; leaves the campaign of each."""
+    bundle = Bundle.load(bundle_folder)
+    sketches = Archive.load(folder, bundle.bundle_id).sketches
+    assert sketches is not None
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    began = time.monotonic()
-    found = find(sketches, bench.bundle.capabilities)
-    seconds = time.monotonic() - began
+    began, worked = time.monotonic(), time.process_time()
+    found = find(sketches, bundle.capabilities)
+    seconds, worked = time.monotonic() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
-        f"{n:,} accounts, {int(sketches.n_exchanges.sum()):,} exchanges, {len(items):,} prompts kept: {seconds:.0f} s, "
-        f"{peak:.2f} GiB at the peak ({before:.2f} GiB before), {len(found.campaigns)} campaigns"
+        f"linked in {seconds:.0f} s ({worked:.0f} s of processor time), {peak:.2f} GiB at the peak "
+        f"({before:.2f} GiB before), {len(found.campaigns)} campaigns",
+        flush=True,
     )
+    np.save(folder / FOUND, found.campaign)
 
 
 PARTS = {
@@ -312,8 +320,13 @@ def main() -> None:
     parser.add_argument("--n-populations", type=int, default=1, help="populations a dilution")
     parser.add_argument("--n-benign", type=int, default=20, help="benign-only populations")
     parser.add_argument("--one-to", type=int, default=100, metavar="N", help="scale of the event (default: 100)")
+    parser.add_argument("--dilution", type=float, default=0.5, help="of the campaigns of `scale`")
+    parser.add_argument("--link", type=Path, metavar="ARCHIVE", help="only link the accounts of an archive")
     parser.add_argument("--dilutions", type=float, nargs="+", default=DILUTIONS)
     options = parser.parse_args()
+    if options.link:
+        link(options.link, options.bundle)
+        return
     if not (options.corpora / "CARDS.json").exists():
         raise SystemExit(f"{options.corpora} holds no corpora")
     began = time.monotonic()
