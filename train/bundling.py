@@ -27,6 +27,7 @@ from serve.bundle import (
     write_manifest,
 )
 from serve.capabilities import CapabilityMap
+from serve.encoder import MINILM
 from serve.features import feature_names
 from train.model import Model
 from train.pool import Pool
@@ -48,10 +49,14 @@ class BundlingSettings:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a bundle is made of; `data` is its data card and `metrics` what was measured, both for the manifest."""
+    """What a bundle is made of.
+
+    `static` is the folder of its encoder, None for MiniLM; `data` its data card and `metrics` what was measured, both
+    for the manifest.
+    """
 
     model: Model
-    static: Path
+    static: Path | None
     capabilities: CapabilityMap
     data: Mapping[str, Any]
     metrics: Mapping[str, float]
@@ -132,7 +137,8 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
     names = feature_names(parts.capabilities.areas)
     (folder / CLASSIFIER).write_text(model.classifier.booster.model_to_string(), encoding="utf-8")
     write_capabilities(parts.capabilities, folder)
-    shutil.copytree(parts.static, folder / STATIC, ignore=shutil.ignore_patterns("__*", ".*", "README.md"))
+    if parts.static is not None:
+        shutil.copytree(parts.static, folder / STATIC, ignore=shutil.ignore_patterns("__*", ".*", "README.md"))
     save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
     save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
@@ -142,8 +148,8 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
         use_dictionary=["kind", "campaign"], use_byte_stream_split=list(names), store_schema=False,
     )  # fmt: skip
     entries = {
-        "encoder": "static", "features": list(names), "fpr": fpr, "data": dict(parts.data),
-        "metrics": dict(parts.metrics),
+        "encoder": MINILM if parts.static is None else STATIC, "features": list(names), "fpr": fpr,
+        "data": dict(parts.data), "metrics": dict(parts.metrics),
     }  # fmt: skip
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.capabilities import CapabilityMap
-from serve.encoder import Encoder, StaticEncoder, encode_unique
+from serve.encoder import Encoder, StaticEncoder, encode_unique, minilm
 from serve.surface import canonical
 from train.areas import Hints, Taxonomy, build_map, read_taxonomy
 from train.cache import PromptCache
@@ -40,10 +40,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Ground:
-    """The inputs with an encoder and a capability map that know nothing of what is held out."""
+    """The inputs with an encoder and a capability map that know nothing of what is held out.
+
+    `static` is the folder of the encoder, None where it is MiniLM.
+    """
 
     inputs: Inputs
-    static: Path
+    static: Path | None
     capabilities: CapabilityMap
     cache: PromptCache
 
@@ -77,7 +80,7 @@ def ground(settings: GroundSettings) -> Ground:
     pool, fold = inputs.pool, inputs.fold
     texts = [pool.texts[row] for row in (_never_examined(pool) if fold is None else fold.train)]
     static = static_folder(settings.encoder, texts, seed=settings.seed)
-    encoder = StaticEncoder(static)
+    encoder = minilm() if static is None else StaticEncoder(static)
     reference = encoder.encode(sorted({canonical(text) for text in texts})[::_REFERENCE_STEP])
     hints = _hints(pool, np.arange(len(pool)) if fold is None else fold.train, inputs.taxonomy, encoder)
     capabilities = build_map(

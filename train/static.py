@@ -16,14 +16,16 @@ from train.encoding import DistillSettings, EncoderSettings, EncoderSource
 from train.provenance import versions
 
 
-def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int) -> Path:
-    """The folder of the static encoder for a run over `texts`.
+def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int) -> Path | None:
+    """The folder of the static encoder for a run over `texts`, None for a run with MiniLM.
 
     Raises:
         BundleError: when the released bundle, whose encoder is asked for, can't be trusted.
         ValueError: when an encoder from a folder is asked for, but the folder isn't named.
         ImportError: when distilling is asked for and the extra `train` is not installed.
     """
+    if settings.source is EncoderSource.minilm:
+        return None
     if settings.source is EncoderSource.released:
         verify(RELEASED)
         return RELEASED / STATIC

