@@ -110,16 +110,22 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
     if n < MIN_ACCOUNTS or len(thin.items) < MIN_ACCOUNTS:
         return _findings(sketches, ())
-    blended = blend(prompt_kernel(thin.items), thin.items.owner, seeds(thin.items, n))
-    blended = joined(blended, communities_of(blended, thin.items), thin.items)
-    found = communities_of(blended, thin.items)
+    blended, found = linked(thin.items, n)
     campaigns = [
         _campaign(community, signs, blended, thin, capabilities)
-        for community, signs in zip(found, measure(found, blended, thin.items), strict=True)
+        for community, signs in found
         if GATE.log_odds(signs) > 0.0
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return _findings(sketches, tuple(campaigns))
+
+
+def linked(items: Items, n_accounts: int) -> tuple[Blend, tuple[tuple[Community, Signs], ...]]:
+    """Accounts as a blend of communities, and each community with its signs, campaign or not."""
+    blended = blend(prompt_kernel(items), items.owner, seeds(items, n_accounts))
+    blended = joined(blended, communities_of(blended, items), items)
+    found = communities_of(blended, items)
+    return blended, tuple(zip(found, measure(found, blended, items), strict=True))
 
 
 def seeds(items: Items, n_accounts: int) -> Seeds:

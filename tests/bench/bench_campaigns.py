@@ -1,5 +1,6 @@
 """How well campaigns are found: `python tests/bench/bench_campaigns.py PART ... --corpora DIR`.
 
+    signs        how far campaigns lie from benign communities in populations of other seeds: where the threshold is from
     population   2,000 benign accounts and 9 campaigns of 20 to 60 accounts, 30 to 100 exchanges an account, by dilution
     benign       benign-only populations, by seed: how many false campaigns
     split        5,000 prompts of one harvest over 10, 100 and 500 accounts
@@ -31,11 +32,12 @@ sys.path.insert(0, str(ROOT))
 
 from serve.archive import Archive  # noqa: E402
 from serve.bundle import RELEASED, Bundle  # noqa: E402
-from serve.campaigns import find  # noqa: E402
+from serve.campaigns import find, linked  # noqa: E402
 from serve.evidence import Evidence, EvidenceInputs  # noqa: E402
 from serve.features import Evidenced  # noqa: E402
 from serve.scorer import Scorer  # noqa: E402
 from serve.session import Sessions  # noqa: E402
+from serve.signs import GATE  # noqa: E402
 from serve.sketches import Sketches, sketch  # noqa: E402
 from serve.surface import canonical, canonical_sessions, form  # noqa: E402
 from train.cache import PromptCache  # noqa: E402
@@ -50,6 +52,7 @@ EVENT = (
 )  # fmt: skip
 """Area, exchanges, accounts and dilution of the campaigns of February 2026; all but exchanges and 20,000 is ours."""
 FOUND = "found.npy"
+DEV_SEED = 100
 BLOCK = 600  # accounts judged at a time
 
 
@@ -193,6 +196,23 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             )
 
 
+def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
+    """Log-odds of communities that are mostly one campaign's, or nobody's, whether they pass the threshold or not."""
+    campaigns: list[float] = []
+    benign: list[float] = []
+    for seed in range(DEV_SEED + options.seed, DEV_SEED + options.seed + 4 * options.n_populations):
+        hidden = (PopulationSettings(dilution=dilution) for dilution in DILUTIONS)
+        for settings in (PopulationSettings(n_campaigns=0), *hidden):
+            population = bench.population(settings, seed=seed)
+            sketches = bench.sketches(population)
+            for community, signs in linked(sketches.items, len(sketches))[1]:
+                names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
+                share = counts.max() / counts.sum()
+                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(GATE.log_odds(signs))
+    for name, odds in (("campaigns, lowest", np.sort(campaigns)), ("benign or mixed, highest", np.sort(benign)[::-1])):
+        print(f"{len(odds):5} {name}: {', '.join(f'{value:+.2f}' for value in odds[:12])}")
+
+
 def bench_benign(bench: Bench, options: argparse.Namespace) -> None:
     """Populations without a campaign."""
     n_clean = 0
@@ -310,8 +330,8 @@ def link(folder: Path, bundle_folder: Path) -> None:
 
 
 PARTS = {
-    "population": bench_population, "benign": bench_benign, "split": bench_split, "event": bench_event,
-    "scale": bench_scale,
+    "signs": bench_signs, "population": bench_population, "benign": bench_benign, "split": bench_split,
+    "event": bench_event, "scale": bench_scale,
 }  # fmt: skip
 
 
