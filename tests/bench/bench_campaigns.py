@@ -1,6 +1,6 @@
 """How well campaigns are found: `python tests/bench/bench_campaigns.py PART ... --corpora DIR`.
 
-    signs        how far campaigns lie from benign communities in populations of other seeds: where the threshold is from
+    signs        how far campaigns lie from benign communities in populations of other seeds; the threshold is from them
     population   2,000 benign accounts and 9 campaigns of 20 to 60 accounts, 30 to 100 exchanges an account, by dilution
     benign       benign-only populations, by seed: how many false campaigns
     split        5,000 prompts of one harvest over 10, 100 and 500 accounts
