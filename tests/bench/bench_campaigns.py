@@ -58,7 +58,10 @@ BLOCK = 600  # accounts judged at a time
 
 @dataclass(frozen=True)
 class Truth:
-    """How a population's campaigns were found; shares are 0-1."""
+    """How a population's campaigns were found; shares are 0-1.
+
+    `flagged` is the share of campaign accounts that are in any campaign found, `accused` how many benign accounts are.
+    """
 
     n_campaigns: int
     n_found: int
@@ -66,6 +69,8 @@ class Truth:
     recall: float
     precision: float
     ari: float
+    flagged: float
+    accused: int
 
 
 class Bench:
@@ -168,6 +173,7 @@ def truth(population: Population, campaign: NDArray[np.int64]) -> Truth:
     return Truth(
         len(np.unique(real[real >= 0])), int(n_found), int(n_false), float(recalled / max((real >= 0).sum(), 1)),
         float(right[flagged].mean()) if flagged.any() else 1.0, float(adjusted_rand_score(real, campaign)),
+        float(flagged[real >= 0].mean()) if (real >= 0).any() else 1.0, int((flagged & (real < 0)).sum()),
     )  # fmt: skip
 
 
@@ -179,7 +185,10 @@ def tpr(score: NDArray[np.float64], is_harvest: NDArray[np.bool_]) -> float:
 
 def bench_population(bench: Bench, options: argparse.Namespace) -> None:
     """Dilution by dilution."""
-    print("dilution  campaigns  found  false  recall  precision   ARI   TPR at 0.1 % FPR: account  session   seconds")
+    print(
+        "dilution  campaigns  found  false  recall  precision   ARI  flagged  accused"
+        "   TPR at 0.1 % FPR: account  session   seconds"
+    )
     for seed in range(options.seed, options.seed + options.n_populations):
         for dilution in options.dilutions:
             population = bench.population(PopulationSettings(dilution=dilution), seed=seed)
@@ -190,8 +199,8 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             result, is_harvest = truth(population, found.campaign), population.campaign != ""
             print(
                 f"{dilution:8.2f}  {result.n_campaigns:9}  {result.n_found:5}  {result.n_false:5}  {result.recall:6.3f}"
-                f"  {result.precision:9.3f}  {result.ari:5.3f}  {tpr(found.probability, is_harvest):24.3f}"
-                f"  {tpr(scores, is_harvest):7.3f}  {seconds:8.0f}",
+                f"  {result.precision:9.3f}  {result.ari:5.3f}  {result.flagged:7.3f}  {result.accused:7}"
+                f"  {tpr(found.probability, is_harvest):24.3f}  {tpr(scores, is_harvest):7.3f}  {seconds:8.0f}",
                 flush=True,
             )
 
