@@ -239,7 +239,7 @@ class SentenceEncoder:
     @property
     def n_dims(self) -> int:
         """Size of the sentence vector."""
-        return int(self._model.get_sentence_embedding_dimension() or 0)
+        return int(self._model.get_embedding_dimension() or 0)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors before quantisation, shape (n_texts, n_dims)."""
