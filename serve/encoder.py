@@ -33,7 +33,6 @@ _MAX_KNOWN = 1 << 17
 _MAX_KNOWN_CHARS = 24
 _SEPARATOR = "|"
 _N_JOINED = 64
-_BATCH = 8  # texts that go through a transformer together: more take longer on a CPU, by the padding of the longest
 _FEW = 8  # texts for which Arrow and a sparse product cost more than they save
 
 MINILM = "minilm"
@@ -244,7 +243,7 @@ class SentenceEncoder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors before quantisation, shape (n_texts, n_dims)."""
         windows = [window(text) for text in texts]
-        vectors = self._model.encode(windows, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+        vectors = self._model.encode(windows, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
