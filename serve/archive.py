@@ -163,11 +163,13 @@ def _rows(matrix: NDArray[np.generic]) -> pa.Array:
 
 
 def _matrix(path: Path, name: str) -> NDArray[np.generic]:
-    column = _column(path, name)
-    dtype = column.type.value_type.to_pandas_dtype()
-    matrix = np.empty((len(column), column.type.list_size), dtype)
-    first = 0
-    for chunk in column.chunks:
-        matrix[first : first + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, matrix.shape[1])
-        first += len(chunk)
+    """A column of lists of one length, filled in batch by batch."""
+    with pq.ParquetFile(path) as file:
+        kind = file.schema_arrow.field(name).type
+        matrix = np.empty((file.metadata.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+        first = 0
+        for batch in file.iter_batches(columns=[name], use_threads=False):
+            matrix[first : first + len(batch)] = batch.column(0).flatten().to_numpy().reshape(-1, kind.list_size)
+            first += len(batch)
+    pa.default_memory_pool().release_unused()
     return matrix
