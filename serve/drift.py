@@ -29,7 +29,7 @@ from serve.sources import InputError
 
 MIN_PSI = 0.6
 """Stability index of a feature below which nothing alarms beside a bundle's benign sessions: those are of other people,
-and other people of the same sources were seen to reach 0.57 (tests/bench/bench_drift.py)."""
+and one in a hundred draws of other people of the same sources was above it, at 0.62 (tests/bench/bench_drift.py)."""
 
 MIN_PSI_EARLIER = 0.25
 """Likewise beside earlier traffic of the same people, and for areas and scores; commonly called large."""

@@ -80,7 +80,7 @@ class Bench:
         self.pool = load_pool(
             CorporaSettings(dir=corpora, use=("train", "evaluate"), starter_prompts=24_000, max_prompts=6_000), seed=0
         )
-        self.bundle_folder, self.bundle = bundle, Bundle.load(bundle)
+        self.bundle = Bundle.load(bundle)
         self.cache = PromptCache(self.bundle.encoder, self.bundle.capabilities)
         found = self.cache.lookup([canonical(text) for text in self.pool.texts])
         self.topic = found.assigned.cell.astype(np.int64)
@@ -309,7 +309,7 @@ def bench_scale(bench: Bench, options: argparse.Namespace) -> None:
     print(f"{len(sketches):,} accounts, {n_exchanges:,} exchanges, {n_kept:,} prompts kept", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         Archive.load(Path(folder), "").save(Path(folder), bench.bundle.bundle_id, sketches, (), ())
-        command = (sys.executable, __file__, "--link", folder, "--bundle", str(bench.bundle_folder))
+        command = (sys.executable, __file__, "--link", folder, "--bundle", str(bench.bundle.folder))
         subprocess.run(command, check=True)
         found = np.load(Path(folder) / FOUND)
     print(truth(population, found))

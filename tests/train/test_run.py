@@ -85,7 +85,10 @@ def test_nothing_held_out_is_learned_from(tiny_settings: Settings, workplace: Pa
         ("experimnt=demo", "there is no setting 'experimnt', did you mean 'experiment'?"),
         ("+extra=1", "there is no setting 'extra', expected one of"),
         ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
-        ("encoder.source=foo", "encoder.source: Invalid value 'foo', expected one of [released, distil, folder, "),
+        (
+            "encoder.source=foo",
+            "encoder.source: Invalid value 'foo', expected one of [released, distil, folder, minilm]",
+        ),
         ("[[", "LexerNoViableAltException: [["),
         ("corpora.starter=false", "corpora: none of starter, dir and described"),
         ("corpora=folder corpora.dir=/nowhere", "/nowhere/CARDS.json is not there"),
