@@ -31,8 +31,8 @@ MILLIONS ?= 1
 bench-batch: $(STAMP)
 	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS) --minilm
 
-# Campaigns among composed accounts; PARTS are some of: population benign split event scale.
-PARTS ?= population benign split event scale
+# Campaigns among composed accounts; PARTS are some of those that the script names.
+PARTS ?= population benign split event indicators scale
 .PHONY: bench-campaigns
 bench-campaigns: $(STAMP)
 	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)

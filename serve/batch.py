@@ -270,6 +270,7 @@ def _summary(job: Job, found: Found, work: Work, clock_seconds: float) -> Summar
         n_files=len(found.sources),
         n_ignored=found.n_ignored,
         n_rows=sum(count.n_rows for count in files.values()),
+        n_untimed=sum(part.n_untimed for read in work.reads.values() for part in read.slices),
         n_left_out=sum(read.n_left_out for read in work.reads.values()),
         n_exchanges=_n_judged(work),
         n_sessions=sum(done.n_sessions for done in judged),

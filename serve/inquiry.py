@@ -80,11 +80,12 @@ class Inquiry:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found, in which population, and what was read."""
+    """What was found, in which population, and what was read; `n_untimed` rows are usable, but without a time."""
 
     findings: Findings
     sketches: Sketches
     n_rows: int
+    n_untimed: int
     n_known_files: int
     reasons: Mapping[str, int]
 
@@ -136,9 +137,10 @@ def run(inquiry: Inquiry, progress: Progress) -> Outcome:
     sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
     findings = find(sketches, scorer.bundle.capabilities)
     findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
-    reasons = sum((Counter(part.reasons) for read in reads for part in read.slices), Counter[str]())
+    slices = [part for read in reads for part in read.slices]
+    reasons = sum((Counter(part.reasons) for part in slices), Counter[str]())
     outcome = Outcome(
-        findings, sketches, sum(part.n_rows for read in reads for part in read.slices),
+        findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
         len(found.sources) - len(new), dict(reasons.most_common()),
     )  # fmt: skip
     _write(inquiry, outcome, scorer)
@@ -316,6 +318,8 @@ def told(outcome: Outcome, seconds: float) -> str:
         f"{int(sketches.n_exchanges.sum()):,} exchanges, {sum(outcome.reasons.values()):,} of {outcome.n_rows:,} rows "
         f"rejected, {span(seconds)}"
     )
+    if outcome.n_untimed:
+        lines.append(f"{outcome.n_untimed:,} rows have no time (column at), so nothing is told of when they came")
     if outcome.n_known_files:
         lines.append(f"{outcome.n_known_files:,} files were read before and are in the archive")
     note = _note(sketches)

@@ -13,12 +13,13 @@ MAX_REJECTED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did: rows read, exchanges scored, rejects by reason, verdicts flagged, seconds by stage (added over
+    """What a job did: rows read (`n_untimed` of them usable, but without a time), exchanges scored, rejects by reason, verdicts flagged, seconds by stage (added over
     workers), seconds on the clock and the sum of the most memory that each process held."""
 
     n_files: int
     n_ignored: int
     n_rows: int
+    n_untimed: int
     n_left_out: int
     n_exchanges: int
     n_sessions: int
@@ -52,6 +53,8 @@ def told(summary: Summary) -> str:
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     ignored = f" ({summary.n_ignored:,} files of other kinds left out)" if summary.n_ignored else ""
     yield "read", f"{summary.n_rows:,} rows of {summary.n_files:,} files{ignored}"
+    if summary.n_untimed:
+        yield "untimed", f"{summary.n_untimed:,} rows have no time (column at): ordered as they came, cut by no pause"
     if summary.n_left_out:
         yield "sample", f"{summary.n_left_out:,} rows of other accounts left out"
     scored = f"{summary.n_exchanges:,} exchanges, {summary.n_sessions:,} sessions, {summary.n_accounts:,} accounts"

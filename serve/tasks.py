@@ -224,7 +224,7 @@ def part_name(noun: str, partition: int, suffix: str) -> str:
 def _read_slice(piece: Slice, spill: Spill, watch: Stopwatch, rejected: Callable[[int, str], None]) -> SliceCount:
     """Add a slice to the spill, telling each reject's line within the slice and reason."""
     reasons: Counter[str] = Counter()
-    n_lines, n_rows = 0, 0
+    n_lines, n_rows, n_untimed = 0, 0, 0
     for batch in _timed(read(piece), watch, "read"):
         with watch.of("spill"):
             spill.add(batch.table)
@@ -232,7 +232,8 @@ def _read_slice(piece: Slice, spill: Spill, watch: Stopwatch, rejected: Callable
             rejected(line, reason)
         reasons.update(batch.rejects.values())
         n_lines, n_rows = n_lines + batch.n_lines, n_rows + batch.n_rows
-    return SliceCount(piece.source.path, n_lines, n_rows, dict(sorted(reasons.items())))
+        n_untimed += int(np.isnan(batch.table.column("at").to_numpy()).sum())
+    return SliceCount(piece.source.path, n_lines, n_rows, dict(sorted(reasons.items())), n_untimed)
 
 
 def _timed(items: Iterator[T], watch: Stopwatch, stage: str) -> Iterator[T]:

@@ -21,12 +21,13 @@ JOB, MANIFEST, LOCK = "job.json", "manifest.jsonl", "lock"
 
 @dataclass(frozen=True, slots=True)
 class SliceCount:
-    """What was found in one slice of a file; `reasons` counts its rejects."""
+    """What was found in one slice of a file; `reasons` counts its rejects, `n_untimed` the usable rows without a time."""
 
     path: str
     n_lines: int
     n_rows: int
     reasons: Mapping[str, int]
+    n_untimed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

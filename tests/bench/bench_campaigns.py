@@ -5,6 +5,7 @@
     benign       benign-only populations, by seed: how many false campaigns
     split        5,000 prompts of one harvest over 10, 100 and 500 accounts
     event        the three campaigns of February 2026, scaled 1:100 (--one-to)
+    indicators   campaigns of one population told to another provider: sessions of either label that match them there
     scale        24,000 accounts, 4,000 of them in nine campaigns, linked from their sketches in a new process
 
 Populations are composed from corpora. The evidence heads are learned anew without the corpora of the population's
@@ -30,6 +31,7 @@ from sklearn.metrics import adjusted_rand_score
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from serve import indicators  # noqa: E402
 from serve.archive import Archive  # noqa: E402
 from serve.bundle import RELEASED, Bundle  # noqa: E402
 from serve.campaigns import find, linked  # noqa: E402
@@ -110,6 +112,14 @@ class Bench:
         if not len(rows):
             raise SystemExit(f"no campaign corpus is mostly about {area}")
         return rows
+
+    def matched(self, population: Population, known: indicators.Indicators) -> NDArray[np.bool_]:
+        """Accounts whose one session matches an indicator."""
+        names = tuple(f"a{index:06d}" for index in range(len(population)))
+        texts = tuple(self.pool.texts[row] for row in population.rows.tolist())
+        sessions = Sessions(names, names, population.offsets, texts, np.full(len(texts), np.nan))
+        table = indicators.match(known, sessions, self.topic[population.rows], known.bundle_id)
+        return np.isin(names, table.column("account_id").to_pylist())
 
     def _drop(self, group: str) -> float:
         return 0.7 if group.startswith("starter/") else 0.33
@@ -284,6 +294,39 @@ def bench_event(bench: Bench, options: argparse.Namespace) -> None:
     print(f"false campaigns: {truth(population, found.campaign).n_false}")
 
 
+def bench_indicators(bench: Bench, options: argparse.Namespace) -> None:
+    """What one provider tells another: the same campaigns' other accounts there, other campaigns', and benign ones."""
+    print("dilution  campaigns told  matched: their accounts  other campaigns' accounts  benign accounts (of)")
+    for dilution in options.dilutions:
+        settings = PopulationSettings(dilution=dilution)
+        here = bench.population(settings, seed=options.seed)
+        groups = harvested(here)
+        there = bench.population(settings, seed=options.seed + 500, harvest=groups)
+        rest = [group for group in bench.harvest if group not in groups]
+        strangers = PopulationSettings(n_benign=0, n_campaigns=min(4, len(rest)), dilution=dilution)
+        others = bench.population(strangers, seed=options.seed + 501, harvest=rest)
+        sketches = bench.sketches(here)
+        found = find(sketches, bench.bundle.capabilities)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "indicators.json"
+            n_cells = bench.bundle.capabilities.n_cells
+            indicators.write(path, found.campaigns, sketches, n_cells, bench.bundle.bundle_id)
+            known = indicators.read(path)
+        matched, elsewhere = bench.matched(there, known), bench.matched(others, known)
+        own = there.campaign != ""
+        print(
+            f"{dilution:8.2f}  {len(found.campaigns):14}  {matched[own].mean():23.3f}  {elsewhere.mean():25.3f}"
+            f"  {matched[~own].sum():6} ({(~own).sum()})",
+            flush=True,
+        )
+
+
+def harvested(population: Population) -> list[str]:
+    """The corpora that a population's campaigns hand out."""
+    campaigns = np.unique(population.campaign[population.campaign != ""])
+    return sorted({group for name in campaigns for group in str(name).partition(":")[2].split("+")})
+
+
 def with_campaigns(
     bench: Bench, benign: Population, campaigns: Sequence[tuple[str, Sequence[NDArray[np.int64]]]]
 ) -> Population:
@@ -340,7 +383,7 @@ def link(folder: Path, bundle_folder: Path) -> None:
 
 PARTS = {
     "signs": bench_signs, "population": bench_population, "benign": bench_benign, "split": bench_split,
-    "event": bench_event, "scale": bench_scale,
+    "event": bench_event, "indicators": bench_indicators, "scale": bench_scale,
 }  # fmt: skip
 
 

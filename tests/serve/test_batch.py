@@ -146,6 +146,19 @@ def test_rejects_are_counted_named_and_cost_nothing_else(
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_times_under_another_name_are_told_as_missing(
+    tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path
+) -> None:
+    named = [{("timestamp" if name == "at" else name): value for name, value in row.items()} for row in exchanges[:40]]
+    write(tmp_path / "in" / "a.jsonl", named)
+    (tmp_path / "in" / "b").mkdir()
+    pq.write_table(pa.Table.from_pylist(named[:7]), tmp_path / "in" / "b" / "c.parquet")
+    summary = run(tmp_path / "in", tmp_path / "out.jsonl", bundle_folder)
+    assert (summary.n_rows, summary.n_untimed, summary.n_rejected) == (47, 47, 0)
+    assert "47 rows have no time (column at)" in told(summary)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_lines_of_rejects_are_those_of_the_file_however_it_was_shared_out(
     tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path
 ) -> None:

@@ -64,6 +64,13 @@ def test_two_days_in_an_archive_are_as_both_at_once(rows, tmp_path: Path, bundle
         assert members.column(name).to_pylist() == whole.column(name).to_pylist()
 
 
+def test_rows_without_a_time_are_told(rows, tmp_path: Path, bundle_folder: Path):
+    some = [{**row, "at": None} if index < 9 else row for index, row in enumerate(rows[:30])]
+    outcome, _, _ = inquire([write(tmp_path / "x.jsonl", some)], tmp_path / "out", bundle_folder)
+    assert outcome.n_untimed == 9
+    assert "9 rows have no time (column at)" in told(outcome, 1.0)
+
+
 def test_a_rejected_row_is_listed_with_file_line_and_reason(rows, tmp_path: Path, bundle_folder: Path):
     source = write(tmp_path / "x.jsonl", [*rows[:30], {"prompt": "secret words"}])
     outcome, _, _ = inquire([source], tmp_path / "out", bundle_folder)
