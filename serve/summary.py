@@ -14,8 +14,8 @@ MAX_REJECTED_SHARE = 0.05
 @dataclass(frozen=True)
 class Summary:
     """What a job did: rows read (`n_untimed` of them usable, but without a time), exchanges scored, rejects by reason,
-    verdicts flagged, seconds by stage (added over workers), seconds on the clock and the sum of the most memory that each
-    process held."""
+    verdicts flagged, seconds by stage (added over workers), seconds on the clock and the sum of the most memory that
+    each process held."""
 
     n_files: int
     n_ignored: int

@@ -6,8 +6,9 @@ from serve.summary import Summary, told
 
 SUMMARY = Summary(
     n_files=2, n_ignored=1, n_rows=1000, n_untimed=0, n_left_out=0, n_exchanges=950, n_sessions=20, n_accounts=10,
-    n_flagged=3, n_flagged_accounts=2, reasons={"not JSON": 30, "prompt is blank": 20}, seconds={"read": 0.5, "encode": 70.0},
-    clock_seconds=40.0, n_processes=2, peak_bytes=5 << 20, written={"out.jsonl": 123_456},
+    n_flagged=3, n_flagged_accounts=2, reasons={"not JSON": 30, "prompt is blank": 20},
+    seconds={"read": 0.5, "encode": 70.0}, clock_seconds=40.0, n_processes=2,
+    peak_bytes=5 << 20, written={"out.jsonl": 123_456},
 )  # fmt: skip
 
 
