@@ -110,7 +110,7 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
     if n < MIN_ACCOUNTS or len(thin.items) < MIN_ACCOUNTS:
         return _findings(sketches, ())
-    blended, found = linked(thin.items, n)
+    blended, found = linked(thin)
     campaigns = [
         _campaign(community, signs, blended, thin, capabilities)
         for community, signs in found
@@ -120,12 +120,13 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     return _findings(sketches, tuple(campaigns))
 
 
-def linked(items: Items, n_accounts: int) -> tuple[Blend, tuple[tuple[Community, Signs], ...]]:
+def linked(sketches: Sketches) -> tuple[Blend, tuple[tuple[Community, Signs], ...]]:
     """Accounts as a blend of communities, and each community with its signs, campaign or not."""
-    blended = blend(prompt_kernel(items), items.owner, seeds(items, n_accounts))
+    items = sketches.items
+    blended = blend(prompt_kernel(items), items.owner, seeds(items, len(sketches)))
     blended = joined(blended, communities_of(blended, items), items)
     found = communities_of(blended, items)
-    return blended, tuple(zip(found, measure(found, blended, items), strict=True))
+    return blended, tuple(zip(found, measure(found, blended, items, sketches.weight), strict=True))
 
 
 def seeds(items: Items, n_accounts: int) -> Seeds:

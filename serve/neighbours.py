@@ -6,11 +6,17 @@ from Leiden (Traag, Waltman & van Eck 2019).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serve.capabilities import FLAT_LIMIT, build_index, clustered, highest_products
+from serve.capabilities import FLAT_LIMIT, build_index, clustered, highest_products, n_threads
+from serve.products import Products
 from serve.sketches import Items
 
 WIDTH = 0.1
@@ -88,32 +94,62 @@ def communities(vectors: NDArray[np.float32], *, resolution: float) -> NDArray[n
 
 
 def nearest_rows(
-    rows: NDArray[np.float32], n_nearest: int, *, limit: int = FLAT_LIMIT
+    vectors: NDArray[np.int8], n_nearest: int, *, limit: int = FLAT_LIMIT
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Cosines and indices (n_rows, n_nearest) of the rows nearest to each, itself among them; exact up to `limit` rows.
+    """Cosines and indices (n_rows, n_nearest) of the rows with the highest inner products with each, itself among them;
+    exact up to `limit` rows. Rows are an encoder's, all of about the same length.
 
     Above it rows are clustered, and those of a cluster are compared with it and the clusters around it as one matrix
     product, several times faster than asking for each row. A cluster is compared in parts where it is large, so
     that work grows as the number of rows to 1.5 however they lie. Where fewer are compared the index is -1.
     """
-    n = len(rows)
-    if n <= limit:
-        cosines, nearest = build_index(rows).search(rows, n_nearest)
-        return np.asarray(cosines), np.asarray(nearest)
-    n_clusters = int(np.sqrt(n))
-    centroids, cluster = clustered(rows, n_clusters, n_rounds=_N_ROUNDS, n_taught=_N_TAUGHT)
-    members = np.split(np.argsort(cluster, kind="stable"), np.cumsum(np.bincount(cluster, minlength=n_clusters))[:-1])
-    around = highest_products(centroids, centroids, min(_N_PROBED, n_clusters))[1]
-    budget = _N_PROBED * n // n_clusters
+    n = len(vectors)
+    lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors, dtype=np.int32), 1)).astype(np.float32)
     cosines, nearest = np.zeros((n, n_nearest), np.float32), np.full((n, n_nearest), -1, np.int64)
-    for index, own in enumerate(members):
-        others = np.concatenate([members[other] for other in around[index].tolist() if other != index])
-        n_parts = -(-len(own) // budget)
-        for part in (own[first::n_parts] for first in range(n_parts)):
-            compared = np.concatenate([part, others])[:budget]
-            found = highest_products(rows[part], rows[compared], n_nearest)
-            cosines[part], nearest[part] = found[0], np.where(found[1] >= 0, compared[found[1]], -1)
+    clusters = _Clusters.of(vectors) if n > limit else _Clusters.whole(n)
+
+    def compare(cluster: int) -> None:
+        for part, compared in clusters.comparisons(cluster):
+            found = Products(vectors[compared]).nearest(vectors[part], n_nearest)
+            ids = compared[found.ids]
+            nearest[part, : ids.shape[1]] = ids
+            cosines[part, : ids.shape[1]] = found.products / (lengths[part, None] * lengths[ids])
+
+    with ThreadPoolExecutor(n_threads()) as threads:
+        for _ in threads.map(compare, range(len(clusters.members))):
+            pass
     return cosines, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class _Clusters:
+    """Rows by cluster, the clusters around each, nearest first, and how many rows are compared with one at most."""
+
+    members: list[NDArray[np.int64]]
+    around: NDArray[np.int64]
+    budget: int
+
+    @classmethod
+    def whole(cls, n: int) -> Self:
+        """All rows in one."""
+        return cls([np.arange(n)], np.zeros((1, 1), np.int64), max(n, 1))
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.int8]) -> Self:
+        """About as many clusters as each has rows, by k-means."""
+        n, n_clusters = len(vectors), int(np.sqrt(len(vectors)))
+        centroids, cluster = clustered(unit_rows(vectors), n_clusters, n_rounds=_N_ROUNDS, n_taught=_N_TAUGHT)
+        bounds = np.cumsum(np.bincount(cluster, minlength=n_clusters))[:-1]
+        around = highest_products(centroids, centroids, min(_N_PROBED, n_clusters))[1]
+        return cls(np.split(np.argsort(cluster, kind="stable"), bounds), around, _N_PROBED * n // n_clusters)
+
+    def comparisons(self, cluster: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows of a cluster, all of them once, each with the rows that they are compared with."""
+        own = self.members[cluster]
+        others = [self.members[other] for other in self.around[cluster].tolist() if other != cluster]
+        n_parts = -(-len(own) // self.budget)
+        for part in (own[first::n_parts] for first in range(n_parts)):
+            yield part, np.concatenate([part, *others])[: self.budget]
 
 
 def prompt_kernel(items: Items) -> scipy.sparse.csr_array:
@@ -121,9 +157,8 @@ def prompt_kernel(items: Items) -> scipy.sparse.csr_array:
 
     It is a kernel of the cosine, raised where prompts share a skeleton that isn't everybody's.
     """
-    rows = unit_rows(items.vector)
-    n = len(rows)
-    cosines, nearest = nearest_rows(rows, min(N_PROMPTS, n))
+    n = len(items)
+    cosines, nearest = nearest_rows(items.vector, min(N_PROMPTS, n))
     source = np.repeat(np.arange(n, dtype=np.int32), nearest.shape[1])
     target = nearest.ravel().astype(np.int32)
     apart = (target >= 0) & (items.owner[target] != items.owner[source])

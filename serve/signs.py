@@ -37,7 +37,8 @@ class Signs:
 
     `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
     larger. `apart`: share of it that nobody outside sends too. `broad`: log of the cells that 50 of the shared prompts
-    reach. `tied`: log of the median gain (nats) that ties an account.
+    reach. `tied`: log of the median gain (nats) that ties an account. All but the last are of all that the accounts
+    sent, estimated from what was kept of it.
     """
 
     lean: float
@@ -114,22 +115,26 @@ def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: It
     return np.asarray(lean < np.median(lean) - _MAX_SPREADS * max(spread, _LEAST_SPREAD))
 
 
-def measure(found: Sequence[Community], blended: Blend, items: Items) -> tuple[Signs, ...]:
-    """Signs of communities."""
+def measure(found: Sequence[Community], blended: Blend, items: Items, weight: NDArray[np.float64]) -> tuple[Signs, ...]:
+    """Signs of communities; `weight` (n_items,) is how many exchanges each item stands for.
+
+    Sketches keep what looks most like harvest, so an unweighted mean would make every product of a large population, of
+    whose accounts little is kept, look like one.
+    """
     senders = _senders(items)
     return tuple(
         Signs(
-            lean=_lean(community, blended, items),
-            apart=_apart(community, items, senders),
-            broad=_broad(community, blended, items),
+            lean=_lean(community, blended, items, weight),
+            apart=_apart(community, items, senders, weight),
+            broad=_broad(community, blended, items, weight),
             tied=float(np.log(np.median(blended.gain[community.accounts, community.index]))),
         )
         for community in found
     )
 
 
-def _lean(community: Community, blended: Blend, items: Items) -> float:
-    weights = blended.part[community.items, community.index]
+def _lean(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
+    weights = (blended.part[:, community.index] * weight)[community.items]
     harvest, *organic = np.average(items.evidence[community.items].astype(np.float64), axis=0, weights=weights)
     return float(harvest - max(organic))
 
@@ -140,14 +145,14 @@ def _senders(items: Items) -> NDArray[np.int64]:
     return np.asarray(counts[inverse])
 
 
-def _apart(community: Community, items: Items, senders: NDArray[np.int64]) -> float:
+def _apart(community: Community, items: Items, senders: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
     _, inverse, counts = np.unique(items.text[community.items], return_inverse=True, return_counts=True)
-    return float(np.mean(senders[community.items] <= counts[inverse]))
+    return float(np.average(senders[community.items] <= counts[inverse], weights=weight[community.items]))
 
 
-def _broad(community: Community, blended: Blend, items: Items) -> float:
+def _broad(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
     """Log of the distinct cells that `_N_DRAWN` of the shared prompts reach on average."""
-    weights = blended.part[community.items, community.index].astype(np.float64)
+    weights = (blended.part[:, community.index] * weight)[community.items]
     cells = np.bincount(items.cell[community.items].astype(np.int64) + 1, weights=weights)
     return float(np.log(np.sum(1.0 - (1.0 - cells / cells.sum()) ** _N_DRAWN)))
 

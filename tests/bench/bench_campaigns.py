@@ -224,7 +224,7 @@ def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
         for settings in (PopulationSettings(n_campaigns=0), *hidden):
             population = bench.population(settings, seed=seed)
             sketches = bench.sketches(population)
-            for community, signs in linked(sketches.items, len(sketches))[1]:
+            for community, signs in linked(sketches)[1]:
                 names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
                 share = counts.max() / counts.sum()
                 (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(GATE.log_odds(signs))

@@ -58,14 +58,25 @@ def test_weight_zero_hides_a_prompt():
 def test_clusters_find_nearly_what_comparing_all_finds():
     items, _ = topics(300, 40, seed=5)
     rows = unit_rows(items.vector)
-    exact, near = nearest_rows(rows, 10), nearest_rows(rows, 10, limit=100)
+    exact, near = nearest_rows(items.vector, 10), nearest_rows(items.vector, 10, limit=100)
     same = np.mean([len(np.intersect1d(one, other)) for one, other in zip(exact[1], near[1], strict=True)]) / 10
     assert same > 0.95
     assert np.einsum("ij,ikj->ik", rows, rows[near[1]]) == pytest.approx(near[0], abs=1e-5)
 
 
+def test_the_nearest_are_those_of_the_highest_products():
+    rng = np.random.default_rng(6)
+    vectors = np.append(quantise(rng.normal(size=(400, 32))), np.zeros((1, 32), np.int8), axis=0)
+    cosines, near = nearest_rows(vectors, 7)
+    products = vectors.astype(np.int64) @ vectors.astype(np.int64).T
+    assert (np.take_along_axis(products, near, axis=1) == -np.sort(-products, axis=1)[:, :7]).all()
+    assert (near[:400, 0] == np.arange(400)).all()
+    assert cosines[:400, 0] == pytest.approx(1.0, abs=1e-6)
+    assert (cosines[400] == 0.0).all()
+
+
 def test_rows_that_are_all_the_same_are_compared_in_parts():
-    cosines, near = nearest_rows(np.ones((2_000, 1), np.float32), 5, limit=100)
+    cosines, near = nearest_rows(np.full((2_000, 1), 127, np.int8), 5, limit=100)
     assert (near >= 0).all()
     assert cosines == pytest.approx(1.0)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serve.blend import Blend
 from serve.signs import GATE, MIN_ACCOUNTS, SIGNS, Signs, communities_of, measure
@@ -27,12 +28,26 @@ def shared(n_accounts: int, *, text: object = None, cell: object = None, level: 
     return Blend(part, share, np.full((n_accounts, 1), 100.0)), items
 
 
-def signs_of(blended: Blend, items: Items) -> Signs:
-    return measure(communities_of(blended, items), blended, items)[0]
+def signs_of(blended: Blend, items: Items, weight: NDArray[np.float64] | None = None) -> Signs:
+    weight = np.ones(len(items)) if weight is None else weight
+    return measure(communities_of(blended, items), blended, items, weight)[0]
 
 
 def test_lean_is_harvest_evidence_less_the_larger_of_the_others():
     assert signs_of(*shared(8, level=0.5)).lean == pytest.approx(0.7)
+
+
+def test_an_item_speaks_for_all_the_exchanges_that_it_stands_for():
+    """One prompt in five looks like harvest; a sketch of all of those and a quarter of the others says so, too."""
+    looks = np.arange(80) % 5 == 0
+    blended, items = shared(8, cell=looks)
+    items.evidence[:] = np.where(looks[:, None], (0.9, -0.2, -0.4), (-0.6, -0.2, -0.4))
+    whole = signs_of(blended, items)
+    kept = np.flatnonzero(looks | (np.arange(80) % 5 == 1))
+    part = Blend(blended.part[kept], blended.share, blended.gain)
+    few = signs_of(part, items.take(kept), np.where(looks[kept], 1.0, 4.0))
+    assert (few.lean, few.broad) == pytest.approx((whole.lean, whole.broad), abs=1e-6)
+    assert signs_of(part, items.take(kept)).lean > few.lean + 0.4
 
 
 def test_tied_is_the_log_of_the_median_gain():
