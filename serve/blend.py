@@ -44,11 +44,14 @@ class Blend:
     gain: NDArray[np.float64]
 
 
-def blend(kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], seeds: Seeds) -> Blend:
-    """Fit by expectation maximisation from `seeds`, merging communities that turn out to ask the same."""
-    reach = np.asarray(kernel.sum(axis=1), dtype=np.float32) + np.float32(1e-6)
+def blend(kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], weight: NDArray[np.float64], seeds: Seeds) -> Blend:
+    """Fit by expectation maximisation from `seeds`, merging communities that turn out to ask the same.
+
+    `weight` (n_items,) is how many exchanges of its account each prompt stands for, so that shares are of all that an
+    account sent: by what is kept of it, which looks most like tasks, its cover traffic would be taken for tasks, too.
+    """
     part = seeds.parts(owner)
-    model = _Model(kernel, owner, reach)
+    model = _Model(kernel, owner, weight)
     share = model.shares(part)
     for index, n_steps in enumerate(_ROUNDS):
         for _ in range(n_steps):
@@ -81,15 +84,17 @@ class Seeds:
 
 
 class _Model:
-    """Kernel, owners and reach of the prompts, and the steps that need them."""
+    """Kernel, owners and weights of the prompts, and the steps that need them."""
 
-    def __init__(self, kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], reach: NDArray[np.float32]) -> None:
-        self._kernel, self._owner, self._reach = kernel, owner, reach
-        ones = np.ones(len(owner), dtype=np.float32)
-        self._sum = scipy.sparse.csr_array((ones, (owner, np.arange(len(owner)))))
+    def __init__(self, kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
+        self._kernel, self._owner = kernel, owner
+        self._reach = np.asarray(kernel.sum(axis=1), dtype=np.float32) + np.float32(1e-6)
+        places = owner, np.arange(len(owner))
+        self._sum = scipy.sparse.csr_array((np.ones(len(owner), np.float32), places))
+        self._weighted_sum = scipy.sparse.csr_array((weight.astype(np.float32), places))
 
     def shares(self, part: NDArray[np.float32]) -> NDArray[np.float32]:
-        counts = self._sum @ part + np.float32(_PRIOR)
+        counts = self._weighted_sum @ part + np.float32(_PRIOR)
         return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
     def step(

@@ -84,12 +84,15 @@ def communities_of(blended: Blend, items: Items) -> tuple[Community, ...]:
     """Communities of at least `MIN_ACCOUNTS` accounts that each are tied to it by `MIN_GAIN` and by several prompts.
 
     An account whose share or gain is far below what is usual in the community, or what it shares far more like a person
-    or product than what the others do, is left out: it met the community by chance.
+    or product than what the others do, is left out: it met the community by chance. The share is the larger of those of
+    what it sent and of what is kept, since sampling scatters the first and tilts the second.
     """
     n_accounts = len(blended.share)
+    n_kept = np.maximum(np.bincount(items.owner, minlength=n_accounts), 1)
     found = []
     for index in range(blended.part.shape[1] - 1):
-        share, mass = blended.share[:, index], np.bincount(items.owner, blended.part[:, index], n_accounts)
+        mass = np.bincount(items.owner, blended.part[:, index], n_accounts)
+        share = np.maximum(blended.share[:, index], mass / n_kept)
         tied = np.flatnonzero((mass > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
         if len(tied):
             tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])]

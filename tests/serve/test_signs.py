@@ -75,6 +75,8 @@ def test_fewer_accounts_than_make_a_campaign_are_no_community():
 def test_an_account_that_shares_far_less_than_is_usual_is_left_out():
     blended, items = shared(10)
     blended.share[9] = (0.2, 0.8)
+    assert len(communities_of(blended, items)[0].accounts) == 10
+    blended.part[90:] = (0.2, 0.8)
     assert communities_of(blended, items)[0].accounts.tolist() == list(range(9))
 
 
