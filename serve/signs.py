@@ -29,6 +29,7 @@ _MAX_SPREADS, _LEAST_SPREAD = 4.0, 0.05
 _MIN_PART = 0.3
 _N_DRAWN = 50
 _MIN_ITEMS = 10
+_TEMPER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Signs:
 
     `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
     larger. `apart`: share of it that nobody outside sends too. `broad`: log of the cells that 50 of the shared prompts
-    reach. `tied`: log of the median gain (nats) that ties an account. All but the last are of all that the accounts
-    sent, estimated from what was kept of it.
+    reach. `tied`: log of the median gain (nats) that ties an account. For all but the last, what was kept of an account
+    counts by the square root of what it stands for.
     """
 
     lean: float
@@ -122,9 +123,10 @@ def measure(found: Sequence[Community], blended: Blend, items: Items, weight: ND
     """Signs of communities; `weight` (n_items,) is how many exchanges each item stands for.
 
     Sketches keep what looks most like harvest, so an unweighted mean would make every product of a large population, of
-    whose accounts little is kept, look like one.
+    whose accounts little is kept, look like one; a weighted one hides a campaign most of whose prompts look like
+    people's. Weights are tempered, halfway between both.
     """
-    senders = _senders(items)
+    senders, weight = _senders(items), weight**_TEMPER
     return tuple(
         Signs(
             lean=_lean(community, blended, items, weight),

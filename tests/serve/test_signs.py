@@ -37,17 +37,18 @@ def test_lean_is_harvest_evidence_less_the_larger_of_the_others():
     assert signs_of(*shared(8, level=0.5)).lean == pytest.approx(0.7)
 
 
-def test_an_item_speaks_for_all_the_exchanges_that_it_stands_for():
-    """One prompt in five looks like harvest; a sketch of all of those and a quarter of the others says so, too."""
+def test_an_item_counts_by_the_root_of_the_exchanges_that_it_stands_for():
+    """One prompt in five looks like harvest; a sketch keeps all of those and a quarter of the others."""
     looks = np.arange(80) % 5 == 0
     blended, items = shared(8, cell=looks)
     items.evidence[:] = np.where(looks[:, None], (0.9, -0.2, -0.4), (-0.6, -0.2, -0.4))
-    whole = signs_of(blended, items)
+    assert signs_of(blended, items).lean == pytest.approx(0.2 * 0.9 - 0.8 * 0.6 + 0.2)
     kept = np.flatnonzero(looks | (np.arange(80) % 5 == 1))
     part = Blend(blended.part[kept], blended.share, blended.gain)
-    few = signs_of(part, items.take(kept), np.where(looks[kept], 1.0, 4.0))
-    assert (few.lean, few.broad) == pytest.approx((whole.lean, whole.broad), abs=1e-6)
-    assert signs_of(part, items.take(kept)).lean > few.lean + 0.4
+    found = signs_of(part, items.take(kept), np.where(looks[kept], 1.0, 4.0))
+    assert found.lean == pytest.approx((0.9 - 2 * 0.6) / 3 + 0.2)
+    assert found.broad == pytest.approx(np.log(2.0 - (2 / 3) ** 50 - (1 / 3) ** 50))
+    assert signs_of(part, items.take(kept)).lean == pytest.approx((0.9 - 0.6) / 2 + 0.2)
 
 
 def test_tied_is_the_log_of_the_median_gain():
