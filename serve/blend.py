@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 @dataclass(frozen=True)
 class Blend:
     """`part` (n_items, n_communities) is how much each prompt belongs to each community, `share` (n_accounts,
-    n_communities) how much of each account does; rows sum to 1 and the last community is everything else.
+    n_communities) how much of all that each account sent does; rows sum to 1 and the last community is everything else.
 
     `gain` (n_accounts, n_communities - 1) is the log-likelihood ratio (nats) of an account's prompts with the community
     in its mixture against without it: what ties the account to the community.

@@ -21,7 +21,8 @@ JOB, MANIFEST, LOCK = "job.json", "manifest.jsonl", "lock"
 
 @dataclass(frozen=True, slots=True)
 class SliceCount:
-    """What was found in one slice of a file; `reasons` counts its rejects, `n_untimed` usable rows without a time."""
+    """What was found in one slice of a file; `reasons` counts its rejects, `n_untimed` usable rows without a time (none
+    in the manifest of a job that was begun before they were counted)."""
 
     path: str
     n_lines: int
