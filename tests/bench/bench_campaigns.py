@@ -309,7 +309,7 @@ def bench_indicators(bench: Bench, options: argparse.Namespace) -> None:
         found = find(sketches, bench.bundle.capabilities)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "indicators.json"
-            n_cells = bench.bundle.capabilities.n_cells
+            n_cells = len(bench.bundle.capabilities.cells)
             indicators.write(path, found.campaigns, sketches, n_cells, bench.bundle.bundle_id)
             known = indicators.read(path)
         matched, elsewhere = bench.matched(there, known), bench.matched(others, known)
