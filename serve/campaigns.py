@@ -122,11 +122,11 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
 
 def linked(sketches: Sketches) -> tuple[Blend, tuple[tuple[Community, Signs], ...]]:
     """Accounts as a blend of communities, and each community with its signs, campaign or not."""
-    items = sketches.items
-    blended = blend(prompt_kernel(items), items.owner, sketches.weight, seeds(items, len(sketches)))
+    items, weight = sketches.items, sketches.weight
+    blended = blend(prompt_kernel(items), items.owner, weight, seeds(items, len(sketches)))
     blended = joined(blended, communities_of(blended, items), items)
     found = communities_of(blended, items)
-    return blended, tuple(zip(found, measure(found, blended, items, sketches.weight), strict=True))
+    return blended, tuple(zip(found, measure(found, blended, items, weight), strict=True))
 
 
 def seeds(items: Items, n_accounts: int) -> Seeds:
