@@ -1,0 +1,65 @@
+"""Wrappers: what a coding tool or an agent's harness adds around the words of the person, and how to take it off."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+DROPPED = (
+    "system-reminder", "environment_details", "environment_context", "user_instructions", "command-name",
+    "command-message", "command-args", "task-notification", "turn_aborted", "ide_selection",
+)  # fmt: skip
+"""Tags that go with what is inside; `local-command-*` and `bash-*` do, too."""
+
+OPENED = ("task", "user_query", "user_message", "feedback")
+"""Tags that go while their inside stays, because it holds the person's words."""
+
+_FAMILIES = r"local-command-[a-z-]{1,30}|bash-[a-z-]{1,30}"
+_TAG = re.compile(rf"<(/?)({'|'.join((*DROPPED, *OPENED))}|{_FAMILIES})>", re.IGNORECASE | re.ASCII)
+_INTERRUPTED = re.compile(r"^[ \t]*\[request interrupted by user[^\]\n]{0,80}\][ \t]*$\n?", re.I | re.M | re.A)
+
+
+def strip_wrappers(text: str) -> str:
+    """The text without wrappers and without blanks around it; empty when it holds nothing else.
+
+    A dropped tag ends at the first closing tag of its name; a tag that is never closed is the person's own and stays.
+    One pass over the text, so the time is linear in its length. Stripping twice changes nothing more.
+    """
+    if "[R" in text or "[r" in text:
+        text = _INTERRUPTED.sub("", text)
+    if "<" in text and _TAG.search(text):
+        text = _joined([text[start:stop] for start, stop in _kept_ranges(text)])
+    return text.strip()
+
+
+def _kept_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Bounds of the parts that stay, in order."""
+    tags = list(_TAG.finditer(text))
+    n_closing = Counter(tag[2].lower() for tag in tags if tag[1])
+    opened: Counter[str] = Counter()
+    inside, start = "", 0
+    for tag in tags:
+        name, closes = tag[2].lower(), bool(tag[1])
+        n_closing[name] -= closes
+        if inside:
+            if closes and name == inside:
+                inside, start = "", tag.end()
+        elif opened[name] if closes else n_closing[name]:
+            yield start, tag.start()
+            start = tag.end()
+            if name in OPENED:
+                opened[name] += -1 if closes else 1
+            else:
+                inside = name
+    yield start, len(text)
+
+
+def _joined(parts: list[str]) -> str:
+    """The parts one after another, with a space where two words would grow together."""
+    joined: list[str] = []
+    for part in filter(None, parts):
+        if joined and not joined[-1][-1].isspace() and not part[0].isspace():
+            joined.append(" ")
+        joined.append(part)
+    return "".join(joined)
