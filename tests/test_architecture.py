@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 ORDER = (
+    "wrappers",
     "session", "pieces", "encoder", "discriminant", "products", "capabilities", "coverage", "surface", "geometry",
     "words", "evidence", "ridge", "features", "booster", "experts", "classifier", "calibration", "fitting",
     "systematicness", "benign", "verdict", "bundle", "reasons", "scorer", "__init__",
