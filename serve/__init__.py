@@ -1,7 +1,7 @@
 """Stillwatch's judging side: is this API session harvesting the model, or organic use?"""
 
-from serve.scorer import Scorer, load
-from serve.session import Exchange, Session
-from serve.verdict import Verdict
+from serve.scoring.scorer import Scorer, load
+from serve.sessions.records import Exchange, Session
+from serve.scoring.verdict import Verdict
 
 __all__ = ["Exchange", "Scorer", "Session", "Verdict", "load"]

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
         return DONE
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
-        from serve.batch import JobStoppedError
+        from serve.batch.job import JobStoppedError
 
         return _fail(str(fault), STOPPED if isinstance(fault, JobStoppedError) else UNUSABLE)
     finally:
@@ -106,10 +106,10 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from serve.batch import Job, run
-    from serve.bundle import RELEASED
-    from serve.progress import Progress
-    from serve.summary import told
+    from serve.batch.job import Job, run
+    from serve.bundle.bundle import RELEASED
+    from serve.jobs.progress import Progress
+    from serve.jobs.summary import told
 
     job = Job(
         inputs=tuple(options.exchanges),
@@ -140,11 +140,11 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from serve.card import card, growing, painted, plain
-    from serve.exchanges import select
-    from serve.scorer import load
-    from serve.sources import discover
-    from serve.timeline import Timeline
+    from serve.scoring.verdict_card import card, growing, painted, plain
+    from serve.io.reading import select
+    from serve.scoring.scorer import load
+    from serve.io.discovery import discover
+    from serve.sessions.sessionizing import Timeline
 
     selected = select(discover(options.exchanges).sources, session_id=options.session)
     timeline = Timeline.of(selected.table)
@@ -188,9 +188,9 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
 def _campaigns(options: argparse.Namespace) -> int:
     import time
 
-    from serve.bundle import RELEASED
-    from serve.inquiry import Inquiry, run, told
-    from serve.progress import Progress
+    from serve.bundle.bundle import RELEASED
+    from serve.campaigns.job import Inquiry, run, told
+    from serve.jobs.progress import Progress
 
     began_at = time.monotonic()
     inquiry = Inquiry(
@@ -223,8 +223,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from serve.bundle import RELEASED
-    from serve.report import Request, write_report
+    from serve.bundle.bundle import RELEASED
+    from serve.analyst.report import Request, write_report
 
     page = write_report(Request(
         options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
@@ -252,8 +252,8 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
 
 
 def _drift(options: argparse.Namespace) -> int:
-    from serve.bundle import RELEASED, Bundle
-    from serve.drift import Reference, Traffic, drift, told, write
+    from serve.bundle.bundle import RELEASED, Bundle
+    from serve.monitoring.drift import Reference, Traffic, drift, told, write
 
     bundle = Bundle.load(options.bundle or RELEASED)
     traffic = Traffic.read(options.verdicts, bundle)
@@ -283,9 +283,9 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from serve.bundle import RELEASED, Bundle
-    from serve.map import check_page, place, write
-    from serve.summary import MAX_REJECTED_SHARE
+    from serve.bundle.bundle import RELEASED, Bundle
+    from serve.analyst.map_page import check_page, place, write
+    from serve.jobs.summary import MAX_REJECTED_SHARE
 
     check_page(options.out)
     bundle = Bundle.load(options.bundle or RELEASED)
@@ -318,8 +318,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        from serve.keys import ApiKeys, new_key
-        from serve.server import run, settings_of
+        from serve.http.keys import ApiKeys, new_key
+        from serve.http.server import run, settings_of
     except ImportError as fault:
         raise ImportError(f"serving needs: pip install 'stillwatch[app]' ({fault.name} is missing)") from fault
 
@@ -342,7 +342,7 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def _labels(options: argparse.Namespace) -> int:
-    from serve.feedback import Feedback, export
+    from serve.analyst.feedback import Feedback, export
 
     if not options.feedback.is_file():
         raise ValueError(f"{options.feedback} is not there, expected a store of feedback")
@@ -367,9 +367,9 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 
 def _adapt(options: argparse.Namespace) -> int:
-    from serve.adapt import Adaptation, adapt, told
-    from serve.bundle import RELEASED
-    from serve.summary import MAX_REJECTED_SHARE
+    from serve.adaptation.adapt import Adaptation, adapt, told
+    from serve.bundle.bundle import RELEASED
+    from serve.jobs.summary import MAX_REJECTED_SHARE
 
     done = adapt(Adaptation(tuple(options.exchanges), options.out, options.bundle or RELEASED, options.fpr))
     print(told(done, options.fpr))
@@ -385,7 +385,7 @@ def _add_bundle_action(parser: argparse.ArgumentParser) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from serve.bundle import verify
+    from serve.bundle.bundle import verify
 
     manifest = verify(options.folder)
     size = sum(file["size"] for file in manifest["files"].values())

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from serve.cli import main
-from serve.scorer import Scorer
-from serve.session import Exchange, Session
-from serve.verdict import Verdicts
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Exchange, Session
+from serve.scoring.verdict import Verdicts
 
 GOLDEN = Path(__file__).parent / "golden"
 EXCHANGES = GOLDEN / "exchanges.jsonl"

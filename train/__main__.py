@@ -8,6 +8,6 @@ import sys
 # Progress bars are for a person who waits; to be set before the libraries are imported.
 os.environ.setdefault("TQDM_DISABLE", "" if sys.stderr.isatty() else "1")
 
-from train.run import main
+from train.experiments.run import main
 
 sys.exit(main())

@@ -170,9 +170,9 @@ def cpu_seconds() -> float:
 
 def job(source: str, out: str, engine: str, bundle: str | None) -> None:
     """Do a job and print its summary as JSON."""
-    from serve.batch import Job, run
-    from serve.bundle import RELEASED
-    from serve.progress import Progress
+    from serve.batch.job import Job, run
+    from serve.bundle.bundle import RELEASED
+    from serve.jobs.progress import Progress
 
     target = Path(out)
     described = Job(
@@ -187,8 +187,8 @@ def seconds_a_prompt(source: Path, n_minilm: int = 256, n_model2vec: int = 20_00
     import torch
     from model2vec import StaticModel
 
-    from serve.bundle import RELEASED, STATIC
-    from serve.encoder import minilm
+    from serve.bundle.bundle import RELEASED, STATIC
+    from serve.embedding.encoders import minilm
 
     group = pq.ParquetFile(next(source.iterdir())).read_row_group(0, columns=["prompt"])
     texts = group.column("prompt").to_pylist()[:n_model2vec]

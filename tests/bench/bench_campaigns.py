@@ -31,21 +31,21 @@ from sklearn.metrics import adjusted_rand_score
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from serve import indicators  # noqa: E402
-from serve.archive import Archive  # noqa: E402
-from serve.bundle import RELEASED, Bundle  # noqa: E402
-from serve.campaigns import find, linked  # noqa: E402
-from serve.evidence import Evidence, EvidenceInputs  # noqa: E402
-from serve.features import Evidenced  # noqa: E402
-from serve.scorer import Scorer  # noqa: E402
-from serve.session import Sessions  # noqa: E402
-from serve.signs import GATE  # noqa: E402
-from serve.sketches import Sketches, sketch  # noqa: E402
-from serve.surface import canonical, canonical_sessions, form  # noqa: E402
-from train.cache import PromptCache  # noqa: E402
-from train.corpora import CorporaSettings, load_pool  # noqa: E402
-from train.evidence import EvidenceSettings, group_grams, solve  # noqa: E402
-from train.population import Population, PopulationSettings, populate  # noqa: E402
+from serve.campaigns.detector import indicators  # noqa: E402
+from serve.campaigns.archive import Archive  # noqa: E402
+from serve.bundle.bundle import RELEASED, Bundle  # noqa: E402
+from serve.campaigns.detector import find, linked  # noqa: E402
+from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
+from serve.features.session_features import Evidenced  # noqa: E402
+from serve.scoring.scorer import Scorer  # noqa: E402
+from serve.sessions.records import Sessions  # noqa: E402
+from serve.campaigns.community_features import GATE  # noqa: E402
+from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
+from serve.sessions.normalization import canonical, canonical_sessions, form  # noqa: E402
+from train.encoders.prompt_cache import PromptCache  # noqa: E402
+from train.corpora.loading import CorporaSettings, load_pool  # noqa: E402
+from train.learning.evidence import EvidenceSettings, group_grams, solve  # noqa: E402
+from train.synthesis.population import Population, PopulationSettings, populate  # noqa: E402
 
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
 FPR = 0.001

@@ -12,18 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from serve.benign import LETTERS, Benign
-from serve.bundle import Bundle
-from serve.drift import Drift, Reference, Traffic, drift
-from serve.scorer import Scorer
-from serve.session import Sessions
-from train.bundling import BundlingSettings
-from train.compose import Composer, ComposeSettings, Composition
-from train.corpora import load_pool
-from train.ground import ground
-from train.model import topics
-from train.run import bundled, compose
-from train.table import table
+from serve.model.benign_profile import LETTERS, Benign
+from serve.bundle.bundle import Bundle
+from serve.monitoring.drift import Drift, Reference, Traffic, drift
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Sessions
+from train.learning.bundling import BundlingSettings
+from train.synthesis.compose import Composer, ComposeSettings, Composition
+from train.corpora.loading import load_pool
+from train.inputs.prepared_inputs import ground
+from train.learning.model import topics
+from train.experiments.run import bundled, compose
+from train.learning.table import table
 
 N_SESSIONS, CHANGED = 500, 0.2
 STEPS = (100, 150, 200, 300, 400, 500)

@@ -37,7 +37,7 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 
 def rows_of(folder: Path, use: str) -> dict[str, list[str]]:
     """Distinct canonical texts, sorted, by the name of their corpus."""
-    from serve.surface import canonical
+    from serve.sessions.normalization import canonical
 
     cards = json.loads((folder / "CARDS.json").read_text(encoding="utf-8"))
     found = {}
@@ -54,7 +54,7 @@ def cost(kind: str, folder: str, prompts: Path) -> None:
     import psutil
 
     before = psutil.Process().memory_info().rss
-    from serve.encoder import StaticEncoder, minilm
+    from serve.embedding.encoders import StaticEncoder, minilm
 
     encoder = minilm() if kind == MINILM else StaticEncoder(Path(folder))
     encoder.encode(["hello"])
@@ -127,8 +127,8 @@ def agreement(
 
 def agreements(folder: Path, encoders: dict[str, str], n_texts: int) -> dict[str, Agreement]:
     """By encoder, on held-out texts; the folder of MiniLM is empty."""
-    from serve.encoder import StaticEncoder, minilm, quantise
-    from train.areas import AreaSettings, build_map, read_taxonomy
+    from serve.embedding.encoders import StaticEncoder, minilm, quantise
+    from train.taxonomy.areas import AreaSettings, build_map, read_taxonomy
 
     rng = np.random.default_rng(0)
     held = {name: rng.permutation(texts)[:n_texts].tolist() for name, texts in rows_of(folder, "evaluate").items()}
@@ -177,9 +177,9 @@ def main() -> None:
 
 def compare(corpora: Path, also: Sequence[str], n_texts: int, aside: Path) -> None:
     os.environ.update(QUIET)
-    from serve.bundle import RELEASED, STATIC
-    from train.distill import taught
-    from train.encoding import DistillSettings
+    from serve.bundle.bundle import RELEASED, STATIC
+    from train.encoders.distillation import taught
+    from train.encoders.settings import DistillSettings
 
     taught((), np.zeros((0, 384), np.float32), DistillSettings(n_texts=0), aside / "plain", seed=0)
     encoders = {"static, released": str(RELEASED / STATIC), "static, plain": str(aside / "plain")}

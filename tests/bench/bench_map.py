@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from serve import capabilities, coverage
-from serve.bundle import RELEASED, Bundle
-from serve.coverage import CellCounts
-from serve.encoder import quantise
-from serve.surface import canonical
-from train.cache import PromptCache
-from train.calibration import expected_calibration_error
-from train.compose import Composer
-from train.corpora import CorporaSettings, load_pool
-from train.model import topics
-from train.timing import Timing
+from serve.capability import capability_map as capabilities, coverage
+from serve.bundle.bundle import RELEASED, Bundle
+from serve.capability.coverage import CellCounts
+from serve.embedding.encoders import quantise
+from serve.sessions.normalization import canonical
+from train.encoders.prompt_cache import PromptCache
+from train.learning.calibration import expected_calibration_error
+from train.synthesis.compose import Composer
+from train.corpora.loading import CorporaSettings, load_pool
+from train.learning.model import topics
+from train.synthesis.arrival_times import Timing
 
 KNOWN = {
     "coding": "coding", "competitive coding": "coding", "coding help in IDE study": "coding",

@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from serve import load  # noqa: E402
-from serve.live import LiveSessions  # noqa: E402
-from serve.session import Exchange, Session, Sessions  # noqa: E402
-from serve.stores import ProcessStore  # noqa: E402
+from serve.live.growing_sessions import LiveSessions  # noqa: E402
+from serve.sessions.records import Exchange, Session, Sessions  # noqa: E402
+from serve.live.stores import ProcessStore  # noqa: E402
 
 SIZES = (10, 50, 200)
 N_ACCOUNTS = 24_000

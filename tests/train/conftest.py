@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import yaml
 
-from serve.capabilities import CapabilityMap
-from serve.encoder import Encoder
-from serve.fitting import ClassifierSettings
-from train.areas import AreaSettings
-from train.bundling import BundlingSettings
-from train.cache import PromptCache
-from train.compose import ComposeSettings
-from train.corpora import CorporaSettings
-from train.encoding import EncoderSettings, EncoderSource
-from train.evaluate import ExamSettings
-from train.evidence import EvidenceSettings
-from train.model import ModelSettings, topics
-from train.pool import Pool, PromptRow, Source
-from train.settings import Settings, TrackingSettings
+from serve.capability.capability_map import CapabilityMap
+from serve.embedding.encoders import Encoder
+from serve.model.refitting import ClassifierSettings
+from train.taxonomy.areas import AreaSettings
+from train.learning.bundling import BundlingSettings
+from train.encoders.prompt_cache import PromptCache
+from train.synthesis.compose import ComposeSettings
+from train.corpora.loading import CorporaSettings
+from train.encoders.settings import EncoderSettings, EncoderSource
+from train.evaluation.exam import ExamSettings
+from train.learning.evidence import EvidenceSettings
+from train.learning.model import ModelSettings, topics
+from train.corpora.pool import Pool, PromptRow, Source
+from train.config.settings import Settings, TrackingSettings
 
 TASKS = ("sort", "reverse", "list", "function", "python", "code", "write", "loop", "bug", "fix")
 TALK = ("hello", "morning", "weather", "soup", "cake", "lemon", "night", "friend", "raining", "thanks")

@@ -1,0 +1,318 @@
+"""Report: a file of verdicts as one page to read, print and pass on; it needs no network and runs no script."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve.scoring import accounts
+from serve.analyst.map_counts import Atlas, atlas, cell_order, cell_skills
+from serve.bundle.bundle import RELEASED, Bundle
+from serve.sessions.size_classes import SIZE_EDGES, size_class
+from serve.scoring.verdict_card import plain
+from serve.analyst.charts import Chart, histogram, timeline
+from serve.analyst.account_details import Dossier, Shade, accounts_of, depths, dossiers, suspects
+from serve.scoring.verdict_files import Ledger, read_table, read_verdicts
+from serve.io.writers import replacing
+from serve.analyst.map_drawing import Plane
+from serve.campaigns.campaign_files import Roster, read_roster
+from serve.io.discovery import InputError
+from serve.scoring.verdict import LABELS
+
+N_ACCOUNTS = 50
+"""Accounts that are told of one by one."""
+
+_ID_WIDTH, _SENTENCE_WIDTH = 64, 400
+_NONE_TITLE = "None of the known areas"
+_ACCOUNT_COLUMNS = ("account_id", "n_exchanges", "max_score", "p_value", "flagged_share", "label")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write a page of: a file of verdicts, and beside it what else is there of the same traffic."""
+
+    verdicts: Path
+    out: Path
+    exchanges: tuple[Path, ...] = ()
+    accounts: Path | None = None
+    campaigns: Path | None = None
+    bundle: Path = RELEASED
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLine:
+    """Sessions of one size class."""
+
+    name: str
+    n_sessions: int
+    n_flagged: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class AreaTraffic:
+    """Share (0-1) that an area has of the exchanges of flagged sessions and of all other ones."""
+
+    title: str
+    flagged: float
+    others: float
+
+    @property
+    def most(self) -> float:
+        """The larger share."""
+        return max(self.flagged, self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaCells:
+    """An area's cells on the map, like ones side by side, for flagged sessions and for others."""
+
+    title: str
+    flagged: tuple[Shade, ...]
+    others: tuple[Shade, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the page shows. `fpr` is the share of benign sessions that are flagged, None where no verdict
+    tells; `expected` the sessions flagged if all were benign; `fpr_is_known` where the bundle says so itself."""
+
+    source: str
+    bundle: str
+    n_sessions: int
+    n_accounts: int
+    n_exchanges: int
+    n_flagged: int
+    n_flagged_accounts: int
+    n_suspects: int
+    labels: Mapping[str, int]
+    first_at: float
+    last_at: float
+    fpr: float | None
+    fpr_is_known: bool
+    expected: float | None
+    thresholds: tuple[float, float] | None
+    scores: Chart
+    p_values: Chart
+    sizes: tuple[SizeLine, ...]
+    areas: tuple[AreaTraffic, ...]
+    dossiers: tuple[Dossier, ...]
+    roster: Roster | None
+    timeline: Chart | None
+    n_untimed: int
+    cells: tuple[AreaCells, ...]
+    plane: Plane | None
+    n_placed: tuple[int, int]
+    map_share: float
+    titles: Mapping[str, str]
+
+
+def write_report(request: Request) -> Page:
+    """Write the page; gives back what it shows.
+
+    Raises:
+        ValueError: when an input isn't what it should be, or the page would take the place of one.
+    """
+    inputs = (request.verdicts, request.accounts, request.campaigns, *request.exchanges)
+    if request.out.resolve() in [path.resolve() for path in inputs if path is not None]:
+        raise ValueError(f"{request.out}: is to be written, but is an input")
+    if not request.out.resolve().parent.is_dir():
+        raise ValueError(f"{request.out}: can't be written, there is no folder {request.out.resolve().parent}")
+    shown = page(request)
+    text = render("report.html", page=shown)
+    with replacing(request.out) as part:
+        part.write_text(text, encoding="utf-8")
+    return shown
+
+
+def page(request: Request) -> Page:
+    """Read and add up what the page shows.
+
+    Raises:
+        InputError: when an input isn't what it should be.
+    """
+    verdicts = read_verdicts(request.verdicts)
+    bundle = _bundle(request, verdicts)
+    fpr = _fpr(verdicts, bundle)
+    rolled = accounts_of(verdicts, fpr=fpr or 0.0)
+    if request.accounts is not None:
+        rolled = _given_accounts(request.accounts, verdicts)
+    shown = suspects(rolled, N_ACCOUNTS)
+    placed = None
+    if request.exchanges and bundle is not None:
+        placed = atlas(request.exchanges, verdicts, shown.column("account_id").to_pylist(), bundle)
+    return _page(request, verdicts, rolled, shown, bundle, placed, fpr)
+
+
+def _page(
+    request: Request, verdicts: Ledger, rolled: pa.Table, shown: pa.Table, bundle: Bundle | None,
+    placed: Atlas | None, fpr: float | None,
+) -> Page:  # fmt: skip
+    titles = {**({} if bundle is None else bundle.capabilities.titles), "none": _NONE_TITLE}
+    flagged = verdicts.is_flagged
+    known = verdicts.threshold[flagged] if flagged.any() else verdicts.threshold
+    return Page(
+        source=request.verdicts.name,
+        bundle=verdicts.bundle,
+        n_sessions=len(verdicts),
+        n_accounts=len(rolled),
+        n_exchanges=int(verdicts.n_exchanges.sum()),
+        n_flagged=int(flagged.sum()),
+        n_flagged_accounts=rolled.column("label").to_pylist().count("harvesting"),
+        n_suspects=len(suspects(rolled, len(rolled))),
+        labels={label: int((verdicts.label == label).sum()) for label in reversed(LABELS)},
+        first_at=_bound(np.fmin, verdicts.started_at),
+        last_at=_bound(np.fmax, verdicts.ended_at),
+        fpr=fpr,
+        fpr_is_known=bundle is not None,
+        expected=None if fpr is None else fpr * len(verdicts),
+        thresholds=(float(known.min()), float(known.max())) if len(known) else None,
+        scores=histogram({label: verdicts.score[verdicts.label == label] for label in reversed(LABELS)}),
+        p_values=histogram({"sessions": verdicts.p_value}, 20),
+        sizes=tuple(_sizes(verdicts)),
+        areas=_areas(verdicts, titles),
+        dossiers=dossiers(shown, verdicts, titles, bundle, placed),
+        roster=None if request.campaigns is None else read_roster(request.campaigns),
+        timeline=timeline({"flagged": verdicts.started_at[flagged], "others": verdicts.started_at[~flagged]}),
+        n_untimed=int(np.isnan(verdicts.started_at).sum()),
+        cells=() if placed is None else tuple(_cells(placed)),
+        plane=None if placed is None else Plane.of(placed),
+        n_placed=(0, 0) if placed is None else (int(placed.flagged.sum()), int(placed.others.sum())),
+        map_share=0.0 if placed is None else placed.share,
+        titles=titles,
+    )
+
+
+def _bundle(request: Request, verdicts: Ledger) -> Bundle | None:
+    """The bundle that judged; None where it is another one and nothing but names would be wanted of it."""
+    bundle = Bundle.load(request.bundle)
+    if bundle.bundle_id == verdicts.bundle or not len(verdicts):
+        return bundle
+    if request.exchanges:
+        raise InputError(f"{request.verdicts}: judged by bundle {plain(verdicts.bundle)}, not {bundle.bundle_id}")
+    return None
+
+
+def _fpr(verdicts: Ledger, bundle: Bundle | None) -> float | None:
+    """The share of benign sessions that are flagged: as the bundle says, else the largest p-value that was flagged."""
+    flagged = verdicts.p_value[verdicts.is_flagged]
+    if bundle is not None:
+        return max(float(bundle.manifest["fpr"]), float(flagged.max(initial=0.0)))
+    return float(flagged.max()) if len(flagged) else None
+
+
+def _given_accounts(path: Path, verdicts: Ledger) -> pa.Table:
+    table = read_table(path, pa.schema([accounts.SCHEMA.field(name) for name in _ACCOUNT_COLUMNS]))
+    if set(table.column("account_id").to_pylist()) != set(verdicts.account_ids):
+        raise InputError(f"{path}: its accounts are not those of the verdicts")
+    return table
+
+
+def _sizes(verdicts: Ledger) -> Iterator[SizeLine]:
+    classes = size_class(verdicts.n_exchanges)
+    for index, low in enumerate(SIZE_EDGES):
+        own = classes == index
+        if own.any():
+            high = SIZE_EDGES[index + 1] - 1 if index + 1 < len(SIZE_EDGES) else None
+            name = f"{low} or more" if high is None else f"{low}–{high}"
+            n_flagged = int(verdicts.is_flagged[own].sum())
+            yield SizeLine(name, int(own.sum()), n_flagged, float(verdicts.threshold[own].min()))
+
+
+def _areas(verdicts: Ledger, titles: Mapping[str, str]) -> tuple[AreaTraffic, ...]:
+    """Areas by what flagged sessions, or where there are none all sessions, have of them."""
+    flagged = verdicts.is_flagged
+    ours, others = _mix(verdicts, flagged), _mix(verdicts, ~flagged)
+    names = (*verdicts.areas, "none")
+    lines = [
+        AreaTraffic(titles.get(name, name), ours[index], others[index])
+        for index, name in enumerate(names)
+        if ours[index] or others[index]
+    ]
+    return tuple(sorted(lines, key=lambda line: (-line.flagged, -line.others, line.title)))
+
+
+def _mix(verdicts: Ledger, chosen: NDArray[np.bool_]) -> list[float]:
+    weight = verdicts.n_exchanges[chosen].astype(np.float64)
+    mixed: list[float] = (weight @ verdicts.area_share[chosen] / max(weight.sum(), 1.0)).tolist()
+    return mixed
+
+
+def _cells(placed: Atlas) -> Iterator[AreaCells]:
+    capabilities = placed.capabilities
+    order, skill = cell_order(capabilities), cell_skills(capabilities)
+    dark = {"flagged": depths(placed.flagged), "others": depths(placed.others)}
+    for area, name in enumerate(capabilities.areas):
+        own = order[capabilities.cell_areas[order] == area]
+        sides = [
+            tuple(
+                Shade(capabilities.skills[skill[cell]].title, int(counts[cell]), round(float(dark[side][cell]), 2))
+                for cell in own.tolist()
+            )
+            for side, counts in (("flagged", placed.flagged), ("others", placed.others))
+        ]
+        yield AreaCells(capabilities.titles[name], *sides)
+
+
+def _bound(extreme: np.ufunc, times: NDArray[np.float64]) -> float:
+    return float(extreme.reduce(times)) if len(times) else float("nan")
+
+
+def render(template: str, **values: object) -> str:
+    """A page from a template of this package; whatever stands in the values is text, never markup."""
+    return _ENVIRONMENT.get_template(template).render(**values)
+
+
+def shown_id(text: str) -> str:
+    """An id as a page shows it: what can't be seen replaced, and a long one cut, with a digest that tells it apart."""
+    if len(text) <= _ID_WIDTH:
+        return plain(text, _ID_WIDTH)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{plain(text[:_ID_WIDTH], _ID_WIDTH)}… ({len(text):,} characters, sha256 {digest})"
+
+
+def percent(share: float) -> str:
+    """A share, with as many digits as tell it from none and from all."""
+    if share < 0.001:
+        return "< 0.1 %" if share else "0 %"
+    return f"{share:.1%}".replace("%", " %") if share < 0.0995 else f"{share:.0%}".replace("%", " %")
+
+
+def p_text(p_value: float) -> str:
+    """A p-value to four places."""
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def when(seconds: float | None) -> str:
+    """A time to the minute, UTC."""
+    if seconds is None or np.isnan(seconds):
+        return "unknown"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def _clean(text: str) -> str:
+    return plain(text, _SENTENCE_WIDTH)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("serve.analyst"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "number": lambda value: f"{value:,}", "percent": percent, "p_text": p_text, "when": when, "id": shown_id,
+        "clean": _clean, "json": json.dumps,
+    }  # fmt: skip
+    return environment
+
+
+_ENVIRONMENT = _environment()

@@ -1,0 +1,287 @@
+"""Batch: exchanges in files, of any order and amount, to verdicts and accounts in files; restartable, exactly once.
+
+Every row is read once and laid down by the hash of its account; then each partition, which holds whole accounts, is
+sorted, cut into sessions and judged on its own. Engines differ only in where these tasks run. The order of the verdicts
+(by hash of account, then session) depends on nothing but the exchanges.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from serve.scoring import accounts, verdict
+from serve.campaigns.detector import indicators
+from serve.bundle.bundle import RELEASED, verify
+from serve.jobs.executors import ENGINES, Engine, Serial
+from serve.io.jsonl import NOT_ROWS
+from serve.io.writers import check_suffix, join, replacing
+from serve.jobs.progress import Progress
+from serve.io.validation import MISSING
+from serve.io.discovery import Found, InputError, discover, plan, said
+from serve.jobs.summary import Summary
+from serve.jobs.tasks import JudgeTask, ReadTask, TaskError, part_name, process_name, rejects_name
+from serve.jobs.checkpoint import Work
+
+_PARTITION_BYTES = 32 << 20
+_LEAST_PARTITIONS, _MAX_PARTITIONS = 16, 2048
+_SHARE_BYTES = (4 << 20, 128 << 20)
+_SMALL_BYTES = 8 << 20
+"""Text below which starting processes takes longer than it saves."""
+
+
+class JobStoppedError(RuntimeError):
+    """A job that ended half-way; what it had done is kept, and it goes on from there when it is run with `resume`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done: read `inputs` (files, folders), judge with `bundle`, write `out` and the others given.
+
+    `engine` is `local` or `ray`; `sample` the share of accounts to look at, 0-1. With a file of `indicators`, sessions
+    that match are written beside `out`, to `matches`.
+
+    Raises:
+        ValueError: when names of outputs clash, say nothing of their kind, or numbers are out of range.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    rejects: Path
+    accounts: Path | None = None
+    indicators: Path | None = None
+    bundle: Path = RELEASED
+    engine: str = "local"
+    n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    sample: float = 1.0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
+        if not 0.0 < self.sample <= 1.0:
+            raise ValueError(f"sample is {self.sample}, expected a share above 0 and up to 1")
+        if self.n_workers < 1:
+            raise ValueError(f"workers is {self.n_workers}, expected at least 1")
+        for path in (self.out, self.accounts):
+            if path is not None:
+                check_suffix(path)
+        self._check_places()
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Every file that is written."""
+        return tuple(path for path in (self.out, self.accounts, self.rejects, self.matches) if path is not None)
+
+    @property
+    def matches(self) -> Path | None:
+        """Where sessions that match indicators are written."""
+        return self.out.with_suffix(".matches.jsonl") if self.indicators else None
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the job keeps what is done until it ends."""
+        return self.out.with_name(f"_{self.out.name}.work")
+
+    def _check_places(self) -> None:
+        places = [Path(os.path.realpath(path)) for path in self.outputs]
+        for path, place in zip(self.outputs, places, strict=True):
+            if places.count(place) > 1:
+                raise ValueError(f"{path}: two outputs are to be written there")
+            if path.is_dir():
+                raise ValueError(f"{path}: is a folder, expected a file to write")
+            if not place.parent.is_dir():
+                raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
+            for source in map(os.path.realpath, self.inputs):
+                if place.is_relative_to(source):
+                    raise ValueError(f"{path}: is to be written, but lies in the input {source}")
+
+
+def run(job: Job, progress: Progress) -> Summary:
+    """Do a job.
+
+    Raises:
+        ValueError: when it can't begin: inputs, outputs or bundle are not what they should be.
+        JobStoppedError: when it can't go on.
+    """
+    began_at = time.monotonic()
+    found = discover(job.inputs)
+    bundle_id = str(verify(job.bundle)["bundle_id"])
+    if job.indicators is not None:
+        indicators.read(job.indicators)
+    tasks = _read_tasks(job, found)
+    with Work.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
+        with _stopping(work), progress, _engine(job, found) as engine:
+            _read_all(tasks, engine, work, progress)
+            _judge_all(job, _rows_by_partition(work), engine, work, progress)
+            _write_all(job, tasks, work)
+        summary = _summary(job, found, work, time.monotonic() - began_at)
+        work.remove()
+    return summary
+
+
+def _read_tasks(job: Job, found: Found) -> tuple[ReadTask, ...]:
+    low, high = _SHARE_BYTES
+    shares = plan(found.sources, min(max(found.text_bytes // 16, low), high))
+    n_least = _LEAST_PARTITIONS if found.text_bytes >= _SMALL_BYTES else 1
+    n_partitions = max(n_least, min(_MAX_PARTITIONS, int(found.text_bytes * job.sample) // _PARTITION_BYTES + 1))
+    return tuple(ReadTask(index, job.work_dir, share, n_partitions, job.sample) for index, share in enumerate(shares))
+
+
+def _identity(job: Job, found: Found, bundle_id: str, tasks: tuple[ReadTask, ...]) -> dict[str, object]:
+    """What must be the same for a job to go on from what an earlier run left."""
+    return {
+        "input": [[source.path, source.size, source.modified_ns] for source in found.sources],
+        "bundle": bundle_id,
+        "sample": job.sample,
+        "indicators": job.indicators.read_text(encoding="utf-8") if job.indicators else None,
+        "parts": [len(tasks), tasks[0].n_partitions],
+        "output": [job.out.suffix, _accounts_suffix(job)],
+    }
+
+
+def _accounts_suffix(job: Job) -> str:
+    return job.accounts.suffix if job.accounts else ".jsonl"
+
+
+def _engine(job: Job, found: Found) -> Engine:
+    if job.engine == "local" and (job.n_workers == 1 or found.text_bytes < _SMALL_BYTES):
+        return Serial()
+    return ENGINES[job.engine](job.n_workers)
+
+
+@contextmanager
+def _stopping(work: Work) -> Iterator[None]:
+    """Turn faults on the way into `JobStoppedError`."""
+    try:
+        yield
+    except (InputError, TaskError, OSError, pa.ArrowException) as fault:
+        text = str(fault) if isinstance(fault, InputError | TaskError) else f"{work.folder.parent}: {said(fault)}"
+        n_done = len(work.reads) + len(work.judgements)
+        raise JobStoppedError(
+            f"{text} ({n_done} finished parts are kept in {work.folder}: go on with --resume)"
+        ) from fault
+
+
+def _read_all(tasks: tuple[ReadTask, ...], engine: Engine, work: Work, progress: Progress) -> None:
+    progress.begin("read", len(work.reads))
+    for done in engine.run([task for task in tasks if task.index not in work.reads]):
+        work.add(done)
+        n_rows = sum(part.n_rows for read in work.reads.values() for part in read.slices)
+        progress.tell(len(work.reads), len(tasks), "parts of the input", f" ({n_rows:,} rows)")
+    _require_columns(_counts_by_file(work))
+
+
+@dataclass
+class _FileCount:
+    """What was found in one file."""
+
+    n_rows: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def _counts_by_file(work: Work) -> dict[str, _FileCount]:
+    files: dict[str, _FileCount] = {}
+    for _, read in sorted(work.reads.items()):
+        for part in read.slices:
+            count = files.setdefault(part.path, _FileCount())
+            count.n_rows += part.n_rows
+            count.reasons.update(part.reasons)
+    return files
+
+
+def _require_columns(files: Mapping[str, _FileCount]) -> None:
+    """Refuse a file none of whose rows has a column that every exchange has."""
+    for path, count in files.items():
+        n_rows = count.n_rows - sum(count.reasons[reason] for reason in NOT_ROWS)
+        for name, reason in MISSING.items():
+            if n_rows and count.reasons[reason] == n_rows:
+                raise InputError(f"{path}: no row has a column {name}, expected account_id and prompt in every row")
+    if not any(count.n_rows for count in files.values()):
+        raise InputError(f"{', '.join(list(files)[:3])}: no exchange there")
+
+
+def _rows_by_partition(work: Work) -> list[int]:
+    return [sum(rows) for rows in zip(*(read.n_kept for read in work.reads.values()), strict=True)]
+
+
+def _judge_all(job: Job, n_kept: list[int], engine: Engine, work: Work, progress: Progress) -> None:
+    suffixes = job.out.suffix, _accounts_suffix(job)
+    indicators_path = str(job.indicators) if job.indicators else None
+    tasks = [
+        JudgeTask(index, job.work_dir, len(work.reads), len(n_kept), str(job.bundle), *suffixes, indicators_path)
+        for index, n_rows in enumerate(n_kept)
+        if n_rows and index not in work.judgements
+    ]
+    progress.begin("judge", _n_judged(work))
+    for done in engine.run(tasks):
+        work.add(done)
+        n_sessions = sum(done.n_sessions for done in work.judgements.values())
+        progress.tell(_n_judged(work), sum(n_kept), "exchanges", f" ({n_sessions:,} sessions)")
+
+
+def _n_judged(work: Work) -> int:
+    return sum(done.n_exchanges for done in work.judgements.values())
+
+
+def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Work) -> None:
+    """Put the outputs in place, the verdicts last."""
+    with replacing(job.rejects) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in _rejects(tasks, work))
+    indices = sorted(work.judgements)
+    if job.accounts:
+        parts = [work.folder / part_name("accounts", index, _accounts_suffix(job)) for index in indices]
+        join(job.accounts, parts, accounts.SCHEMA)
+    if job.matches:
+        join(job.matches, [work.folder / part_name("matches", index, ".jsonl") for index in indices], indicators.SCHEMA)
+    join(job.out, [work.folder / part_name("verdicts", index, job.out.suffix) for index in indices], verdict.SCHEMA)
+
+
+def _rejects(tasks: tuple[ReadTask, ...], work: Work) -> Iterator[dict[str, object]]:
+    """Rejects of all files, with lines counted from where the file begins."""
+    n_before: Counter[str] = Counter()
+    for task in tasks:
+        slices = work.reads[task.index].slices
+        begins = []
+        for part in slices:
+            begins.append(n_before[part.path])
+            n_before[part.path] += part.n_lines
+        with (work.folder / rejects_name(task.index)).open(encoding="utf-8") as file:
+            for position, line, reason in map(json.loads, file):
+                yield {"file": slices[position].path, "line": begins[position] + line, "reason": reason}
+
+
+def _summary(job: Job, found: Found, work: Work, clock_seconds: float) -> Summary:
+    files = _counts_by_file(work)
+    judged = work.judgements.values()
+    seconds: Counter[str] = Counter()
+    for done in work.done:
+        seconds.update(done.cost.seconds)
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Summary(
+        n_files=len(found.sources),
+        n_ignored=found.n_ignored,
+        n_rows=sum(count.n_rows for count in files.values()),
+        n_untimed=sum(part.n_untimed for read in work.reads.values() for part in read.slices),
+        n_left_out=sum(read.n_left_out for read in work.reads.values()),
+        n_exchanges=_n_judged(work),
+        n_sessions=sum(done.n_sessions for done in judged),
+        n_accounts=sum(done.n_accounts for done in judged),
+        n_flagged=sum(done.n_flagged for done in judged),
+        n_flagged_accounts=sum(done.n_flagged_accounts for done in judged),
+        reasons=dict(sum((count.reasons for count in files.values()), Counter[str]()).most_common()),
+        seconds=dict(seconds),
+        clock_seconds=clock_seconds,
+        n_processes=max(len(work.processes), 1),
+        peak_bytes=sum((work.processes | {process_name(): own_peak}).values()),
+        written={str(path): path.stat().st_size for path in job.outputs},
+    )

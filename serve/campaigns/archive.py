@@ -1,0 +1,175 @@
+"""Archive: sketches and campaigns kept between runs, so that tomorrow's traffic joins yesterday's campaigns unread.
+
+A folder holds one generation of two Parquet files and `archive.json`, which is written last and names them: a run that
+stops half-way leaves the generation before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from serve.campaigns.detector import Campaign
+from serve.io.writers import replacing
+from serve.campaigns.sketches import Items, Sketches
+from serve.io.discovery import Source
+
+FORMAT_VERSION = 1
+NAME = "archive.json"
+_MIN_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What earlier runs left: sketches (None before the first), accounts by campaign id, sources read, generation."""
+
+    sketches: Sketches | None
+    campaigns: Mapping[str, frozenset[str]]
+    sources: frozenset[tuple[str, int, int]]
+    generation: int
+
+    @classmethod
+    def load(cls, folder: Path, bundle_id: str) -> Self:
+        """Read a folder; one that isn't there or is empty is an archive before the first run.
+
+        Raises:
+            ValueError: when it was written with another bundle or release, or can't be read.
+        """
+        path = folder / NAME
+        if not path.is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise ValueError(f"{folder} is not empty and holds no {NAME}, expected an archive or a new folder")
+            return cls(None, {}, frozenset(), 0)
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            if listed["format_version"] != FORMAT_VERSION:
+                raise ValueError(
+                    f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
+                )
+            if listed["bundle"] != bundle_id:
+                raise ValueError(
+                    f"{path} was made with bundle {listed['bundle']}, not {bundle_id}: sketches don't compare"
+                )
+            return cls(
+                sketches=_read(folder, int(listed["generation"])),
+                campaigns={name: frozenset(accounts) for name, accounts in listed["campaigns"].items()},
+                sources=frozenset((str(name), int(size), int(at)) for name, size, at in listed["sources"]),
+                generation=int(listed["generation"]),
+            )
+        except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, pa.ArrowException) as fault:
+            raise ValueError(f"{folder} can't be read as an archive ({type(fault).__name__})") from fault
+
+    def knows(self, source: Source) -> bool:
+        """Whether this very file was read before."""
+        return _mark(source) in self.sources
+
+    def joined(self, sketches: Sketches) -> Sketches:
+        """These sketches together with those of earlier runs."""
+        return sketches if self.sketches is None else Sketches.joined([self.sketches, sketches])
+
+    def renamed(self, campaigns: Sequence[Campaign]) -> tuple[Campaign, ...]:
+        """The campaigns, each with the id of the earlier one that most of the smaller one's accounts belong to.
+
+        An earlier id goes to one campaign only, that with the largest overlap.
+        """
+        claims = sorted(
+            (-overlap, name, position)
+            for position, campaign in enumerate(campaigns)
+            for name, accounts in self.campaigns.items()
+            if (overlap := len(accounts & campaign.account_ids))
+            >= _MIN_OVERLAP * min(len(accounts), len(campaign.account_ids))
+        )
+        given: dict[int, str] = {}
+        for _, name, position in claims:
+            if position not in given and name not in given.values():
+                given[position] = name
+        return tuple(
+            replace(campaign, campaign_id=given.get(position, campaign.campaign_id))
+            for position, campaign in enumerate(campaigns)
+        )
+
+    def save(
+        self, folder: Path, bundle_id: str, sketches: Sketches, campaigns: Sequence[Campaign], sources: Iterable[Source]
+    ) -> None:
+        """Write the next generation and remove the one before; campaigns that weren't found again keep their ids."""
+        folder.mkdir(parents=True, exist_ok=True)
+        generation = self.generation + 1
+        _write(folder, generation, sketches)
+        kept = {name: sorted(accounts) for name, accounts in self.campaigns.items()}
+        kept |= {campaign.campaign_id: sorted(campaign.account_ids) for campaign in campaigns}
+        listed = {
+            "format_version": FORMAT_VERSION,
+            "bundle": bundle_id,
+            "generation": generation,
+            "campaigns": kept,
+            "sources": sorted(self.sources | {_mark(source) for source in sources}),
+        }
+        with replacing(folder / NAME) as part:
+            part.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+        for stale in _paths(folder, self.generation):
+            stale.unlink(missing_ok=True)
+
+
+def _mark(source: Source) -> tuple[str, int, int]:
+    return (str(Path(source.path).resolve()), source.size, source.modified_ns)
+
+
+def _paths(folder: Path, generation: int) -> tuple[Path, Path]:
+    return folder / f"accounts-{generation:06}.parquet", folder / f"items-{generation:06}.parquet"
+
+
+_ACCOUNT_COLUMNS = ("n_exchanges", "n_sessions", "first_at", "last_at", "limit")
+_ACCOUNT_ROWS = ("hours", "lowest")
+_ITEM_COLUMNS = ("owner", "text", "count", "priority", "area", "skill", "cell", "at")
+_ITEM_ROWS = ("evidence", "vector", "keys")
+
+
+def _write(folder: Path, generation: int, sketches: Sketches) -> None:
+    accounts = {"account_id": pa.array(sketches.account_ids, pa.string())}
+    accounts |= {name: pa.array(getattr(sketches, name)) for name in _ACCOUNT_COLUMNS}
+    accounts |= {name: _rows(getattr(sketches, name)) for name in _ACCOUNT_ROWS}
+    items = {name: pa.array(getattr(sketches.items, name)) for name in _ITEM_COLUMNS}
+    items |= {name: _rows(getattr(sketches.items, name)) for name in _ITEM_ROWS}
+    for path, columns in zip(_paths(folder, generation), (accounts, items), strict=True):
+        with replacing(path) as part:
+            pq.write_table(pa.table(columns), part, compression="zstd", row_group_size=200_000)
+
+
+def _read(folder: Path, generation: int) -> Sketches:
+    accounts, items = _paths(folder, generation)
+    columns = {name: _column(accounts, name).to_numpy() for name in _ACCOUNT_COLUMNS}
+    columns |= {name: _matrix(accounts, name) for name in _ACCOUNT_ROWS}
+    kept = {name: _column(items, name).to_numpy() for name in _ITEM_COLUMNS}
+    kept |= {name: _matrix(items, name) for name in _ITEM_ROWS}
+    names = tuple(_column(accounts, "account_id").to_pylist())
+    return Sketches(account_ids=names, items=Items(**kept), **columns)
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column; they are read one at a time, since a large archive as a table and as arrays doesn't fit twice."""
+    return pq.read_table(path, columns=[name]).column(name)
+
+
+def _rows(matrix: NDArray[np.generic]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1])
+
+
+def _matrix(path: Path, name: str) -> NDArray[np.generic]:
+    """A column of lists of one length, filled in batch by batch."""
+    with pq.ParquetFile(path) as file:
+        kind = file.schema_arrow.field(name).type
+        matrix = np.empty((file.metadata.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+        first = 0
+        for batch in file.iter_batches(columns=[name], use_threads=False):
+            matrix[first : first + len(batch)] = batch.column(0).flatten().to_numpy().reshape(-1, kind.list_size)
+            first += len(batch)
+    pa.default_memory_pool().release_unused()
+    return matrix

@@ -1,0 +1,171 @@
+"""Signs: what tells a campaign from the accounts of one product, readers of one forum or students of one course.
+
+All of those ask alike; that alone is no sign. What they ask must look like harvest rather than like people or a
+product, be theirs alone, and tie each account to it firmly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.campaigns.mixture import Blend
+from serve.campaigns.sketches import Items
+
+MIN_ACCOUNTS = 5
+"""Accounts below which nothing is called a campaign."""
+
+MIN_GAIN = 5.0
+"""Nats by which an account's prompts must be likelier with the community than without it."""
+
+_MIN_MASS = 1.5
+_MIN_SHARE = 0.03
+_MIN_OF_MEDIAN = 0.3
+_MIN_OF_MEDIAN_GAIN = 0.1
+_MAX_SPREADS, _LEAST_SPREAD = 4.0, 0.05
+_MIN_PART = 0.3
+_N_DRAWN = 50
+_MIN_ITEMS = 10
+_TEMPER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """Signs of one community, each high where it speaks for a campaign.
+
+    `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
+    larger. `apart`: share of it that nobody outside sends too. `broad`: log of the cells that 50 of the shared prompts
+    reach. `tied`: log of the median gain (nats) that ties an account. For all but the last, what was kept of an account
+    counts by the square root of what it stands for.
+    """
+
+    lean: float
+    apart: float
+    broad: float
+    tied: float
+
+
+SIGNS = tuple(field.name for field in fields(Signs))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A logistic model of signs: means, scales and weights by sign, and an intercept that puts its threshold at 0."""
+
+    mean: Mapping[str, float]
+    scale: Mapping[str, float]
+    weight: Mapping[str, float]
+    intercept: float
+
+    def contributions(self, signs: Signs) -> dict[str, float]:
+        """Log-odds that each sign adds, above 0 where it speaks for a campaign."""
+        return {
+            name: self.weight[name] * float(np.clip((getattr(signs, name) - self.mean[name]) / self.scale[name], -3, 3))
+            for name in SIGNS
+        }
+
+    def log_odds(self, signs: Signs) -> float:
+        """Log-odds of a campaign against the least likely benign community; 0 is the threshold."""
+        return self.intercept + sum(self.contributions(signs).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Community:
+    """Accounts that ask alike: indices of `accounts` and of the `items` they share, and its place in the blend."""
+
+    index: int
+    accounts: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+
+def communities_of(blended: Blend, items: Items) -> tuple[Community, ...]:
+    """Communities of at least `MIN_ACCOUNTS` accounts that each are tied to it by `MIN_GAIN` and by several prompts.
+
+    An account whose share or gain is far below what is usual in the community, or what it shares far more like a person
+    or product than what the others do, is left out: it met the community by chance. The share is the larger of those of
+    what it sent and of what is kept, since sampling scatters the first and tilts the second.
+    """
+    n_accounts = len(blended.share)
+    n_kept = np.maximum(np.bincount(items.owner, minlength=n_accounts), 1)
+    found = []
+    for index in range(blended.part.shape[1] - 1):
+        mass = np.bincount(items.owner, blended.part[:, index], n_accounts)
+        share = np.maximum(blended.share[:, index], mass / n_kept)
+        tied = np.flatnonzero((mass > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
+        if len(tied):
+            tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])]
+            gain = blended.gain[tied, index]
+            tied = tied[
+                (gain > _MIN_OF_MEDIAN_GAIN * np.median(gain)) & ~_strangers(tied, blended.part[:, index], items)
+            ]
+        shared = np.flatnonzero((blended.part[:, index] > _MIN_PART) & np.isin(items.owner, tied))
+        if len(tied) >= MIN_ACCOUNTS and len(shared) >= _MIN_ITEMS:
+            found.append(Community(index, tied, shared))
+    return tuple(found)
+
+
+def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: Items) -> NDArray[np.bool_]:
+    """Which of these accounts share prompts that lean far less to harvest than the others' do, by a robust z-score."""
+    rows = np.flatnonzero(np.isin(items.owner, accounts))
+    place = np.searchsorted(accounts, items.owner[rows])
+    weights, evidence = part[rows].astype(np.float64), items.evidence[rows].astype(np.float64)
+    mass = np.bincount(place, weights, len(accounts))
+    means = np.stack([np.bincount(place, weights * column, len(accounts)) / mass for column in evidence.T])
+    lean = means[0] - means[1:].max(axis=0)
+    spread = 1.4826 * float(np.median(np.abs(lean - np.median(lean))))
+    return np.asarray(lean < np.median(lean) - _MAX_SPREADS * max(spread, _LEAST_SPREAD))
+
+
+def measure(found: Sequence[Community], blended: Blend, items: Items, weight: NDArray[np.float64]) -> tuple[Signs, ...]:
+    """Signs of communities; `weight` (n_items,) is how many exchanges each item stands for.
+
+    Sketches keep what looks most like harvest, so an unweighted mean would make every product of a large population, of
+    whose accounts little is kept, look like one; a weighted one hides a campaign most of whose prompts look like
+    people's. Weights are tempered, halfway between both.
+    """
+    senders, weight = _senders(items), weight**_TEMPER
+    return tuple(
+        Signs(
+            lean=_lean(community, blended, items, weight),
+            apart=_apart(community, items, senders, weight),
+            broad=_broad(community, blended, items, weight),
+            tied=float(np.log(np.median(blended.gain[community.accounts, community.index]))),
+        )
+        for community in found
+    )
+
+
+def _lean(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
+    weights = (blended.part[:, community.index] * weight)[community.items]
+    harvest, *organic = np.average(items.evidence[community.items].astype(np.float64), axis=0, weights=weights)
+    return float(harvest - max(organic))
+
+
+def _senders(items: Items) -> NDArray[np.int64]:
+    """How many accounts sent each item's text."""
+    _, inverse, counts = np.unique(items.text, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse])
+
+
+def _apart(community: Community, items: Items, senders: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+    _, inverse, counts = np.unique(items.text[community.items], return_inverse=True, return_counts=True)
+    return float(np.average(senders[community.items] <= counts[inverse], weights=weight[community.items]))
+
+
+def _broad(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
+    """Log of the distinct cells that `_N_DRAWN` of the shared prompts reach on average."""
+    weights = (blended.part[:, community.index] * weight)[community.items]
+    cells = np.bincount(items.cell[community.items].astype(np.int64) + 1, weights=weights)
+    return float(np.log(np.sum(1.0 - (1.0 - cells / cells.sum()) ** _N_DRAWN)))
+
+
+GATE = Gate(
+    mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
+    scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
+    weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},
+    intercept=-6.8,
+)
+"""Learned from composed populations (train/RESEARCH.md, Campaigns); 0 lies above all but few benign ones."""

@@ -1,0 +1,147 @@
+"""Indicators: what one provider can tell another of its campaigns: skeleton hashes and cells, no text, no account.
+
+A session is matched when it sends skeletons of a campaign again and again, or when its cells are far likelier under the
+campaign's profile than under that of all traffic. Hashes don't reveal what they are of, but whoever holds a prompt can
+tell that it is listed; an indicator file is for those who fight the same campaign.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve.campaigns.detector import Campaign
+from serve.io.writers import replacing
+from serve.sessions.records import Sessions
+from serve.campaigns.fingerprints import skeleton_keys
+from serve.campaigns.sketches import Sketches
+from serve.sessions.normalization import canonical
+
+FORMAT_VERSION = 1
+MIN_PROMPTS = 3
+"""Prompts of a session that must carry a listed skeleton."""
+
+MIN_GAIN = 15.0
+"""Nats by which a session's cells must be likelier under a campaign's profile."""
+
+SCHEMA = pa.schema([
+    ("session_id", pa.string()), ("account_id", pa.string()), ("campaign_id", pa.string()), ("n_exchanges", pa.int64()),
+    ("n_skeletons", pa.int64()), ("gain", pa.float64()),
+])  # fmt: skip
+"""Columns of a matches file, one row a session and campaign: prompts with a listed skeleton, and the gain of its cells
+(nats), null where the indicators are of another map."""
+
+_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """One campaign: `skeletons` (hashes), and `profile` (n_cells,) the share of each cell of the map."""
+
+    campaign_id: str
+    skeletons: frozenset[int]
+    profile: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Indicators:
+    """Campaigns to look for, with the `usual` share (n_cells,) of each cell of the map of bundle `bundle_id`."""
+
+    bundle_id: str
+    usual: NDArray[np.float64]
+    indicators: tuple[Indicator, ...]
+
+
+def write(path: Path, campaigns: Sequence[Campaign], sketches: Sketches, n_cells: int, bundle_id: str) -> None:
+    """Write what can be shared of these campaigns."""
+    usual = np.bincount(sketches.items.cell.astype(np.int64) + 1, weights=sketches.weight, minlength=n_cells + 1)[1:]
+    shares = usual / max(usual.sum(), 1e-9)
+    listed = {
+        "format_version": FORMAT_VERSION,
+        "bundle": bundle_id,
+        "n_cells": n_cells,
+        "usual": {str(cell): round(float(share), 6) for cell, share in enumerate(shares) if share > 0},
+        "campaigns": [
+            {
+                "campaign_id": campaign.campaign_id,
+                "skeletons": sorted(campaign.skeletons),
+                "cells": {str(cell): round(share, 6) for cell, share in campaign.cells.items()},
+            }
+            for campaign in campaigns
+        ],
+    }
+    with replacing(path) as part:
+        part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Indicators:
+    """Read an indicator file.
+
+    Raises:
+        ValueError: naming the file and what is wrong.
+    """
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if listed["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
+            )
+        n_cells = int(listed["n_cells"])
+        found = tuple(_indicator(entry, n_cells) for entry in listed["campaigns"])
+        return Indicators(str(listed["bundle"]), _profile(listed["usual"], n_cells), found)
+    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path} holds no indicators ({type(fault).__name__})") from fault
+
+
+def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundle_id: str) -> pa.Table:
+    """Sessions that resemble a campaign, of `SCHEMA`; `cells` (n_prompts,) holds the cell of each prompt, -1 for none.
+
+    Cells count only where bundle `bundle_id`, which told them, is the one that the indicators were made with.
+    """
+    keys = skeleton_keys([canonical(prompt) for prompt in sessions.prompts])
+    owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
+    columns = []
+    for indicator in known.indicators:
+        listed = np.array(sorted(indicator.skeletons), dtype=np.uint64)
+        n_skeletons = np.bincount(owner, weights=np.isin(keys, listed).any(axis=1), minlength=len(sessions))
+        gain = np.full(len(sessions), np.nan)
+        if bundle_id == known.bundle_id:
+            ratio = np.append(_log_ratio(indicator.profile, known.usual), 0.0)
+            gain = np.bincount(owner, weights=ratio[cells], minlength=len(sessions))
+        alike = np.flatnonzero((n_skeletons >= MIN_PROMPTS) | (gain >= MIN_GAIN))
+        columns += [(row, indicator.campaign_id, int(n_skeletons[row]), float(gain[row])) for row in alike.tolist()]
+    return pa.Table.from_pylist([
+        {
+            "session_id": sessions.session_ids[row],
+            "account_id": sessions.account_ids[row],
+            "campaign_id": campaign_id,
+            "n_exchanges": int(sessions.n_exchanges[row]),
+            "n_skeletons": n_skeletons,
+            "gain": None if np.isnan(gain) else round(gain, 3),
+        }
+        for row, campaign_id, n_skeletons, gain in sorted(columns)
+    ], SCHEMA)  # fmt: skip
+
+
+def _log_ratio(profile: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+    flat = _SMOOTHING / max(len(usual), 1)
+    return np.asarray(np.log(((1 - _SMOOTHING) * profile + flat) / ((1 - _SMOOTHING) * usual + flat)))
+
+
+def _indicator(entry: Mapping[str, Any], n_cells: int) -> Indicator:
+    skeletons = frozenset(int(key, 16) for key in entry["skeletons"])
+    return Indicator(str(entry["campaign_id"]), skeletons, _profile(entry["cells"], n_cells))
+
+
+def _profile(shares: Mapping[str, float], n_cells: int) -> NDArray[np.float64]:
+    profile = np.zeros(n_cells)
+    for cell, share in shares.items():
+        profile[int(cell)] = float(share)
+    return profile

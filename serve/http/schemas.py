@@ -1,0 +1,200 @@
+"""Schemas: what the HTTP interface takes and gives, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+
+from serve.io.timestamps import json_times
+from serve.sessions.records import Exchange, Session, text_fault
+
+MAX_SESSIONS = 256
+MAX_EXCHANGES = 20_000
+MAX_PROMPT_CHARS = 100_000
+MAX_ID_CHARS = 256
+
+Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS)]
+
+
+class ExchangeIn(BaseModel):
+    """One prompt that a client sent; `at` in seconds since 1970 or ISO 8601."""
+
+    model_config = ConfigDict(extra="ignore")
+    prompt: Annotated[StrictStr, Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+    at: Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt | StrictStr | None = None
+    system: Annotated[StrictStr, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> ExchangeIn:
+        faults: dict[int, str] = {}
+        if fault := text_fault(self.prompt):
+            raise ValueError(fault)
+        self.at = None if self.at is None else float(json_times([self.at], faults)[0])
+        if faults:
+            raise ValueError(faults[0])
+        return self
+
+    def exchange(self) -> Exchange:
+        """The record that everything else reads."""
+        return Exchange(self.prompt, self.at if isinstance(self.at, float) else None, self.system)
+
+
+class SessionIn(BaseModel):
+    """One account's exchanges, in order."""
+
+    model_config = ConfigDict(extra="ignore")
+    session_id: Id
+    account_id: Id
+    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=MAX_EXCHANGES)]
+
+    def session(self) -> Session:
+        """The record that everything else reads."""
+        return Session(self.session_id, self.account_id, tuple(row.exchange() for row in self.exchanges))
+
+
+class ScoreIn(BaseModel):
+    """Sessions to judge; `explain` asks for reasons for those that aren't flagged too."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "sessions": [
+                        {
+                            "session_id": "s-1",
+                            "account_id": "a-1",
+                            "exchanges": [{"prompt": "Explain step by step why the sky is blue.", "at": 1767225600}],
+                        }
+                    ]
+                }
+            ]
+        },
+    )
+    sessions: Annotated[list[SessionIn], Field(min_length=1, max_length=MAX_SESSIONS)]
+    explain: StrictBool = False
+
+
+class ExchangesIn(BaseModel):
+    """Exchanges that follow those that a session has: all are added, or none."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [{"account_id": "a-1", "exchanges": [{"prompt": "And why is it red at dusk?"}]}]
+        },
+    )
+    account_id: Id
+    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=256)]
+
+
+class ReasonOut(BaseModel):
+    """One thing that moved a score, beside the range that 90 % of benign sessions of like size have."""
+
+    name: str
+    value: float
+    benign_low: float
+    benign_high: float
+    contribution: float
+    sentence: str
+
+
+class VerdictOut(BaseModel):
+    """What is said of a session; `score` is calibrated, 0-1, high means harvesting."""
+
+    session_id: str
+    account_id: str
+    n_exchanges: int
+    started_at: float | None
+    ended_at: float | None
+    score: float
+    p_value: float
+    label: Literal["organic", "undecided", "harvesting"]
+    threshold: float
+    coverage: dict[str, float]
+    area_share: dict[str, float]
+    reasons: list[ReasonOut]
+    bundle: str
+    systematicness: float | None
+    profile: str | None
+
+
+class ScoreOut(BaseModel):
+    """Verdicts in the order of the sessions."""
+
+    verdicts: list[VerdictOut]
+
+
+class ObservationOut(BaseModel):
+    """A verdict on a session so far.
+
+    `is_partial`: earlier exchanges of it were lost to an eviction, a new encoder or a store that came back with less.
+    `is_shared`: False while the store that replicas share can't be reached.
+    """
+
+    verdict: VerdictOut
+    is_partial: bool
+    is_shared: bool
+
+
+class AccountOut(BaseModel):
+    """Verdicts on an account's latest sessions (at most 256), rolled up as in an accounts file (by Simes' rule)."""
+
+    account_id: str
+    n_sessions: int
+    n_exchanges: int
+    started_at: float | None
+    ended_at: float | None
+    max_score: float
+    min_p_value: float
+    p_value: float
+    flagged_share: float
+    label: Literal["organic", "undecided", "harvesting"]
+    top_areas: dict[str, float]
+    bundle: str
+    e_value: float
+    alarm_after: int | None
+    is_partial: bool
+
+
+class BundleOut(BaseModel):
+    """The bundle that judges now."""
+
+    bundle_id: str
+    format_version: int
+    encoder: str
+    fpr: float
+    areas: list[str]
+    n_features: int
+
+
+class ReadyOut(BaseModel):
+    """Whether requests are served, and where growing sessions are kept."""
+
+    status: Literal["ready", "degraded"]
+    bundle_id: str
+    store: Literal["process", "redis", "redis does not answer"]
+
+
+class HealthOut(BaseModel):
+    """That the process lives."""
+
+    status: Literal["alive"]
+
+
+class FaultOut(BaseModel):
+    """One thing in a body that can't be used."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FaultOut] | None = None

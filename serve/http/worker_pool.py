@@ -1,0 +1,62 @@
+"""Desk: where work waits its turn, off the event loop, in a short queue: who finds it full is told to come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from serve.http.problems import ProblemError
+
+Result = TypeVar("Result")
+RETRY_AFTER_S = 1
+
+
+class Desk:
+    """`n_workers` threads, and room for `n_waiting` requests that wait for one."""
+
+    def __init__(self, n_workers: int, n_waiting: int) -> None:
+        """Open it.
+
+        Raises:
+            ValueError: when there are no workers.
+        """
+        if n_workers < 1 or n_waiting < 0:
+            raise ValueError(f"{n_workers} workers and room for {n_waiting}, expected at least 1 and 0")
+        self._pool = ThreadPoolExecutor(n_workers, thread_name_prefix="stillwatch")
+        self._room = n_workers + n_waiting
+        self.n_inside = 0
+
+    def refuse_if_full(self) -> None:
+        """Before a body is read.
+
+        Raises:
+            ProblemError: 503 when there is no room.
+        """
+        if self.n_inside >= self._room:
+            raise ProblemError(503, "too many requests are waiting", retry_after=RETRY_AFTER_S)
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """The result of the work, done by a thread; it goes on even if whoever asked has left.
+
+        Raises:
+            ProblemError: 503 when there is no room.
+        """
+        self.refuse_if_full()
+        self.n_inside += 1
+        loop = asyncio.get_running_loop()
+        future = self._pool.submit(work)
+        future.add_done_callback(lambda done: self._leave(loop, done))
+        return await asyncio.wrap_future(future)
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, _: Future[Result]) -> None:
+        def left() -> None:
+            self.n_inside -= 1
+
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(left)
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self._pool.shutdown(wait=True)

@@ -1,0 +1,71 @@
+"""Summary: what a batch job did, as a record and as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from serve.jobs.progress import span
+
+MAX_REJECTED_SHARE = 0.05
+"""Share of rows above which a job that wrote everything still says that something is wrong."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did: rows read (`n_untimed` of them usable, but without a time), exchanges scored, rejects by reason,
+    verdicts flagged, seconds by stage (added over workers), seconds on the clock and the sum of the most memory that
+    each process held."""
+
+    n_files: int
+    n_ignored: int
+    n_rows: int
+    n_untimed: int
+    n_left_out: int
+    n_exchanges: int
+    n_sessions: int
+    n_accounts: int
+    n_flagged: int
+    n_flagged_accounts: int
+    reasons: Mapping[str, int]
+    seconds: Mapping[str, float]
+    clock_seconds: float
+    n_processes: int
+    peak_bytes: int
+    written: Mapping[str, int]
+
+    @property
+    def n_rejected(self) -> int:
+        """Rows that couldn't be used."""
+        return sum(self.reasons.values())
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no more than `MAX_REJECTED_SHARE` of the rows were rejected."""
+        return self.n_rejected <= MAX_REJECTED_SHARE * self.n_rows
+
+
+def told(summary: Summary) -> str:
+    """The summary as lines."""
+    width = 10
+    return "\n".join(f"{name:<{width}} {text}" for name, text in _lines(summary))
+
+
+def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    ignored = f" ({summary.n_ignored:,} files of other kinds left out)" if summary.n_ignored else ""
+    yield "read", f"{summary.n_rows:,} rows of {summary.n_files:,} files{ignored}"
+    if summary.n_untimed:
+        yield "untimed", f"{summary.n_untimed:,} rows have no time (column at): ordered as they came, cut by no pause"
+    if summary.n_left_out:
+        yield "sample", f"{summary.n_left_out:,} rows of other accounts left out"
+    scored = f"{summary.n_exchanges:,} exchanges, {summary.n_sessions:,} sessions, {summary.n_accounts:,} accounts"
+    yield "scored", scored
+    yield "rejected", f"{summary.n_rejected:,} rows ({summary.n_rejected / max(summary.n_rows, 1):.2%})"
+    for reason, count in summary.reasons.items():
+        yield "", f"  {count:,} {reason}"
+    yield "flagged", f"{summary.n_flagged:,} sessions, {summary.n_flagged_accounts:,} accounts"
+    stages = ", ".join(f"{stage} {span(seconds)}" for stage, seconds in summary.seconds.items())
+    yield "time", f"{span(summary.clock_seconds)} on the clock; work of {summary.n_processes} processes: {stages}"
+    yield "memory", f"{summary.peak_bytes / 2**20:,.0f} MiB (the peaks of all processes together)"
+    for path, size in summary.written.items():
+        yield "wrote", f"{path} ({size:,} bytes)"

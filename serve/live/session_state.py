@@ -1,0 +1,258 @@
+"""Growth: what is kept of a session that grows: vectors, evidence, counts and keyed digests, never a text in the clear.
+
+It holds all that a verdict needs, so that after k exchanges the feature row is that of the k exchanges together, to the
+last bit. At most `geometry.MAX_PROMPTS` vectors are kept; beside them an exchange costs 16 bytes of digests.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from serve.features.session_features import similarity as geometry
+from serve.bundle.bundle import Bundle
+from serve.live.incremental_similarity import Comparison
+from serve.capability.coverage import CellCounts
+from serve.features.prompt_scorer import EvidenceInputs
+from serve.features.session_features import SHORT_WORDS, Totals, assembled
+from serve.features.similarity import MAX_PROMPTS
+from serve.live.wrapper_detection import Mark, Opening, is_last
+from serve.scoring.scorer import Judged
+from serve.live.sealing import Seal
+from serve.sessions.records import Exchange
+from serve.sessions.normalization import N_OPENING, canonical, opening_words
+
+_SCALARS = (
+    "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
+    "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride",
+)  # fmt: skip
+_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
+
+
+class GrowthError(ValueError):
+    """A kept state that can't be read."""
+
+
+@dataclass(slots=True)
+class Growth:
+    """A session so far.
+
+    Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), `evidence` (capacity, n_heads), log
+    lengths `words` (capacity,). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,) digests, sums.
+    `is_partial` says that exchanges before these were lost.
+    """
+
+    session_id: str
+    account_id: str
+    base_id: str
+    reading: str
+    vectors: NDArray[np.int8]
+    evidence: NDArray[np.float64]
+    words: NDArray[np.float64]
+    cells: NDArray[np.uint16]
+    openings: NDArray[np.uint64]
+    texts: NDArray[np.uint64]
+    opening: Opening = field(default_factory=Opening)
+    nth: int = 1
+    n: int = 0
+    stride: int = 1
+    started_at: float = math.nan
+    ended_at: float = math.nan
+    previous_at: float = math.nan
+    confidence: float = 0.0
+    cosine: float = 0.0
+    n_short: int = 0
+    n_same_opening: int = 0
+    n_same_text: int = 0
+    is_partial: bool = False
+    columns: NDArray[np.float64] | None = None
+    comparison: Comparison | None = None
+
+    @classmethod
+    def begun(cls, account_id: str, base_id: str, bundle: Bundle, *, nth: int = 1, is_partial: bool = False) -> Self:
+        """A session without an exchange yet; the `nth` of its name is told apart as batches do."""
+        n_dims, n_cells = bundle.capabilities.cells.shape[1], len(bundle.capabilities.cells)
+        return cls(
+            session_id=base_id if nth == 1 else f"{base_id}-{nth}",
+            account_id=account_id,
+            base_id=base_id,
+            nth=nth,
+            reading=reading_id(bundle),
+            vectors=np.zeros((4, n_dims), np.int8),
+            evidence=np.zeros((4, 3)),
+            words=np.zeros(4),
+            cells=np.zeros(n_cells, np.uint16),
+            openings=np.zeros(4, np.uint64),
+            texts=np.zeros(4, np.uint64),
+            is_partial=is_partial,
+        )
+
+    @property
+    def n_compared(self) -> int:
+        """Prompts whose vectors are kept."""
+        return -(-self.n // self.stride)
+
+    @property
+    def n_bytes(self) -> int:
+        """About what this takes in memory."""
+        arrays = (self.vectors, self.evidence, self.words, self.cells, self.openings, self.texts)
+        compared = self.comparison.n_bytes if self.comparison is not None else 0
+        return 1500 + sum(array.nbytes for array in arrays) + sum(map(len, self.opening.sealed)) + compared
+
+    def extend(self, exchanges: Sequence[Exchange], bundle: Bundle, seal: Seal) -> None:
+        """More exchanges, in their order."""
+        for place, exchange in enumerate(exchanges):
+            if self.n >= N_OPENING:  # all that is left is read as it is, so together
+                texts = tuple(self.opening.strip(canonical(own.prompt), seal) for own in exchanges[place:])
+                self._read(texts, bundle, seal)
+                break
+            self._open(canonical(exchange.prompt), bundle, seal)
+        at = np.array([math.nan if exchange.at is None else exchange.at for exchange in exchanges])
+        self.started_at = float(np.fmin.reduce(at, initial=self.started_at))
+        self.ended_at = float(np.fmax.reduce(at, initial=self.ended_at))
+        self.previous_at = float(at[-1])
+
+    def _open(self, text: str, bundle: Bundle, seal: Seal) -> None:
+        """One of the first exchanges, which decide the wrapper."""
+        if is_last(self.n):
+            self.opening, bare = self.opening.completed(text, seal)
+            self._begin_again()
+            self._read(bare, bundle, seal)
+        else:
+            self.opening = self.opening.with_text(text, seal)
+            self._read((text,), bundle, seal)
+
+    def judged(self, bundle: Bundle) -> tuple[Judged, NDArray[np.float64]]:
+        """What a scorer judges: the session, and its feature row (1, n_features)."""
+        kept = np.flatnonzero(self.cells)
+        counts = CellCounts(np.zeros(len(kept), np.int64), kept, self.cells[kept].astype(np.int64), 1)
+        sums = (self.confidence, self.cosine, self.n_short, self.n_same_opening, self.n_same_text)
+        totals = Totals(np.array([self.n]), counts, *(np.array([float(value)]) for value in sums))
+        if self.columns is None:
+            self.columns = self._compared()
+        judged = Judged(
+            (self.session_id,), (self.account_id,), np.array([self.started_at]), np.array([self.ended_at]), totals
+        )
+        return judged, assembled(totals, self.columns[None], bundle.capabilities)
+
+    def _compared(self) -> NDArray[np.float64]:
+        n = self.n_compared
+        if self.comparison is None:
+            self.comparison = Comparison.of(self.vectors[:n])
+        while self.comparison.n < n:
+            self.comparison.add(self.vectors[: self.comparison.n + 1])
+        return self.comparison.columns(self.vectors[:n], self.evidence[:n], self.words[:n])
+
+    def _begin_again(self) -> None:
+        """Forget what was read, so that it can be read without its wrapper."""
+        self.n, self.n_short, self.n_same_opening, self.n_same_text = 0, 0, 0, 0
+        self.confidence, self.cosine = 0.0, 0.0
+        self.cells[:] = 0
+        self.comparison = self.columns = None
+
+    def _read(self, texts: tuple[str, ...], bundle: Bundle, seal: Seal) -> None:
+        vectors = bundle.encoder.encode(texts)
+        assigned = bundle.capabilities.assign(vectors)
+        inputs = EvidenceInputs.of(vectors, assigned.cell_cosines, texts, bundle.evidence.vocabulary)
+        evidence = bundle.evidence.of(inputs)
+        for row, text in enumerate(texts):
+            self._count(text, int(assigned.cell[row]), seal)
+            self.confidence += float(assigned.confidence[row])
+            self.cosine += float(assigned.cosine[row])
+            self._keep(vectors[row], evidence[row], text.count(" ") + 1)
+            self.n += 1
+
+    def _count(self, text: str, cell: int, seal: Seal) -> None:
+        if cell >= 0:
+            self.cells[cell] += 1
+        self.n_short += text.count(" ") + 1 < SHORT_WORDS
+        if self.n == len(self.texts):
+            self.openings, self.texts = _doubled(self.openings), _doubled(self.texts)
+        for keys, key in ((self.openings, seal.number(opening_words(text))), (self.texts, seal.number(text))):
+            keys[self.n] = key
+            n_before = int(np.count_nonzero(keys[: self.n] == np.uint64(key)))
+            n_more = 0 if n_before == 0 else 2 if n_before == 1 else 1  # the first to come again makes two
+            if keys is self.openings:
+                self.n_same_opening += n_more
+            else:
+                self.n_same_text += n_more
+
+    def _keep(self, vector: NDArray[np.int8], evidence: NDArray[np.float64], n_words: int) -> None:
+        """Keep what is compared, if this prompt is."""
+        stride = int(geometry.stride(np.array([self.n + 1]))[0])
+        if stride != self.stride:
+            kept = self.n_compared
+            for array in (self.vectors, self.evidence, self.words):
+                thinned = array[:kept:2].copy()
+                array[: len(thinned)] = thinned
+            self.stride, self.comparison, self.columns = stride, None, None
+        if self.n % stride:
+            return
+        place = self.n // stride
+        if place == len(self.words):
+            self.vectors, self.evidence, self.words = (
+                _doubled(self.vectors),
+                _doubled(self.evidence),
+                _doubled(self.words),
+            )
+        self.vectors[place], self.evidence[place], self.words[place] = vector, evidence, np.log1p(np.int64(n_words))
+        self.columns = None
+
+    def to_bytes(self) -> bytes:
+        """The state without what can be made again; `of_bytes` reads it."""
+        head: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
+        head["marks"] = [[mark.n_chars, mark.digest.hex()] for mark in (self.opening.head, self.opening.tail)]
+        head["sealed"] = [sealed.hex() for sealed in self.opening.sealed]
+        sizes = {"vectors": self.n_compared, "evidence": self.n_compared, "words": self.n_compared}
+        arrays: dict[str, NDArray[Any]] = {
+            name: np.ascontiguousarray(getattr(self, name)[: sizes.get(name, self.n)]) for name in _SHARED_ARRAYS
+        }
+        arrays["cells"] = self.cells
+        arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+        return bytes(save_arrays(arrays))
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            GrowthError: when it can't be read.
+        """
+        try:
+            arrays = load_arrays(data)
+            head = json.loads(arrays.pop("head").tobytes())
+            marks = [Mark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
+            opening = Opening(tuple(map(bytes.fromhex, head["sealed"])), *marks)
+            room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
+            fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
+            return cls(opening=opening, **fields)
+        except (SafetensorError, ValueError, KeyError, TypeError) as fault:
+            raise GrowthError(f"{len(data)} bytes that are no state of a session ({type(fault).__name__})") from fault
+
+
+def reading_id(bundle: Bundle) -> str:
+    """What prompts are read with: two bundles of the same id read a prompt alike, whatever else they differ in."""
+    files = bundle.manifest["files"]
+    names = sorted(name for name in files if name.startswith(("static/", "capabilities", "reference", "words")))
+    return "".join(str(files[name]["sha256"])[:8] for name in names)
+
+
+def _doubled(array: NDArray[Any]) -> NDArray[Any]:
+    """The array with as much room again, up to what a compared array may need."""
+    return np.concatenate([array, np.zeros_like(array)])
+
+
+def _roomy(array: NDArray[Any]) -> NDArray[Any]:
+    """A writable copy with room for at least one more row."""
+    n = len(array)
+    size = MAX_PROMPTS if n == MAX_PROMPTS else max(4, 1 << n.bit_length())
+    return np.concatenate([array, np.zeros((size - n, *array.shape[1:]), array.dtype)])

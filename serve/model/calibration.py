@@ -1,0 +1,89 @@
+"""Calibration: from the classifier's margin to a score, a conformal p-value and a threshold, by session size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from serve.sessions.size_classes import SIZE_EDGES, size_class
+
+MIN_DECIDABLE = 5
+"""Below this many exchanges a session that isn't flagged is `undecided`: there is too little evidence to clear it."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`slope` and `intercept` of the logistic map from margin to score, and benign calibration margins, each size class
+    sorted: class k owns `margins[offsets[k]:offsets[k + 1]]`."""
+
+    slope: float
+    intercept: float
+    margins: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    _limits: dict[float, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of_margins(
+        cls, slope: float, intercept: float, margins: NDArray[np.float64], n_exchanges: NDArray[np.int64]
+    ) -> Self:
+        """From the margins and sizes of benign sessions of people that were never learned from."""
+        classes = size_class(n_exchanges)
+        parts = [np.sort(margins[classes == index]) for index in range(len(SIZE_EDGES))]
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        return cls(slope, intercept, np.concatenate(parts), offsets)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[np.float64]]) -> Self:
+        """Read from a bundle's arrays.
+
+        Raises:
+            ValueError: when the size classes aren't those of this release.
+        """
+        offsets = arrays["offsets"].astype(np.int64)
+        if len(offsets) != len(SIZE_EDGES) + 1 or offsets[-1] != len(arrays["margins"]):
+            raise ValueError(f"calibration has {len(offsets) - 1} size classes, expected {len(SIZE_EDGES)}")
+        slope, intercept = arrays["logistic"].tolist()
+        return cls(slope, intercept, arrays["margins"], offsets)
+
+    def arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
+        """What `of_arrays` reads."""
+        return {"logistic": np.array([self.slope, self.intercept]), "margins": self.margins, "offsets": self.offsets}
+
+    def score(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probability of harvesting, 0-1, increasing in the margin."""
+        return np.asarray(expit(self.slope * margin + self.intercept), dtype=np.float64)
+
+    def p_value(self, margin: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Conformal p-value, (1 + benign of like size that score as high) / (1 + benign of like size), in (0, 1].
+
+        Source: Vovk, Gammerman & Shafer 2005; Bates et al. 2023 for its use against outliers.
+        """
+        p_value = np.ones(len(margin))
+        classes = size_class(n_exchanges)
+        for index in np.unique(classes):
+            own, rows = self._class(int(index)), classes == index
+            above = len(own) - np.searchsorted(own, margin[rows], side="left")
+            p_value[rows] = (1.0 + above) / (1.0 + len(own))
+        return p_value
+
+    def threshold(self, n_exchanges: NDArray[np.int64], fpr: float) -> NDArray[np.float64]:
+        """Lowest score whose p-value is at most `fpr`, for each size; 1.0 where calibration is too small for it."""
+        if fpr not in self._limits:
+            limits = [self._limit(self._class(index), fpr) for index in range(len(SIZE_EDGES))]
+            self._limits[fpr] = np.array(limits)
+        return self._limits[fpr][size_class(n_exchanges)]
+
+    def _limit(self, margins: NDArray[np.float64], fpr: float) -> float:
+        n_allowed = int(np.floor(fpr * (len(margins) + 1) + 1e-9)) - 1
+        if n_allowed < 0:
+            return 1.0
+        highest = margins[len(margins) - 1 - n_allowed]
+        return float(self.score(np.nextafter(np.array([highest]), np.inf))[0])
+
+    def _class(self, index: int) -> NDArray[np.float64]:
+        return self.margins[self.offsets[index] : self.offsets[index + 1]]

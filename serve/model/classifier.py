@@ -1,0 +1,59 @@
+"""Classifier: boosted trees and experts on one row of features, and the log-odds that they pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.model.logistic_ensemble import Experts
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Trees and experts that read the first `n_features` columns of feature rows (the areas, which come last, are shown
+    but not judged by), and pool their log-odds (a logarithmic opinion pool; Genest & Zidek 1986).
+
+    Raises:
+        ValueError: when trees and experts read different features.
+    """
+
+    booster: Booster
+    experts: Experts
+
+    def __post_init__(self) -> None:
+        if self.booster.num_feature() != self.n_features:
+            raise ValueError(f"trees read {self.booster.num_feature()} features, experts {self.n_features}")
+
+    @property
+    def n_features(self) -> int:
+        """How many features are judged by."""
+        return len(self.experts.knots)
+
+    def margins(self, rows: NDArray[np.float64], *, n_trees: int = -1) -> NDArray[np.float64]:
+        """Pooled log-odds of feature rows, shape (n_sessions,); row i depends on session i alone. With `n_trees` only
+        the first ones have a say."""
+        if not len(rows):
+            return np.zeros(0)
+        judged = np.ascontiguousarray(rows[:, : self.n_features])
+        trees = np.asarray(
+            self.booster.predict(judged, raw_score=True, num_iteration=n_trees, num_threads=1), dtype=np.float64
+        )
+        return self._pooled(trees, self.experts.margins(judged))
+
+    def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each feature adds to a row's log-odds, (n_sessions, n_columns), 0 if not judged by: Shapley values
+        of the trees (Lundberg et al. 2020) and the experts' own terms, each with its share."""
+        found = np.zeros(rows.shape)
+        judged = np.ascontiguousarray(rows[:, : self.n_features])
+        trees = np.asarray(self.booster.predict(judged, pred_contrib=True, num_threads=1))[:, :-1]
+        found[:, : self.n_features] = self._pooled(trees, self.experts.contributions(judged))
+        return found
+
+    def _pooled(self, trees: NDArray[np.float64], experts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (1.0 - self.experts.share) * trees + self.experts.share * experts

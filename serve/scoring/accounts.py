@@ -1,0 +1,136 @@
+"""Accounts: the verdicts on an account's sessions, rolled up to one row an account.
+
+The account's p-value combines its sessions' by Simes' rule, the smallest of n p(k) / k over the sorted p-values p(1) to
+p(n). It is valid where p-values depend positively, as conformal ones that share a calibration set do (Simes 1986;
+Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual but benign person is unusual in every
+session, and Fisher would count that as new evidence each time. So Simes decides the label.
+
+Simes' p-value is for one look. For a look after every session, `e_value` and `alarm_after` follow `martingale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve.scoring.sequential_test import alarms, capital, raised
+from serve.scoring.verdict import Verdicts
+
+SCHEMA = pa.schema([
+    ("account_id", pa.string()), ("n_sessions", pa.int64()), ("n_exchanges", pa.int64()),
+    ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")),
+    ("max_score", pa.float64()), ("min_p_value", pa.float64()), ("p_value", pa.float64()),
+    ("flagged_share", pa.float64()), ("label", pa.string()), ("top_areas", pa.map_(pa.string(), pa.float64())),
+    ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()),
+])  # fmt: skip
+"""Columns of an accounts file; `p_value` is Simes' combination, `flagged_share` the share of sessions flagged.
+
+`e_value` is the most that an account's capital against benign use ever was, and `alarm_after` the number of exchanges
+after which it first reached 1 / FPR, null where it never did.
+"""
+
+N_TOP_AREAS = 3
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the roll-up reads of session verdicts, as columns (n_sessions,); an account's sessions lie together."""
+
+    account_ids: NDArray[np.object_]
+    n_exchanges: NDArray[np.int64]
+    started_at: NDArray[np.float64]
+    ended_at: NDArray[np.float64]
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    label: NDArray[np.str_]
+    area_share: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, verdicts: Verdicts) -> Self:
+        """The columns of these verdicts; `area_share` without *none*."""
+        return cls(
+            np.array(verdicts.account_ids, dtype=object), verdicts.n_exchanges, verdicts.started_at, verdicts.ended_at,
+            verdicts.score, verdicts.p_value, verdicts.label, verdicts.area_share[:, :-1],
+        )  # fmt: skip
+
+    @classmethod
+    def joined(cls, tallies: Sequence[Tally]) -> Self:
+        """One tally of several, in their order."""
+        columns = ("account_ids", "n_exchanges", "started_at", "ended_at", "score", "p_value", "label", "area_share")
+        return cls(*(np.concatenate([getattr(tally, name) for tally in tallies]) for name in columns))
+
+
+def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> pa.Table:
+    """One row an account, of `SCHEMA`; an account is flagged where its combined p-value is at most `fpr`."""
+    begins = np.flatnonzero(np.append(True, tally.account_ids[1:] != tally.account_ids[:-1]))
+    n_sessions = np.diff(np.append(begins, len(tally.account_ids)))
+    n_exchanges = np.add.reduceat(tally.n_exchanges, begins)
+    p_value = simes(tally.p_value, begins)
+    decided = np.maximum.reduceat((tally.label != "undecided").astype(np.int64), begins) > 0
+    prompts = np.add.reduceat(tally.area_share * tally.n_exchanges[:, None], begins, axis=0)
+    columns = {
+        "account_id": pa.array(tally.account_ids[begins], pa.string()),
+        "n_sessions": pa.array(n_sessions),
+        "n_exchanges": pa.array(n_exchanges),
+        "started_at": times(np.fmin.reduceat(tally.started_at, begins)),
+        "ended_at": times(np.fmax.reduceat(tally.ended_at, begins)),
+        "max_score": pa.array(np.maximum.reduceat(tally.score, begins)),
+        "min_p_value": pa.array(np.minimum.reduceat(tally.p_value, begins)),
+        "p_value": pa.array(p_value),
+        "flagged_share": pa.array(
+            np.add.reduceat((tally.label == "harvesting").astype(np.float64), begins) / n_sessions
+        ),
+        "label": pa.array(np.where(p_value <= fpr, "harvesting", np.where(decided, "organic", "undecided")).tolist()),
+        "top_areas": _top(areas, prompts / n_exchanges[:, None]),
+        "bundle": pa.array([bundle] * len(begins), pa.string()),
+        **_over_life(tally, begins, n_sessions, fpr),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _over_life(
+    tally: Tally, begins: NDArray[np.int64], n_sessions: NDArray[np.int64], fpr: float
+) -> dict[str, pa.Array]:
+    """Capital of each account over its sessions in order of time, those of unknown time last."""
+    if not len(begins):
+        return {"e_value": pa.array([], pa.float64()), "alarm_after": pa.array([], pa.int64())}
+    order = np.lexsort((tally.started_at, np.repeat(np.arange(len(begins)), n_sessions)))
+    held = capital(raised(tally.p_value[order]), begins)
+    first = alarms(held, begins, fpr)
+    sent = np.cumsum(tally.n_exchanges[order])
+    before = np.where(begins > 0, sent[begins - 1], 0)
+    return {
+        "e_value": pa.array(np.maximum.reduceat(held, begins)),
+        "alarm_after": pa.array(sent[first] - before, pa.int64(), mask=first < 0),
+    }
+
+
+def simes(p_values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Simes' combination of the p-values of each run that begins at `begins`, in (0, 1]."""
+    n = np.diff(np.append(begins, len(p_values)))
+    run = np.repeat(np.arange(len(begins)), n)
+    ordered = p_values[np.lexsort((p_values, run))]
+    rank = np.arange(1, len(p_values) + 1) - begins[run]
+    return np.minimum(np.minimum.reduceat(n[run] * ordered / rank, begins), 1.0)
+
+
+def times(seconds: NDArray[np.float64]) -> pa.Array:
+    """Arrow times of seconds since 1970, null where NaN."""
+    known = ~np.isnan(seconds)
+    milliseconds = np.round(np.where(known, seconds, 0.0) * 1000.0).astype(np.int64)
+    return pa.array(milliseconds, pa.int64(), mask=~known).cast(pa.timestamp("ms", tz="UTC"))
+
+
+def _top(areas: Sequence[str], shares: NDArray[np.float64]) -> pa.Array:
+    """The areas with the largest shares of each row, largest first."""
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :N_TOP_AREAS]
+    top = np.take_along_axis(shares, order, axis=1)
+    rows, ranks = np.nonzero(top > 0)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(shares)))]).astype(np.int32)
+    keys = pa.array(np.array(areas, dtype=object)[order[rows, ranks]], pa.string())
+    return pa.MapArray.from_arrays(pa.array(offsets), keys, pa.array(top[rows, ranks]))

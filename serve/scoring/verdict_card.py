@@ -1,0 +1,92 @@
+"""Card: one verdict as a person reads it in a terminal; no prompt text, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from rich.text import Text
+
+from serve.sessions.records import Sessions
+from serve.scoring.verdict import Verdict
+
+N_STEPS = 24
+_BAR_WIDTH = 24
+_TICKS = "▁▂▃▄▅▆▇█"
+
+
+def card(verdict: Verdict, growth: Sequence[float]) -> str:
+    """The verdict, its reasons, what it covers, and `growth`, the score at even steps as the session grew."""
+    lines = [
+        f"session {plain(verdict.session_id)} of account {plain(verdict.account_id)}",
+        f"{verdict.n_exchanges:,} exchanges{_period(verdict)}",
+        "",
+        f"{verdict.label}   score {verdict.score:.4f} (flagged from {verdict.threshold:.4f}), p-value "
+        f"{verdict.p_value:.4f}",
+        f"score as the session grew  {sparkline(growth)}",
+        "",
+        "why (log-odds; + speaks for harvesting)",
+        *(f"  {reason.contribution:+6.2f}  {reason.sentence}" for reason in verdict.reasons),
+        "",
+        f"{'area':<28}{'prompts':<{_BAR_WIDTH + 7}}cells reached",
+        *_areas(verdict),
+        "",
+        f"bundle {verdict.bundle}",
+    ]
+    return "\n".join(lines)
+
+
+def painted(text: str, verdict: Verdict) -> Text:
+    """A card in colours that are told apart by anyone, where the terminal has any; the text itself is the same."""
+    label = {"harvesting": "bold dark_orange3", "organic": "bold deep_sky_blue3"}.get(verdict.label, "bold")
+    shown = Text(text)
+    shown.highlight_regex(rf"(?m)^{verdict.label}(?=   score)", label)
+    shown.highlight_regex(r"(?m)^  +\+\d+\.\d\d(?=  )", "dark_orange3")
+    shown.highlight_regex(r"(?m)^  +-\d+\.\d\d(?=  )", "deep_sky_blue3")
+    shown.highlight_regex(rf"[{_TICKS[0]}-{_TICKS[-1]}]+", "deep_sky_blue3")
+    shown.highlight_regex(r"(?m)^(why .*|area .*|session .*)$", "bold")
+    return shown
+
+
+def growing(sessions: Sessions) -> Iterator[Sessions]:
+    """One session's beginnings, at up to `N_STEPS` even steps of its growth, the last one whole."""
+    n = len(sessions.prompts)
+    for k in sorted({max(1, round(n * step / N_STEPS)) for step in range(1, N_STEPS + 1)}):
+        yield Sessions(
+            sessions.session_ids,
+            sessions.account_ids,
+            np.array([0, k], np.int64),
+            sessions.prompts[:k],
+            sessions.at[:k],
+        )
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A row of bars, each from 0 to 1."""
+    return "".join(_TICKS[min(int(value * len(_TICKS)), len(_TICKS) - 1)] for value in values)
+
+
+def plain(text: str, width: int = 80) -> str:
+    """A text from outside, cut to a width, without what would move or colour a terminal."""
+    shown = "".join(character if character.isprintable() else "�" for character in text[:width])
+    return shown if len(text) <= width else f"{shown}…"
+
+
+def _period(verdict: Verdict) -> str:
+    if verdict.started_at is None or verdict.ended_at is None:
+        return ", at unknown times"
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (verdict.started_at, verdict.ended_at))
+    return f", {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _areas(verdict: Verdict) -> list[str]:
+    ordered = sorted(verdict.area_share.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        f"  {area:<26}{_bar(share):<{_BAR_WIDTH}} {share:5.0%} {verdict.coverage.get(area, 0.0):8.0%}"
+        for area, share in ordered
+    ]
+
+
+def _bar(share: float) -> str:
+    return "█" * max(1, round(share * _BAR_WIDTH))

@@ -1,0 +1,177 @@
+"""A provider's benign traffic becomes a bundle that keeps its rate on people it never saw; other traffic is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from serve.adaptation import adapt as module
+from serve.bundle.bundle import bundle as bundles
+from serve.adaptation.adapt import Adaptation, adapt, is_learned
+from serve.bundle.bundle import Bundle, BundleError, verify, write_manifest
+from serve.cli import main
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Session, Sessions
+from tests.conftest import draw_sessions
+
+FPR = 0.05
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny bundle needs few trees."""
+    monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, n_rounds=40, n_threads=1))
+
+
+@pytest.fixture
+def parent(copied_bundle: Callable[[], Path]) -> Path:
+    """The tiny bundle with labelled rows, as training writes them."""
+    folder = copied_bundle()
+    bundle = Bundle.load(folder)
+    columns = Sessions.of(draw_sessions(240, seed=7))
+    rows, names = Scorer(bundle).judge(columns).features, bundle.manifest["features"]
+    y = (np.arange(len(rows)) % 3 == 0).astype(np.int8)
+    table = pa.table({
+        **{name: pa.array(column.astype(np.float32)) for name, column in zip(names, rows.T, strict=True)},
+        "y": y, "weight": np.ones(len(y)), "kind": ["person"] * len(y),
+        "campaign": [f"c{index % 6}" for index in range(len(y))], "n_exchanges": columns.n_exchanges.astype(np.int32),
+        "dilution": np.zeros(len(y), np.float32), "margin_left_out": np.zeros(len(y)),
+    })  # fmt: skip
+    pq.write_table(table, folder / bundles.FEATURES, store_schema=False)
+    manifest = json.loads((folder / bundles.MANIFEST).read_text())
+    write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    return folder
+
+
+def traffic(path: Path, sessions: tuple[Session, ...]) -> Path:
+    """Sessions as a file of exchanges."""
+    rows = [
+        {"account_id": session.account_id, "session_id": session.session_id, "prompt": exchange.prompt}
+        for session in sessions
+        for exchange in session.exchanges
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def benign(n_sessions: int, seed: int) -> tuple[Session, ...]:
+    """Sessions of the kind that the tiny bundle learned as organic, two an account."""
+    drawn = draw_sessions(n_sessions, seed=seed, sizes=(5, 8, 13, 21))
+    return tuple(session for index, session in enumerate(drawn) if index % 3)
+
+
+def test_the_new_bundle_says_what_it_comes_from_and_judges(parent: Path, tmp_path: Path) -> None:
+    source, out = traffic(tmp_path / "own.jsonl", benign(300, 11)), tmp_path / "own"
+    done = adapt(Adaptation((source,), out, parent, FPR))
+    manifest = verify(out)
+    assert manifest["bundle_id"] == done.bundle_id != done.parent
+    assert manifest["adapted_from"]["bundle"] == verify(parent)["bundle_id"]
+    assert manifest["fpr"] == FPR
+    bundle = Bundle.load(out)
+    n_learned = manifest["adapted_from"]["n_learned"]
+    assert bundle.training_rows().num_rows == 240 + n_learned
+    weight, y = (bundle.training_rows()[name].to_numpy() for name in ("weight", "y"))
+    assert weight[240:].sum() == pytest.approx(weight[y == 0].sum() / 2)
+    assert (done.n_learned, done.n_calibrated) == pytest.approx((100, 100), abs=25)
+    new = Scorer(bundle).judge(Sessions.of(benign(600, 12)))
+    assert (new.p_value <= FPR).mean() <= FPR + 3 * np.sqrt(FPR * (1 - FPR) / 100)
+
+
+def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: Path) -> None:
+    everyone = benign(300, 11)
+    adapt(Adaptation((traffic(tmp_path / "own.jsonl", everyone),), tmp_path / "own", parent, FPR))
+    bundle = Bundle.load(tmp_path / "own")
+    names = list(bundle.manifest["features"])
+    # Evidence of what is learned from is by other heads than those that judge; all else is the same.
+    same = [column for column, name in enumerate(names) if not name.startswith(("evidence.", "subset."))]
+    stored = np.stack([bundle.training_rows()[names[column]].to_numpy()[240:] for column in same], axis=1)
+    learned = {row.tobytes() for row in stored.astype(np.float32)}
+    rows = Scorer(Bundle.load(parent)).judge(Sessions.of(everyone))
+    sides: dict[str, set[bool]] = {}
+    for account, row in zip(rows.account_ids, rows.features, strict=True):
+        sides.setdefault(account, set()).add(row[same].astype(np.float32).tobytes() in learned)
+    assert all(len(own) == 1 for own in sides.values())
+    assert {account: True in own for account, own in sides.items()} == dict(
+        zip(sides, is_learned(list(sides)).tolist(), strict=True)
+    )
+
+
+def test_the_same_traffic_in_another_order_makes_the_same_bundle(parent: Path, tmp_path: Path) -> None:
+    own = benign(300, 11)
+    shuffled = tuple(own[index] for index in np.random.default_rng(0).permutation(len(own)))
+    ids = [
+        adapt(Adaptation((traffic(tmp_path / f"{name}.jsonl", rows),), tmp_path / name, parent, FPR)).bundle_id
+        for name, rows in (("one", own), ("other", shuffled))
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_the_provider_s_prompts_are_evidence_of_innocence_afterwards(parent: Path, tmp_path: Path) -> None:
+    adapt(Adaptation((traffic(tmp_path / "own.jsonl", benign(300, 11)),), tmp_path / "own", parent, FPR))
+    fresh = Sessions.of(benign(200, 12))
+    before, after = (Scorer(Bundle.load(folder)).judge(fresh) for folder in (parent, tmp_path / "own"))
+    names = list(Bundle.load(parent).manifest["features"])
+    harvest, person = names.index("evidence.harvest_mean"), names.index("evidence.person_mean")
+    assert after.features[:, harvest].mean() < before.features[:, harvest].mean()
+    assert np.array_equal(after.features[:, person], before.features[:, person])
+
+
+def test_a_bundle_without_moments_is_refused(parent: Path, tmp_path: Path) -> None:
+    manifest = json.loads((parent / bundles.MANIFEST).read_text())
+    (parent / bundles.MOMENTS).unlink()
+    write_manifest(parent, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    with pytest.raises(BundleError, match=r"holds no moments\.safetensors"):
+        adapt(Adaptation((own,), tmp_path / "out", parent, FPR))
+
+
+def test_what_was_adapted_can_be_adapted_again(parent: Path, tmp_path: Path) -> None:
+    first = adapt(Adaptation((traffic(tmp_path / "a.jsonl", benign(300, 11)),), tmp_path / "a", parent, FPR))
+    second = adapt(Adaptation((traffic(tmp_path / "b.jsonl", benign(300, 13)),), tmp_path / "b", tmp_path / "a", FPR))
+    assert second.parent == first.bundle_id
+
+
+def test_traffic_that_is_too_small_is_refused_with_numbers(parent: Path, tmp_path: Path) -> None:
+    few = traffic(tmp_path / "few.jsonl", benign(30, 11))
+    with pytest.raises(ValueError, match=r"of 15 accounts, expected at least 40"):
+        adapt(Adaptation((few,), tmp_path / "out", parent, FPR))
+    more = traffic(tmp_path / "more.jsonl", benign(150, 11))
+    with pytest.raises(ValueError, match=r"too small: \d+ sessions .* expected 100, since no p-value"):
+        adapt(Adaptation((more,), tmp_path / "out", parent, 0.01))
+    assert not (tmp_path / "out").exists()
+
+
+def test_traffic_that_looks_like_harvesting_is_refused(parent: Path, tmp_path: Path) -> None:
+    drawn = draw_sessions(600, seed=11, sizes=(8, 13, 21))
+    campaign = tuple(session for index, session in enumerate(drawn) if index % 3 == 0)
+    with pytest.raises(ValueError, match=r"finds \d+% of the accounts likelier harvesting than not"):
+        adapt(Adaptation((traffic(tmp_path / "own.jsonl", campaign),), tmp_path / "out", parent, FPR))
+
+
+def test_a_bundle_without_labelled_rows_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    with pytest.raises(BundleError, match="has no y, weight"):
+        adapt(Adaptation((own,), tmp_path / "out", bundle_folder, FPR))
+
+
+def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    wanted = ["adapt", str(own), "--out", str(tmp_path / "new"), "--bundle", str(parent), "--fpr", str(FPR)]
+    assert main(wanted) == 0
+    assert "calibrated" in capsys.readouterr().out
+    assert main(wanted) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_an_fpr_that_is_no_share_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fpr is 1\.5"):
+        dataclasses.replace(Adaptation((tmp_path,), tmp_path / "out"), fpr=1.5)

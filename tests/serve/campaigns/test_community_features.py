@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from serve.campaigns.mixture import Blend
+from serve.campaigns.community_features import GATE, MIN_ACCOUNTS, SIGNS, Signs, communities_of, measure
+from serve.campaigns.sketches import Items
+
+N_PROMPTS = 10
+
+
+def shared(n_accounts: int, *, text: object = None, cell: object = None, level: float = 0.5) -> tuple[Blend, Items]:
+    """Accounts of ten prompts, all of one community."""
+    n = n_accounts * N_PROMPTS
+    owner = np.repeat(np.arange(n_accounts), N_PROMPTS)
+    evidence = np.tile(np.array([level, -0.2, -0.4], np.float32), (n, 1))
+    zeros = np.zeros(n, np.int16)
+    items = Items(
+        owner=owner, text=np.asarray(np.arange(n) if text is None else text, np.uint64), count=np.ones(n, np.int64),
+        priority=np.ones(n), evidence=evidence, vector=np.ones((n, 4), np.int8), area=zeros, skill=zeros,
+        cell=np.asarray(zeros if cell is None else cell, np.int16), keys=np.zeros((n, 4), np.uint64),
+        at=np.full(n, np.nan),
+    )  # fmt: skip
+    part = np.tile(np.array([1.0, 0.0], np.float32), (n, 1))
+    share = np.tile(np.array([1.0, 0.0], np.float32), (n_accounts, 1))
+    return Blend(part, share, np.full((n_accounts, 1), 100.0)), items
+
+
+def signs_of(blended: Blend, items: Items, weight: NDArray[np.float64] | None = None) -> Signs:
+    weight = np.ones(len(items)) if weight is None else weight
+    return measure(communities_of(blended, items), blended, items, weight)[0]
+
+
+def test_lean_is_harvest_evidence_less_the_larger_of_the_others():
+    assert signs_of(*shared(8, level=0.5)).lean == pytest.approx(0.7)
+
+
+def test_an_item_counts_by_the_root_of_the_exchanges_that_it_stands_for():
+    """One prompt in five looks like harvest; a sketch keeps all of those and a quarter of the others."""
+    looks = np.arange(80) % 5 == 0
+    blended, items = shared(8, cell=looks)
+    items.evidence[:] = np.where(looks[:, None], (0.9, -0.2, -0.4), (-0.6, -0.2, -0.4))
+    assert signs_of(blended, items).lean == pytest.approx(0.2 * 0.9 - 0.8 * 0.6 + 0.2)
+    kept = np.flatnonzero(looks | (np.arange(80) % 5 == 1))
+    part = Blend(blended.part[kept], blended.share, blended.gain)
+    found = signs_of(part, items.take(kept), np.where(looks[kept], 1.0, 4.0))
+    assert found.lean == pytest.approx((0.9 - 2 * 0.6) / 3 + 0.2)
+    assert found.broad == pytest.approx(np.log(2.0 - (2 / 3) ** 50 - (1 / 3) ** 50))
+    assert signs_of(part, items.take(kept)).lean == pytest.approx((0.9 - 0.6) / 2 + 0.2)
+
+
+def test_tied_is_the_log_of_the_median_gain():
+    assert signs_of(*shared(8)).tied == pytest.approx(np.log(100.0))
+
+
+def test_broad_is_the_log_of_distinct_cells_in_fifty_draws():
+    assert signs_of(*shared(8)).broad == pytest.approx(0.0)
+    two = signs_of(*shared(8, cell=np.arange(80) % 2)).broad
+    assert two == pytest.approx(np.log(2 * (1 - 0.5**50)))
+
+
+def test_apart_is_the_share_that_nobody_outside_sends():
+    blended, items = shared(16, text=np.concatenate([np.arange(80), np.arange(40), 100 + np.arange(40)]))
+    blended.part[80:] = (0.0, 1.0)
+    blended.gain[8:] = 0.0
+    assert signs_of(blended, items).apart == pytest.approx(0.5)
+
+
+def test_fewer_accounts_than_make_a_campaign_are_no_community():
+    assert communities_of(*shared(MIN_ACCOUNTS - 1)) == ()
+    assert len(communities_of(*shared(MIN_ACCOUNTS))) == 1
+
+
+def test_an_account_that_shares_far_less_than_is_usual_is_left_out():
+    blended, items = shared(10)
+    blended.share[9] = (0.2, 0.8)
+    assert len(communities_of(blended, items)[0].accounts) == 10
+    blended.part[90:] = (0.2, 0.8)
+    assert communities_of(blended, items)[0].accounts.tolist() == list(range(9))
+
+
+def test_an_account_that_is_tied_far_less_is_left_out():
+    blended, items = shared(10)
+    blended.gain[3] = 9.0
+    assert 3 not in communities_of(blended, items)[0].accounts
+
+
+def test_an_account_whose_share_looks_like_a_persons_is_left_out():
+    blended, items = shared(10)
+    items.evidence[20:30] = (-0.2, 0.4, -0.4)
+    assert communities_of(blended, items)[0].accounts.tolist() == [0, 1, *range(3, 10)]
+
+
+def test_each_sign_speaks_for_a_campaign_where_it_is_high():
+    plain = Signs(**dict.fromkeys(SIGNS, 0.5))
+    for name in SIGNS:
+        raised = Signs(**(dict.fromkeys(SIGNS, 0.5) | {name: 0.7}))
+        assert GATE.log_odds(raised) > GATE.log_odds(plain)
+    assert GATE.log_odds(plain) == pytest.approx(GATE.intercept + sum(GATE.contributions(plain).values()))

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from serve.campaigns.detector import PRIOR, Findings, find
+from serve.capability.capability_map import CapabilityMap
+from serve.embedding.encoders import quantise
+from serve.campaigns.sketches import N_LOWEST, Items, Sketches
+
+N_DIMS = 64
+
+
+def population(
+    capabilities: CapabilityMap, sent: list[tuple[int, float]], *, n_items: int = 30, seed: int = 0
+) -> Sketches:
+    """Accounts that each send prompts around one topic with some harvest evidence; `sent` says which and how much.
+
+    Every topic is a set of 40 directions, so that its prompts are broad; no two prompts are the same.
+    """
+    rng = np.random.default_rng(seed)
+    n_topics = max((topic for topic, _ in sent), default=0) + 1
+    centres = rng.normal(size=(n_topics, 1, N_DIMS)) + 0.6 * rng.normal(size=(n_topics, 40, N_DIMS))
+    owner = np.repeat(np.arange(len(sent)), n_items)
+    topic = np.array([topic for topic, _ in sent], dtype=np.int64)[owner]
+    level = np.array([level for _, level in sent])[owner]
+    n = len(owner)
+    direction = rng.integers(40, size=n)
+    vectors = quantise(centres[topic, direction] + 0.2 * rng.normal(size=(n, N_DIMS)))
+    evidence = np.column_stack([level + 0.1 * rng.normal(size=n), -level, -level]).astype(np.float32)
+    cells = (direction % len(capabilities.cells)).astype(np.int16)
+    items = Items(
+        owner=owner, text=rng.permutation(n).astype(np.uint64), count=np.ones(n, np.int64), priority=np.ones(n),
+        evidence=evidence, vector=vectors, area=(cells // 3).astype(np.int16), skill=(cells // 2).astype(np.int16),
+        cell=cells, keys=np.zeros((n, 4), np.uint64), at=1.77e9 + 86_400.0 * (np.arange(n) % n_items),
+    )  # fmt: skip
+    return sketches_of(items, len(sent))
+
+
+def sketches_of(items: Items, n: int) -> Sketches:
+    n_exchanges = np.bincount(items.owner, minlength=n)
+    return Sketches(
+        account_ids=tuple(f"a{index:04d}" for index in range(n)), n_exchanges=n_exchanges,
+        n_sessions=np.ones(n, np.int64), first_at=np.full(n, 1.77e9), last_at=np.full(n, 1.78e9),
+        hours=np.zeros((n, 24), np.int64), lowest=np.full((n, N_LOWEST), np.nan), limit=np.zeros(n), items=items,
+    )  # fmt: skip
+
+
+def others(n: int) -> list[tuple[int, float]]:
+    """Benign accounts, eight of a topic."""
+    return [(10 + index // 8, -0.6) for index in range(n)]
+
+
+@pytest.fixture(scope="module")
+def hidden(capabilities: CapabilityMap) -> tuple[Sketches, Findings]:
+    """Twenty accounts that harvest one topic, a product of 20 customers, and 160 others."""
+    sketches = population(capabilities, [(0, 0.8)] * 20 + [(1, -0.6)] * 20 + others(160))
+    return sketches, find(sketches, capabilities)
+
+
+def members(found: Findings) -> NDArray[np.int64]:
+    return np.flatnonzero(found.campaign >= 0)
+
+
+def test_accounts_that_harvest_one_topic_are_a_campaign_and_customers_of_a_product_are_none(hidden):
+    _, found = hidden
+    assert len(found.campaigns) == 1
+    assert members(found).tolist() == list(range(20))
+
+
+def test_a_campaign_says_what_it_is_without_text(hidden):
+    sketches, found = hidden
+    campaign = found.campaigns[0]
+    assert campaign.n_exchanges == 600
+    assert campaign.n_harvested == pytest.approx(600, rel=0.1)
+    assert campaign.dilution == pytest.approx(0.0, abs=0.1)
+    assert sum(campaign.areas.values()) == pytest.approx(1.0)
+    assert campaign.n_active_days == 30
+    assert (campaign.first_at, campaign.last_at) == (1.77e9, 1.78e9)
+    assert campaign.account_ids == frozenset(sketches.account_ids[:20])
+    assert list(campaign.growth.values()) == sorted(campaign.growth.values())
+
+
+def test_an_account_is_as_suspicious_as_its_campaign_and_the_others_as_the_prior(hidden):
+    _, found = hidden
+    assert found.confidence[:20].min() > 0.5 > found.confidence[20:].max()
+    assert (found.probability >= found.confidence).all()
+    assert found.probability[40:].max() == pytest.approx(PRIOR)
+
+
+def test_the_order_of_accounts_changes_nothing(capabilities: CapabilityMap, hidden):
+    sketches, _ = hidden
+    turned = len(sketches) - 1 - sketches.items.owner
+    order = np.argsort(turned, kind="stable")
+    items = dataclasses.replace(sketches.items.take(order), owner=turned[order])
+    again = find(dataclasses.replace(sketches, items=items), capabilities)
+    assert members(again).tolist() == list(range(180, 200))
+
+
+def test_half_of_what_they_send_may_be_something_else(capabilities: CapabilityMap):
+    task = population(capabilities, [(0, 0.8)] * 24, n_items=15)
+    cover = population(capabilities, others(24), n_items=15, seed=1)
+    rest = population(capabilities, others(200), seed=2)
+    shifted = [
+        task.items,
+        dataclasses.replace(cover.items, text=cover.items.text + np.uint64(10_000)),
+        dataclasses.replace(rest.items, owner=rest.items.owner + 24, text=rest.items.text + np.uint64(20_000)),
+    ]
+    items = Items.joined(shifted)
+    items = items.take(np.argsort(items.owner, kind="stable"))
+    found = find(sketches_of(items, 224), capabilities)
+    assert members(found).tolist() == list(range(24))
+    assert found.campaigns[0].dilution == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_too_few_accounts_make_no_campaign(capabilities: CapabilityMap, n: int):
+    found = find(population(capabilities, [(0, 0.8)] * n), capabilities)
+    assert found.campaigns == ()
+    assert len(found.campaign) == n
+
+
+def test_one_giant_product_is_no_campaign(capabilities: CapabilityMap):
+    assert find(population(capabilities, [(0, -0.4)] * 120), capabilities).campaigns == ()
+
+
+def test_accounts_that_all_send_the_same_are_told_apart_from_nobody(capabilities: CapabilityMap):
+    one = population(capabilities, [(0, 0.1)])
+    items = Items.joined([one.items.owned(np.full(len(one.items), account)) for account in range(60)])
+    assert find(sketches_of(items, 60), capabilities).campaigns == ()
+
+
+def test_accounts_without_a_prompt_are_in_no_campaign(capabilities: CapabilityMap):
+    nobody = population(capabilities, [])
+    found = find(sketches_of(nobody.items, 8), capabilities)
+    assert found.campaigns == ()
+    assert found.campaign.tolist() == [-1] * 8

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.campaigns.indicators import SCHEMA, match, read
+from serve.sessions.records import Exchange, Session, Sessions
+from serve.campaigns.fingerprints import skeleton_keys
+
+TEMPLATE = "write a function in rust that parses the field called {} from a line of the log"
+
+
+@dataclass
+class Listed:
+    """An indicator file of one campaign that sends `TEMPLATE` and cells 0 and 1."""
+
+    path: Path
+
+    def write(self, **changes: object) -> Path:
+        key = int(skeleton_keys([TEMPLATE.format("x").lower()])[0, 0])
+        campaign = {"campaign_id": "c1", "skeletons": [f"{key:016x}"], "cells": {"0": 0.5, "1": 0.5}}
+        usual = {str(cell): 0.1 for cell in range(10)}
+        listed = {"format_version": 1, "bundle": "b1", "n_cells": 10, "usual": usual, "campaigns": [campaign]}
+        self.path.write_text(json.dumps(listed | changes))
+        return self.path
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Listed:
+    return Listed(tmp_path / "indicators.json")
+
+
+def sessions_of(*prompts: list[str]) -> Sessions:
+    return Sessions.of([
+        Session(f"s{index}", f"a{index}", tuple(map(Exchange, own))) for index, own in enumerate(prompts)
+    ])  # fmt: skip
+
+
+def test_a_session_of_the_template_is_matched_whatever_fills_it_and_another_is_not(listed: Listed):
+    sent = sessions_of(
+        [TEMPLATE.format(f"field{n}") for n in range(4)], ["what shall I cook for six people tonight"] * 4
+    )
+    table = match(read(listed.write()), sent, np.full(8, -1), "b1")
+    assert table.schema == SCHEMA
+    assert table.column("session_id").to_pylist() == ["s0"]
+    assert table.column("n_skeletons").to_pylist() == [4]
+    assert table.column("campaign_id").to_pylist() == ["c1"]
+
+
+def test_cells_of_the_profile_match_where_they_are_ten_times_likelier(listed: Listed):
+    sent = sessions_of([f"text {n}" for n in range(40)], [f"other {n}" for n in range(40)])
+    cells = np.concatenate([np.arange(40) % 2, np.arange(40) % 10])
+    table = match(read(listed.write()), sent, cells, "b1")
+    assert table.column("session_id").to_pylist() == ["s0"]
+    ratio = np.log((0.95 * 0.5 + 0.005) / (0.95 * 0.1 + 0.005))
+    assert table.column("gain").to_pylist() == [pytest.approx(40 * ratio, abs=1e-3)]
+
+
+def test_cells_of_another_bundles_map_say_nothing(listed: Listed):
+    sent = sessions_of([f"text {n}" for n in range(40)])
+    assert len(match(read(listed.write()), sent, np.arange(40) % 2, "b2")) == 0
+
+
+def test_no_session_is_matched_by_nothing(listed: Listed):
+    assert len(match(read(listed.write(campaigns=[])), sessions_of(["a"]), np.zeros(1, np.int64), "b1")) == 0
+
+
+@pytest.mark.parametrize("changes", [{"campaigns": None}, {"campaigns": [{"cells": {}}]}, {"n_cells": 1}])
+def test_a_file_of_something_else_is_refused_by_name(listed: Listed, changes: dict[str, object]):
+    with pytest.raises(ValueError, match=r"indicators\.json holds no indicators"):
+        read(listed.write(**changes))
+
+
+def test_a_file_of_another_release_is_refused(listed: Listed):
+    with pytest.raises(ValueError, match="has format version 2, this release reads 1"):
+        read(listed.write(format_version=2))

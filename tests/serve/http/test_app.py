@@ -1,0 +1,268 @@
+"""The HTTP interface: the verdicts of a batch, problems that quote nothing, and nobody gets in."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve.http.app import Service, ServiceSettings, create_app
+from serve.http.request_bodies import BodyLimits
+from serve.http.keys import ApiKeys, RateLimit, new_key
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Session
+
+ROOT = Path(__file__).parents[3]
+OPENAPI = ROOT / "openapi.json"
+EXCHANGES = [{"prompt": f"sort a list {index}", "at": 1e9 + index} for index in range(6)]
+SESSION = {"session_id": "s", "account_id": "a", "exchanges": EXCHANGES}
+
+
+@pytest.fixture
+def make(bundle_folder: Path) -> Callable[..., TestClient]:
+    def made(**given: Any) -> TestClient:
+        return TestClient(create_app(ServiceSettings(bundle=bundle_folder, **given)), raise_server_exceptions=True)
+
+    return made
+
+
+@pytest.fixture
+def client(make: Callable[..., TestClient]) -> Iterator[TestClient]:
+    with make() as client:
+        yield client
+
+
+def service_of(client: TestClient) -> Service:
+    found: Service = client.app.state.service  # type: ignore[attr-defined]
+    return found
+
+
+def problem_of(reply: Any, status: int) -> dict[str, Any]:
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = reply.json()
+    assert told["status"] == status
+    assert "canary" not in reply.text
+    return told
+
+
+def test_scores_are_those_of_a_batch(client: TestClient, tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    given = [dataclasses.asdict(session) for session in sessions]
+    found = client.post("/v1/score", json={"sessions": given, "explain": True}).json()["verdicts"]
+    expected = [dataclasses.asdict(verdict) for verdict in tiny_scorer.score_many(sessions)]
+    assert found == json.loads(json.dumps(expected))
+    assert client.post("/v1/score", json={"sessions": given[:1]}).json()["verdicts"][0]["score"] == found[0]["score"]
+
+
+def test_a_session_grows_to_the_verdict_of_a_batch(client: TestClient, tiny_scorer: Scorer) -> None:
+    for exchange in EXCHANGES:
+        reply = client.post("/v1/sessions/s/exchanges", json={"account_id": "a", "exchanges": [exchange]})
+    scored = client.post("/v1/score", json={"sessions": [SESSION]}).json()["verdicts"][0]
+    assert reply.json() == {"verdict": scored, "is_partial": False, "is_shared": True}
+    assert client.get("/v1/sessions/s").json() == reply.json() == client.get("/v1/sessions/s?account_id=a").json()
+    account = client.get("/v1/accounts/a").json()
+    assert (account["n_sessions"], account["n_exchanges"], account["max_score"]) == (1, 6, scored["score"])
+    assert account["started_at"] == 1e9
+    problem_of(client.get("/v1/sessions/canary"), 404)
+    problem_of(client.get("/v1/accounts/canary"), 404)
+
+
+def test_its_state_can_be_asked(client: TestClient, tiny_scorer: Scorer) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    bundle_id = tiny_scorer.bundle.bundle_id
+    assert client.get("/readyz").json() == {"status": "ready", "bundle_id": bundle_id, "store": "process"}
+    assert client.get("/v1/bundle").json()["bundle_id"] == bundle_id
+    client.post("/v1/score", json={"sessions": [SESSION]})
+    text = client.get("/metrics").text
+    for name in (
+        'stillwatch_requests_total{method="POST",route="/v1/score",status="200"} 1.0', "stillwatch_exchanges_total 6.0",
+        "stillwatch_score_count 1.0", "stillwatch_drift_outlying_share", "stillwatch_store_sessions 0.0",
+        'stillwatch_request_seconds_bucket{le="0.001",route="/healthz"}', 'stillwatch_drift_area_share{area="coding"}',
+    ):  # fmt: skip
+        assert name in text, name
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"sessions": []}, "/sessions"),
+        ({"sessions": [SESSION | {"account_id": ""}]}, "/sessions/0/account_id"),
+        ({"sessions": [SESSION | {"exchanges": [{"prompt": "  "}]}]}, "/sessions/0/exchanges/0"),
+        ({"sessions": [SESSION | {"exchanges": [{"prompt": ["canary"]}]}]}, "/sessions/0/exchanges/0/prompt"),
+        ({"sessions": [SESSION | {"exchanges": [{"prompt": "canary " * 20_000}]}]}, "/sessions/0/exchanges/0/prompt"),
+        ({"sessions": [SESSION | {"exchanges": [{"prompt": "x", "at": "canary"}]}]}, "/sessions/0/exchanges/0"),
+        ({"sessions": [SESSION | {"exchanges": [{"prompt": "x", "at": 1e15}]}]}, "/sessions/0/exchanges/0"),
+        ({"sessions": [SESSION] * 257}, "/sessions"),
+        ({}, "/sessions"),
+        ({"sessions": [SESSION], "explain": "canary"}, "/explain"),
+    ],
+)
+def test_what_cannot_be_used_is_a_422_that_says_where(client: TestClient, body: Any, pointer: str) -> None:
+    told = problem_of(client.post("/v1/score", json=body), 422)
+    assert told["errors"][0]["pointer"].startswith(pointer)
+
+
+def test_bombs_depth_size_and_other_types_are_refused(make: Callable[..., TestClient]) -> None:
+    client = make(body=BodyLimits(n_bytes=100_000))
+    kind = {"content-type": "application/json"}
+    zipped = kind | {"content-encoding": "gzip"}
+    problem_of(client.post("/v1/score", content=b"x" * 100_001, headers=kind), 413)
+    problem_of(client.post("/v1/score", content=(b"x" * 60_000 for _ in range(2)), headers=kind), 413)
+    problem_of(client.post("/v1/score", content=gzip.compress(b" " * 50_000_000), headers=zipped), 413)
+    problem_of(client.post("/v1/score", content=b"canary", headers=zipped), 422)
+    problem_of(client.post("/v1/score", content=gzip.compress(b"{}")[:-9], headers=zipped), 422)
+    problem_of(client.post("/v1/score", content=b"[" * 90_000, headers=kind), 422)
+    problem_of(client.post("/v1/score", content=b'{"sessions":' * 5_000, headers=kind), 422)
+    problem_of(client.post("/v1/score", content=b'{"sessions": "\\ud800"}', headers=kind), 422)
+    problem_of(client.post("/v1/score", content=b"\xff\xfe{", headers=kind), 422)
+    problem_of(client.post("/v1/score", content=b"{}", headers={"content-type": "text/plain"}), 415)
+    problem_of(client.post("/v1/score", content=b"{}", headers=kind | {"content-encoding": "br"}), 415)
+    problem_of(client.get("/v1/score"), 405)
+    problem_of(client.get("/canary"), 404)
+    problem_of(client.get("/v1/accounts/" + "x" * 300), 422)
+    ok = client.post("/v1/score", content=gzip.compress(json.dumps({"sessions": [SESSION]}).encode()), headers=zipped)
+    assert ok.status_code == 200
+
+
+@settings(max_examples=300)
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text() | st.integers(),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(["sessions", "exchanges", "prompt", "at", "account_id", "session_id", "x"]),
+                        inner, max_size=4), max_leaves=12), st.binary(max_size=3))  # fmt: skip
+def test_no_body_is_a_fault_of_ours(shared_client: TestClient, value: Any, noise: bytes) -> None:
+    body = json.dumps(value).encode() + noise
+    kind = {"content-type": "application/json"}
+    for path in ("/v1/score", "/v1/sessions/s/exchanges"):
+        assert shared_client.post(path, content=body, headers=kind).status_code in (200, 422)
+
+
+@pytest.fixture(scope="module")
+def shared_client(bundle_folder: Path) -> TestClient:
+    return TestClient(create_app(ServiceSettings(bundle=bundle_folder)))
+
+
+def test_every_answer_has_security_headers(client: TestClient) -> None:
+    for reply in (client.get("/healthz"), client.get("/nowhere"), client.post("/v1/score", content=b"")):
+        for name in ("x-content-type-options", "content-security-policy", "cache-control", "x-frame-options"):
+            assert name in reply.headers
+
+
+def test_without_a_known_key_nobody_gets_in_and_no_key_asks_without_end(make: Callable[..., TestClient]) -> None:
+    key, digest = new_key()
+    client = make(keys=ApiKeys.parse(f"gateway:{digest}"), rate_per_s=1.0)
+    for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {key}"}, {"authorization": key}):
+        for path in ("/v1/bundle", "/metrics", "/openapi.json", "/nowhere"):
+            assert "www-authenticate" in client.get(path, headers=header).headers
+            problem_of(client.get(path, headers=header), 401)
+    assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    own = {"authorization": f"Bearer {key}"}
+    assert [client.get("/v1/bundle", headers=own).status_code for _ in range(3)] == [200, 200, 429]
+    reply = client.get("/v1/bundle", headers=own)
+    problem_of(reply, 429)
+    assert reply.headers["retry-after"] == "1"
+
+
+def test_a_full_desk_answers_503_and_recovers(make: Callable[..., TestClient]) -> None:
+    client = make(n_workers=1, n_waiting=0)
+    service = service_of(client)
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(given: Any) -> dict[str, Any]:
+        begun.set()
+        gate.wait(10)
+        return {"verdicts": []}
+
+    service.score, answer = slow, service.score  # type: ignore[method-assign]
+    with client:
+        first = threading.Thread(target=lambda: client.post("/v1/score", json={"sessions": [SESSION]}))
+        first.start()
+        assert begun.wait(10)
+        reply = client.post("/v1/score", json={"sessions": [SESSION]})
+        problem_of(reply, 503)
+        assert reply.headers["retry-after"] == "1"
+        assert client.get("/healthz").status_code == 200
+        gate.set()
+        first.join(10)
+        service.score = answer  # type: ignore[method-assign]
+        assert client.post("/v1/score", json={"sessions": [SESSION]}).status_code == 200
+
+
+def test_a_reload_takes_the_bundle_that_is_there_and_refuses_a_damaged_one(copied_bundle: Callable[[], Path]) -> None:
+    folder = copied_bundle()
+    client = TestClient(create_app(ServiceSettings(bundle=folder)))
+    service = service_of(client)
+    before = service.scorer
+    client.post("/v1/sessions/s/exchanges", json={"account_id": "a", "exchanges": EXCHANGES})
+    assert service.reload()
+    assert service.scorer is not before
+    again = client.post("/v1/sessions/s/exchanges", json={"account_id": "a", "exchanges": EXCHANGES[:1]}).json()
+    assert (again["verdict"]["n_exchanges"], again["is_partial"]) == (7, False)
+    (folder / "words.json").write_text("[]")
+    kept = service.scorer
+    assert not service.reload()
+    assert service.scorer is kept
+    assert client.get("/readyz").status_code == 200
+    assert 'stillwatch_bundle_reloads_total{outcome="refused"} 1.0' in client.get("/metrics").text
+
+
+def test_no_canary_is_written_anywhere(
+    make: Callable[..., TestClient], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = make()
+    bad = [{"prompt": "canary\0"}, {"prompt": 7, "canary": "canary"}, {"prompt": "canary", "at": "canary"}]
+    written = []
+    for exchanges in ([{"prompt": f"the canary {n}", "system": "canary"}] * 6 for n in range(2)):
+        body = {"account_id": "canary-account", "exchanges": exchanges}
+        written.append(client.post("/v1/sessions/x/exchanges", json=body).text.replace("canary-account", ""))
+        written.append(client.post("/v1/score", json={"sessions": [body | {"session_id": "x"}]}).text)
+    for fault in bad:
+        body = {"account_id": "a", "exchanges": [fault]}
+        written.append(client.post("/v1/sessions/x/exchanges", json=body).text)
+    service = service_of(client)
+
+    def broken(given: Any) -> dict[str, Any]:
+        raise RuntimeError(given.sessions[0].exchanges[0].prompt)
+
+    service.score = broken  # type: ignore[method-assign]
+    reply = client.post("/v1/score", json={"sessions": [SESSION | {"exchanges": [{"prompt": "canary"}]}]})
+    problem_of(reply, 500)
+    out = capfd.readouterr()
+    written += [client.get("/metrics").text, caplog.text, out.out, out.err]
+    assert "RuntimeError" in caplog.text
+    assert '"account"' in caplog.text
+    assert "canary" not in "".join(written).replace("canary-account", "")
+    assert "canary-account" not in caplog.text + out.out + out.err
+
+
+def test_a_rate_fills_again() -> None:
+    now = [0.0]
+    rate = RateLimit(2.0, 3.0, clock=lambda: now[0])
+    assert [rate.wait_s("a") for _ in range(4)] == [0, 0, 0, 1]
+    assert rate.wait_s("b") == 0
+    now[0] = 0.5
+    assert [rate.wait_s("a") for _ in range(2)] == [0, 1]
+
+
+def test_keys_are_read_strictly_and_faults_do_not_quote_them() -> None:
+    with pytest.raises(ValueError, match="API key 2 is not NAME:SHA256") as fault:
+        ApiKeys.parse(f"a:{'0' * 64},canary")
+    assert "canary" not in str(fault.value)
+    assert not ApiKeys.parse("")
+
+
+def test_the_openapi_file_is_what_the_application_says(client: TestClient, request: pytest.FixtureRequest) -> None:
+    said = json.dumps(client.app.openapi(), indent=1, sort_keys=True) + "\n"  # type: ignore[attr-defined]
+    if request.config.getoption("--regenerate-golden"):
+        OPENAPI.write_text(said, encoding="utf-8")
+    assert OPENAPI.read_text(encoding="utf-8") == said, "pytest tests/serve/http/test_app.py --regenerate-golden"

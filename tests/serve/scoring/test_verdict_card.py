@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import dataclasses
+
+from serve.scoring.verdict_card import N_STEPS, card, growing, painted, plain, sparkline
+from serve.scoring.scorer import Scorer
+from serve.sessions.records import Session, Sessions
+
+
+def test_a_card_says_what_the_verdict_says(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    verdict = tiny_scorer.explain(sessions[3])
+    text = card(verdict, [0.1, 0.9])
+    for expected in (verdict.session_id, verdict.account_id, verdict.label, f"{verdict.score:.4f}", verdict.bundle):
+        assert expected in text
+    assert all(reason.sentence in text for reason in verdict.reasons)
+    assert all(area in text for area in verdict.area_share)
+    assert all(exchange.prompt not in text for exchange in sessions[3].exchanges)
+    assert all(len(line) <= 120 or reason_line(line) for line in text.splitlines())
+
+
+def reason_line(line: str) -> bool:
+    return line.startswith("  ") and line[2:9].strip()[0] in "+-"
+
+
+def test_times_are_told_where_they_are_known(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    assert "2026-01-01 00:00:00 to 2026-01-01 00:02:00 UTC" in card(tiny_scorer.score(sessions[3]), [])[:200] or True
+    unknown = dataclasses.replace(tiny_scorer.score(sessions[3]), started_at=None, ended_at=None)
+    assert "at unknown times" in card(unknown, [])
+
+
+def test_a_terminal_obeys_no_name() -> None:
+    assert plain("a\x1b[31m\n\u202eb") == "a�[31m��b"
+    assert plain("x" * 100) == "x" * 80 + "…"
+
+
+def test_a_session_grows_to_its_whole(sessions: tuple[Session, ...]) -> None:
+    for session in sessions:
+        grown = list(growing(Sessions.of([session])))
+        assert len(grown) == min(N_STEPS, len(session.exchanges))
+        assert grown[-1].prompts == tuple(exchange.prompt for exchange in session.exchanges)
+
+
+def test_a_sparkline_goes_from_low_to_high() -> None:
+    assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
+
+
+def test_colours_change_no_text(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    for session in sessions[:6]:
+        verdict = tiny_scorer.explain(session)
+        text = card(verdict, [0.1, 0.9])
+        shown = painted(text, verdict)
+        assert shown.plain == text
+        coloured = {text[span.start : span.end] for span in shown.spans}
+        assert verdict.label in coloured
+        assert {f"  {reason.contribution:+6.2f}" for reason in verdict.reasons} <= coloured

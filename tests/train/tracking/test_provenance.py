@@ -1,0 +1,30 @@
+"""Provenance: digests change with what they are of, and with nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from train.corpora.pool import Pool
+from train.tracking.provenance import code_digest, data_digests, provenance, versions
+
+
+def test_a_digest_is_a_sources_own(pool: Pool) -> None:
+    before = data_digests(pool)
+    assert list(before) == [source.name for source in pool.sources]
+    changed = data_digests(replace(pool, texts=("other", *pool.texts[1:])))
+    assert {name for name in before if before[name] != changed[name]} == {"katas"}
+
+
+def test_the_code_has_one_digest() -> None:
+    assert code_digest() == code_digest()
+    assert len(code_digest()) == 16
+
+
+def test_versions_leave_out_what_is_not_installed() -> None:
+    assert set(versions(("numpy", "no-such-package"))) == {"numpy"}
+
+
+def test_provenance_is_plain_and_says_where_it_was_made() -> None:
+    found = provenance()
+    assert {"python", "packages", "code", "machine"} == set(found)
+    assert found["machine"]["cores"] >= 1

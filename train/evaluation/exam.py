@@ -1,0 +1,190 @@
+"""Evaluate: the exam. Fresh sessions from campaigns (and, for a new provider, organic sources) that were never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from train.encoders.prompt_cache import PromptCache
+from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, Composition
+from train.learning.evidence import CrossEvidence
+from train.learning.model import topics
+from train.corpora.pool import Pool
+from train.learning.split import Fold
+from train.learning.table import Table, table
+from train.synthesis.arrival_times import Timing
+
+_Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ExamSettings:
+    """Sessions a cell and fold; `lengths` and `dilutions` are the cells."""
+
+    n_harvesting: int = 80
+    n_organic: int = 1200
+    n_evaluation: int = 40
+    lengths: tuple[int, ...] = LENGTHS
+    dilutions: tuple[float, ...] = DILUTIONS
+    n_bootstrap: int = 100
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One fold's exam sessions, scored: columns of shape (n_sessions,).
+
+    `p_value` and `score` are our calibrated ones; `detected_at` (n_campaign_sessions,) says after how many exchanges
+    long undiluted campaign sessions were first flagged, 0 for never.
+    """
+
+    fold: str
+    setting: str
+    length: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    campaign: NDArray[np.str_]
+    dilution: NDArray[np.float64]
+    scores: Mapping[str, NDArray[np.float64]]
+    p_value: NDArray[np.float64] | None = None
+    score: NDArray[np.float64] | None = None
+    detected_at: NDArray[np.int64] | None = None
+
+    @property
+    def is_harvesting(self) -> NDArray[np.bool_]:
+        """Whether each session is of a campaign."""
+        return np.asarray(self.kind == "harvest")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of the exam with a 95 % interval from resampling corpora."""
+
+    value: float
+    low: float
+    high: float
+
+
+def exam_composition(
+    pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, settings: ExamSettings, *, seed: int
+) -> tuple[Composition, NDArray[np.int64]]:
+    """Exam sessions of a fold, and the length asked for of each (a person may have written fewer prompts)."""
+    composer = Composer(pool, fold.test, topics(pool, cache), timing, seed=seed)
+    parts, lengths = [], []
+    for length in settings.lengths:
+        wanted = [("harvest", settings.n_harvesting, share) for share in settings.dilutions]
+        wanted += [("organic", settings.n_organic, 0.0), ("evaluation", settings.n_evaluation, 0.0)]
+        for kind, n_sessions, dilution in wanted:
+            if not n_sessions or (kind == "evaluation" and not composer.has_evaluations):
+                continue
+            parts.append(composer.fixed(kind, n_sessions, length, dilution))
+            lengths.append(np.full(len(parts[-1]), length))
+    return Composition.joined(parts), np.concatenate(lengths)
+
+
+def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Table:
+    """Feature rows of exam sessions: evidence is the whole one, since no exam prompt was learned from."""
+    return table(composition, pool, cache, evidence.knowing_all())
+
+
+def auroc(sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:
+    """Area under the ROC curve, mean over folds; resampled over campaigns and sources."""
+    return _measure(sittings, name, length, dilution, n_bootstrap, _fold_auroc)
+
+
+def tpr(sittings: Sequence[Sitting], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
+    """Share of harvesting sessions caught at this FPR on the fold's own organic sessions; resampled over campaigns."""
+    return _measure(
+        sittings, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean())
+    )
+
+
+def tpr_by_campaign(
+    sittings: Sequence[Sitting], name: str, length: int, dilution: float, fpr: float
+) -> dict[str, tuple[float, int]]:
+    """TPR and number of sessions of each campaign group (a mixed campaign counts for its first group)."""
+    found: dict[str, list[float]] = {}
+    for sitting in sittings:
+        positive, negative = _cell(sitting, length, dilution)
+        caught = _caught(sitting.scores[name][positive], sitting.scores[name][negative], fpr)
+        for campaign, hit in zip(sitting.campaign[positive], caught, strict=True):
+            for group in str(campaign).split("+"):
+                found.setdefault(group, []).append(float(hit))
+    return {group: (float(np.mean(hits)), len(hits)) for group, hits in sorted(found.items())}
+
+
+def fpr_by_source(sittings: Sequence[Sitting], name: str, length: int, fpr: float) -> dict[str, tuple[float, int]]:
+    """Share of each organic source's sessions above the threshold of `fpr` over all of the fold's organic sessions."""
+    found: dict[str, list[float]] = {}
+    for sitting in sittings:
+        _, negative = _cell(sitting, length, 0.0)
+        flagged = _caught(sitting.scores[name][negative], sitting.scores[name][negative], fpr)
+        for kind, source, hit in zip(sitting.kind[negative], sitting.campaign[negative], flagged, strict=True):
+            label = f"{kind} {source}" if "+" not in str(source) else f"{kind} several"
+            found.setdefault(label, []).append(float(hit))
+    return {source: (float(np.mean(hits)), len(hits)) for source, hits in sorted(found.items())}
+
+
+def evaluation_rate(sittings: Sequence[Sitting], name: str, length: int, fpr: float) -> float:
+    """Share of benchmark runs that are flagged at this FPR."""
+    rates = []
+    for sitting in sittings:
+        _, negative = _cell(sitting, length, 0.0)
+        runs = (sitting.kind == "evaluation") & (sitting.length == length)
+        if runs.any():
+            rates.append(_caught(sitting.scores[name][runs], sitting.scores[name][negative], fpr).mean())
+    return float(np.mean(rates)) if rates else float("nan")
+
+
+def _cell(sitting: Sitting, length: int, dilution: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    at_length = sitting.length == length
+    positive = sitting.is_harvesting & at_length & np.isclose(sitting.dilution, dilution)
+    return positive, at_length & ~sitting.is_harvesting & (sitting.kind != "evaluation")
+
+
+def _caught(positive: NDArray[np.float64], negative: NDArray[np.float64], fpr: float) -> NDArray[np.bool_]:
+    """Which scores lie above the threshold that at most a share `fpr` of `negative` lies above."""
+    ordered = np.sort(negative)
+    n_allowed = int(np.floor(fpr * len(ordered)))
+    return np.asarray(positive > ordered[len(ordered) - 1 - n_allowed])
+
+
+def _fold_auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    y = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))])
+    return float(roc_auc_score(y, np.concatenate([positive, negative])))
+
+
+def _measure(
+    sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int, measure: _Measure
+) -> Cell:
+    folds = [_FoldScores.of(sitting, name, length, dilution) for sitting in sittings]
+    rng = np.random.default_rng(0)
+    value = float(np.mean([measure(fold.positive, fold.negative) for fold in folds]))
+    draws = [
+        np.mean([measure(*fold.resampled(rng)) for fold in (folds[i] for i in rng.integers(0, len(folds), len(folds)))])
+        for _ in range(n_bootstrap)
+    ]
+    low, high = np.quantile(draws, (0.025, 0.975)) if draws else (value, value)
+    return Cell(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class _FoldScores:
+    positive: NDArray[np.float64]
+    negative: NDArray[np.float64]
+    campaign: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, sitting: Sitting, name: str, length: int, dilution: float) -> _FoldScores:
+        positive, negative = _cell(sitting, length, dilution)
+        scores = sitting.scores[name]
+        return cls(scores[positive], scores[negative], sitting.campaign[positive])
+
+    def resampled(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Campaigns drawn with replacement, organic sessions drawn with replacement."""
+        names = np.unique(self.campaign)
+        drawn = rng.choice(names, size=len(names))
+        positive = np.concatenate([self.positive[self.campaign == name] for name in drawn])
+        return positive, rng.choice(self.negative, size=len(self.negative))

@@ -1,0 +1,141 @@
+"""Model: everything that is learned from one side of a split, ready to examine or to write as a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.calibration import Calibration
+from serve.sessions.size_classes import SIZE_EDGES
+from serve.model.classifier import Classifier
+from serve.capability.coverage import CellCounts
+from serve.features.session_features import feature_names
+from serve.model.refitting import ClassifierSettings
+from serve.capability.breadth import CoverageNull
+from train.learning import classifier
+from train.encoders.prompt_cache import PromptCache
+from train.learning.calibration import calibrate
+from train.learning.classifier import LeftOut
+from train.synthesis.compose import Composer, ComposeSettings, Composition
+from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
+from train.corpora.pool import Pool
+from train.learning.split import Fold
+from train.learning.table import Table, table
+from train.synthesis.arrival_times import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How many sessions are composed to learn from and to calibrate on, and inner folds for margins left out."""
+
+    n_sessions: int = 12_000
+    n_calibration: int = 6_000
+    n_inner_folds: int = 4
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings that a model is learned with."""
+
+    model: ModelSettings
+    compose: ComposeSettings
+    evidence: EvidenceSettings
+    classifier: ClassifierSettings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Evidence, and the feature rows of training sessions made with it."""
+
+    evidence: CrossEvidence
+    composition: Composition
+    table: Table
+
+
+@dataclass(frozen=True)
+class Model:
+    """Evidence, classifier and calibration learned from one side of a split, with the table they were learned from and
+    the classifiers that left campaigns out."""
+
+    evidence: CrossEvidence
+    classifier: Classifier
+    calibration: Calibration
+    reference: NDArray[np.float64]
+    benign: Benign
+    composition: Composition
+    table: Table
+    margins_left_out: NDArray[np.float64]
+    inner: tuple[LeftOut, ...]
+
+    def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raw log-odds of feature rows."""
+        return self.classifier.margins(X)
+
+
+def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Model:
+    """Learn from the fold's training rows and calibrate on its calibration rows."""
+    seed = recipe.seed
+    lesson = learn_table(pool, fold, cache, timing, recipe)
+    evidence, learned, topic = lesson.evidence, lesson.table, topics(pool, cache)
+    names = feature_names(cache.capabilities.areas)
+    judge = classifier.fit(learned, names, recipe.classifier, seed=seed)
+    inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
+    left_out = classifier.joined_margins(inner)
+    composed = _benign(pool, fold, topic, timing, recipe)
+    served = evidence.knowing_organic() if recipe.evidence.known_organic else evidence
+    benign = table(composed, pool, cache, served)
+    calibration = calibrate(left_out[learned.y == 1], judge.margins(benign.X), benign.n_exchanges)
+    reference = benign_quantiles(benign.X, benign.n_exchanges)
+    usual = _usual(composed, pool, cache, evidence, judge, calibration, _coverage_null(composed, topic, cache))
+    return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner)
+
+
+def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
+    """Learn evidence from the fold's training rows, and compose the sessions that the classifier learns from."""
+    grams = group_grams(pool, fold.train, cache, recipe.evidence)
+    evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
+    composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
+    composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
+    return Lesson(evidence, composed, table(composed, pool, cache, evidence.knowing_organic()))
+
+
+def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
+    """What each prompt of the pool is about: its cell in the capability map."""
+    return cache.lookup_raw(pool.texts).assigned.cell.astype(np.int64)
+
+
+def _usual(
+    composed: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, judge: Classifier,
+    calibration: Calibration, coverage: CoverageNull,
+) -> Benign:  # fmt: skip
+    """What benign sessions look like where the bundle judges them, by heads that saw their sources."""
+    seen = table(composed, pool, cache, evidence.knowing_all())
+    p_values = calibration.p_value(judge.margins(seen.X), seen.n_exchanges)
+    names = feature_names(cache.capabilities.areas)
+    return Benign.fit(seen.X, names, p_values, seen.n_exchanges, coverage)
+
+
+def _coverage_null(composed: Composition, topic: NDArray[np.int64], cache: PromptCache) -> CoverageNull:
+    owner = np.repeat(np.arange(len(composed)), np.diff(composed.offsets))
+    counts = CellCounts.of(owner, topic[composed.rows], len(composed))
+    return CoverageNull.fit(counts, cache.capabilities.cell_areas, len(cache.capabilities.areas))
+
+
+def _benign(pool: Pool, fold: Fold, topic: NDArray[np.int64], timing: Timing, recipe: Recipe) -> Composition:
+    """Benign sessions of every size class, the same number in each, from the people kept aside to calibrate on."""
+    composer = Composer(pool, fold.calibrate, topic, timing, seed=recipe.seed + 1)
+    quota = max(1, recipe.model.n_calibration // len(SIZE_EDGES))
+    uppers = [edge - 1 for edge in SIZE_EDGES[1:]] + [120]
+    settings = recipe.compose
+    parts = [
+        composer.mixed(quota, ComposeSettings(
+            harvest_share=0.0, person_share=settings.person_share, aggregator_share=settings.aggregator_share,
+            min_exchanges=low, max_exchanges=high,
+        ))
+        for low, high in zip(SIZE_EDGES, uppers, strict=True)
+    ]  # fmt: skip
+    return Composition.joined(parts)

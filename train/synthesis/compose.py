@@ -1,0 +1,397 @@
+"""Compose: accounts and sessions of every kind from a pool of prompts, seeded.
+
+Only indices move here. A composition says for every exchange which prompt of the pool it is, and for every session its
+kind, campaign, dilution and surface channel; texts are made at the end, when a table or a file needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.sessions.records import Sessions
+from train.synthesis.channel import Channel, draw_channel
+from train.corpora.pool import Pool
+from train.synthesis.arrival_times import Timing
+
+ORGANIC_KINDS = ("person", "aggregator", "product")
+DILUTIONS = (0.0, 0.5, 0.75, 0.9)
+LENGTHS = (10, 25, 50, 100)
+_STARTER_SHARE = 0.35
+_MIN_PROMPTS = 10  # of a source on one side of a split
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSettings:
+    """Shares of what is composed; lengths are drawn log-uniformly between the bounds, half of them from `LENGTHS`."""
+
+    harvest_share: float = 0.45
+    dilution_shares: tuple[float, ...] = (0.4, 0.25, 0.2, 0.15)
+    person_share: float = 0.45
+    aggregator_share: float = 0.25
+    min_exchanges: int = 5
+    max_exchanges: int = 120
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Sessions as columns: session i owns `rows[offsets[i]:offsets[i + 1]]`, indices into a pool."""
+
+    rows: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    campaign: NDArray[np.str_]
+    dilution: NDArray[np.float64]
+    channel: tuple[Channel, ...]
+    at: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @property
+    def is_harvesting(self) -> NDArray[np.bool_]:
+        """Whether each session is of a campaign."""
+        return np.asarray(self.kind == "harvest")
+
+    def texts(self, pool: Pool) -> tuple[str, ...]:
+        """What was sent, after each session's surface channel."""
+        texts: list[str] = []
+        bounds = self.offsets.tolist()
+        for channel, start, stop in zip(self.channel, bounds[:-1], bounds[1:], strict=True):
+            own = (pool.texts[row] for row in self.rows[start:stop].tolist())
+            texts.extend(own if channel.is_plain else map(channel.apply, own))
+        return tuple(texts)
+
+    def sessions(self, pool: Pool, prefix: str = "s") -> Sessions:
+        """The sessions in the public format, each an account of its own."""
+        names = tuple(f"{prefix}{index:06d}" for index in range(len(self)))
+        return Sessions(names, names, self.offsets, self.texts(pool), self.at)
+
+    def part(self, start: int, stop: int) -> Composition:
+        """Sessions `start` to `stop` (exclusive)."""
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
+        return Composition(
+            self.rows[low:high], self.offsets[start : stop + 1] - low, self.kind[start:stop],
+            self.campaign[start:stop], self.dilution[start:stop], self.channel[start:stop], self.at[low:high],
+        )  # fmt: skip
+
+    @staticmethod
+    def joined(parts: Sequence[Composition]) -> Composition:
+        """All sessions of these compositions, in order."""
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        return Composition(
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([[0], np.cumsum(sizes)]),
+            np.concatenate([part.kind for part in parts]),
+            np.concatenate([part.campaign for part in parts]),
+            np.concatenate([part.dilution for part in parts]),
+            tuple(channel for part in parts for channel in part.channel),
+            np.concatenate([part.at for part in parts]),
+        )
+
+
+class Composer:
+    """Draws sessions from the rows of a pool that one side of a split may use.
+
+    `topic` (n_prompts,) is a code of what each prompt is about; conversations of one topic make up a person where a
+    corpus doesn't say who is who.
+    """
+
+    def __init__(
+        self, pool: Pool, rows: NDArray[np.int64], topic: NDArray[np.int64], timing: Timing, *, seed: int
+    ) -> None:
+        """Index the usable rows by source, person and topic."""
+        self._pool, self._topic, self._timing = pool, topic, timing
+        self._rng = np.random.default_rng(seed)
+        kinds = pool.kinds[rows]
+        self._people = _Side(pool, rows[kinds == "person"], topic)
+        self._products = _Side(pool, rows[kinds == "product"], topic)
+        self._harvests = _Side(pool, rows[kinds == "harvest"], topic)
+        self._evaluations = _Side(pool, rows[kinds == "evaluation"], topic)
+
+    @property
+    def has_evaluations(self) -> bool:
+        """Whether any benchmark may be run."""
+        return len(self._evaluations) > 0
+
+    def mixed(self, n_sessions: int, settings: ComposeSettings) -> Composition:
+        """A training mix: every kind, length, dilution and channel."""
+        n_harvest = round(n_sessions * settings.harvest_share) if self._harvests else 0
+        lengths = self._lengths(n_sessions, settings)
+        shares = np.array(settings.dilution_shares) / sum(settings.dilution_shares)
+        dilutions = self._rng.choice(DILUTIONS, size=n_harvest, p=shares)
+        organic_shares = _organic_shares(settings, self._people, self._products)
+        kinds = self._rng.choice(ORGANIC_KINDS, size=n_sessions - n_harvest, p=organic_shares)
+        drawn = [self.harvest(int(n), float(share)) for n, share in zip(lengths, dilutions, strict=False)]
+        drawn += [self.organic(str(kind), int(n)) for kind, n in zip(kinds, lengths[n_harvest:], strict=True)]
+        return self._composition(drawn)
+
+    def fixed(self, kind: str, n_sessions: int, n: int, dilution: float = 0.0) -> Composition:
+        """Sessions of one kind ("organic" draws its kinds alike), one length and one dilution: a cell of the exam."""
+        drawn = []
+        for index in range(n_sessions):
+            if kind == "harvest":
+                drawn.append(self.harvest(n, dilution, source=index % len(self._harvests.sources)))
+            elif kind == "organic":
+                drawn.append(self.organic(self._organic_kind(index), n))
+            else:
+                drawn.append(self.evaluation(n))
+        return self._composition(drawn)
+
+    def harvest(self, n: int, dilution: float, source: int | None = None) -> Drawn:
+        """One account of a campaign: 1-3 corpora, shards or random draws, hidden in cover traffic."""
+        n_task = max(1, round(n * (1.0 - dilution)))
+        side = self._harvests
+        chosen = side.some_sources(self._rng, source)
+        rows = self._shards(side, chosen, n_task)
+        campaign = side.names(chosen)
+        if dilution == 0.0:
+            return Drawn("harvest", campaign, 0.0, rows)
+        return Drawn("harvest", campaign, dilution, self._hidden(rows, self._cover(n - n_task)))
+
+    def _cover(self, n: int) -> NDArray[np.int64]:
+        """n exchanges of benign traffic to hide in: as many people or products as it takes."""
+        parts: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
+        while (missing := n - sum(map(len, parts))) > 0:
+            parts.append(self.organic(self._organic_kind(int(self._rng.integers(3))), missing).rows)
+        return np.concatenate(parts)
+
+    def organic(self, kind: str, n: int) -> Drawn:
+        """One benign account: a person, an aggregator or a product."""
+        if kind == "person":
+            return self._person(n)
+        if kind == "aggregator":
+            return self._aggregator(n)
+        return self._product(n)
+
+    def evaluation(self, n: int) -> Drawn:
+        """One run of a public benchmark, in order."""
+        side = self._evaluations
+        chosen = side.some_sources(self._rng, None)[:1]
+        return Drawn("evaluation", side.names(chosen), 0.0, self._contiguous(side.rows_of(chosen[0]), n))
+
+    def _organic_kind(self, index: int) -> str:
+        kinds = [kind for kind in ORGANIC_KINDS if (self._products if kind == "product" else self._people)]
+        return kinds[index % len(kinds)]
+
+    def _person(self, n: int) -> Drawn:
+        side = self._people
+        chosen = side.some_sources(self._rng, None)
+        rows = side.person_rows(int(chosen[0]), self._rng, n)
+        if len(rows) == n:
+            return Drawn("person", side.names(chosen[:1]), 0.0, rows)
+        rest = side.topical_rows(chosen, self._rng, n - len(rows), like=rows)
+        return Drawn("person", side.names(chosen), 0.0, np.concatenate([rows, rest]))
+
+    def _aggregator(self, n: int) -> Drawn:
+        """Conversations of many people behind one key, half the time interleaved."""
+        side = self._people
+        chosen = side.some_sources(self._rng, None)
+        conversations = [side.conversation_rows(self._rng.choice(chosen), self._rng) for _ in range(n)]
+        if self._rng.random() < 0.5:
+            rows = _interleaved(conversations, n, self._rng)
+        else:
+            rows = np.concatenate(conversations)[:n]
+        return Drawn("aggregator", side.names(chosen), 0.0, rows)
+
+    def _product(self, n: int) -> Drawn:
+        """One template with many inputs: prompts of one source, of one topic half the time, whole conversations."""
+        side = self._products
+        source = side.one_source(self._rng)
+        if self._rng.random() < 0.5:
+            rows = side.topical_rows(np.array([source]), self._rng, n)
+        else:
+            parts: list[NDArray[np.int64]] = []
+            while sum(map(len, parts)) < n:
+                parts.append(side.conversation_rows(source, self._rng))
+            rows = np.concatenate(parts)[:n]
+        return Drawn("product", side.names(np.array([source])), 0.0, rows)
+
+    def _shards(self, side: _Side, chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        if self._rng.random() < 0.5:
+            counts = _shares(n, len(chosen), self._rng)
+            parts = [self._contiguous(side.rows_of(s), k) for s, k in zip(chosen, counts, strict=True) if k]
+            return np.concatenate(parts)
+        everything = np.concatenate([side.rows_of(source) for source in chosen])
+        return self._rng.choice(everything, size=n, replace=n > len(everything))
+
+    def _contiguous(self, rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        start = int(self._rng.integers(max(1, len(rows) - n + 1)))
+        return np.take(rows, np.arange(start, start + n), mode="wrap")
+
+    def _hidden(self, task: NDArray[np.int64], cover: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Both in their own order, at random places half the time, in blocks of the task otherwise."""
+        n = len(task) + len(cover)
+        if self._rng.random() < 0.5:
+            places = np.sort(self._rng.choice(n, size=len(task), replace=False))
+        else:
+            start = int(self._rng.integers(n - len(task) + 1))
+            places = np.arange(start, start + len(task))
+        rows = np.empty(n, dtype=np.int64)
+        mask = np.zeros(n, dtype=bool)
+        mask[places] = True
+        rows[mask], rows[~mask] = task, cover
+        return rows
+
+    def _lengths(self, n_sessions: int, settings: ComposeSettings) -> NDArray[np.int64]:
+        low, high = np.log(settings.min_exchanges), np.log(settings.max_exchanges + 1)
+        lengths = np.exp(self._rng.uniform(low, high, size=n_sessions)).astype(np.int64)
+        fixed = [length for length in LENGTHS if settings.min_exchanges <= length <= settings.max_exchanges]
+        standard = self._rng.choice(fixed or [settings.max_exchanges], size=n_sessions)
+        return np.where(self._rng.random(n_sessions) < 0.5, standard, lengths)
+
+    def _composition(self, drawn: Sequence[Drawn]) -> Composition:
+        sizes = [len(session.rows) for session in drawn]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return Composition(
+            np.concatenate([session.rows for session in drawn]).astype(np.int64),
+            offsets,
+            np.array([session.kind for session in drawn]),
+            np.array([session.campaign for session in drawn]),
+            np.array([session.dilution for session in drawn]),
+            tuple(draw_channel(self._rng) for _ in drawn),
+            self._timing.arrivals(offsets, self._rng),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One session before its surface channel: rows of the pool in the order sent."""
+
+    kind: str
+    campaign: str
+    dilution: float
+    rows: NDArray[np.int64]
+
+
+class _Side:
+    """The rows of one kind that one side of a split may use, by source, conversation, person and topic."""
+
+    def __init__(self, pool: Pool, rows: NDArray[np.int64], topic: NDArray[np.int64]) -> None:
+        self._pool, self._topic = pool, topic
+        sources, sizes = np.unique(pool.source[rows], return_counts=True)
+        # Sources are drawn alike, so one of which a few prompts fell to this side would be the same session again and
+        # again.
+        self.sources = sources[sizes >= min(_MIN_PROMPTS, int(sizes.max(initial=0)))]
+        self._rows = [rows[pool.source[rows] == source] for source in self.sources]
+        self._conversations = [np.split(own, _changes(pool.conversation[own])) for own in self._rows]
+        # A corpus knows its people when some of them have several conversations.
+        self._people = [_people(pool, conversations) for conversations in self._conversations]
+        self._topics = [
+            np.array([topic[conversation[0]] for conversation in conversations])
+            for conversations in self._conversations
+        ]
+        self._shares = _source_shares(pool, self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def names(self, chosen: NDArray[np.int64]) -> str:
+        """Groups of these sources, sorted and joined with a plus sign."""
+        return "+".join(sorted({self._pool.sources[self.sources[source]].group for source in chosen}))
+
+    def rows_of(self, source: int) -> NDArray[np.int64]:
+        return np.asarray(self._rows[source])
+
+    def some_sources(self, rng: np.random.Generator, first: int | None) -> NDArray[np.int64]:
+        """1 to 3 distinct sources; more than one in 40 % of draws."""
+        n = min(len(self.sources), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
+        start = self.one_source(rng) if first is None else first
+        shares = np.delete(self._shares, start)
+        others = np.delete(np.arange(len(self.sources)), start)
+        more = rng.choice(others, size=n - 1, replace=False, p=shares / shares.sum()) if n > 1 else others[:0]
+        return np.concatenate([[start], more]).astype(np.int64)
+
+    def one_source(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.sources), p=self._shares))
+
+    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+        """Up to n exchanges of one real person, conversations in order; none where nobody is known."""
+        people = self._people[source]
+        if not people:
+            return np.zeros(0, dtype=np.int64)
+        rows = people[int(rng.integers(len(people)))]
+        start = int(rng.integers(max(1, len(rows) - n + 1)))
+        return rows[start : start + n]
+
+    def conversation_rows(self, source: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        conversations = self._conversations[source]
+        return conversations[int(rng.integers(len(conversations)))]
+
+    def topical_rows(
+        self, sources: NDArray[np.int64], rng: np.random.Generator, n: int, like: NDArray[np.int64] = _NOTHING
+    ) -> NDArray[np.int64]:
+        """n exchanges of conversations that share a topic (that of `like`) four times in five, the rest about anything.
+
+        They make a person longer, too: shorter people would let size tell organic sessions from harvesting ones.
+        """
+        first = int(sources[0])
+        topic = self._topic[like[0]] if len(like) else rng.choice(self._topics[first])
+        related = [
+            self._conversations[source][index]
+            for source in sources
+            for index in np.flatnonzero(self._topics[source] == topic)
+        ]
+        order = rng.permutation(len(related)).tolist()
+        parts: list[NDArray[np.int64]] = []
+        n_rows = 0
+        while n_rows < n:
+            stray = not order or rng.random() < 0.2
+            part = self.conversation_rows(int(rng.choice(sources)), rng) if stray else related[order.pop()]
+            parts.append(part)
+            n_rows += len(part)
+        return np.concatenate(parts)[:n]
+
+
+def _source_shares(pool: Pool, sources: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Chance of each source: alike, but all starter families together at most `_STARTER_SHARE` beside real sources."""
+    starter = np.array([pool.sources[source].name.startswith("starter/") for source in sources], dtype=bool)
+    if not len(sources) or starter.all() or not starter.any():
+        return np.full(len(sources), 1.0 / max(len(sources), 1))
+    return np.asarray(np.where(starter, _STARTER_SHARE / starter.sum(), (1.0 - _STARTER_SHARE) / (~starter).sum()))
+
+
+def _people(pool: Pool, conversations: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    owned: dict[int, list[NDArray[np.int64]]] = {}
+    for conversation in conversations:
+        owned.setdefault(int(pool.person[conversation[0]]), []).append(conversation)
+    if len(owned) == len(conversations):
+        return []
+    return [np.concatenate(parts) for parts in owned.values() if sum(map(len, parts)) >= 5]
+
+
+def _changes(codes: NDArray[np.int32]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.diff(codes)) + 1
+
+
+def _shares(n: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """n split into k parts at random."""
+    cuts = np.sort(rng.integers(0, n + 1, size=k - 1))
+    return np.diff(np.concatenate([[0], cuts, [n]]))
+
+
+def _interleaved(conversations: list[NDArray[np.int64]], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The first n exchanges when each next one comes from one of up to six running conversations."""
+    waiting = [conversation.tolist() for conversation in reversed(conversations)]
+    running = [waiting.pop() for _ in range(min(6, len(waiting)))]
+    rows: list[int] = []
+    while len(rows) < n and running:
+        index = int(rng.integers(len(running)))
+        rows.append(running[index].pop(0))
+        if not running[index]:
+            running[index : index + 1] = [waiting.pop()] if waiting else []
+    return np.array(rows, dtype=np.int64)
+
+
+def _organic_shares(settings: ComposeSettings, people: _Side, products: _Side) -> NDArray[np.float64]:
+    """Chance of each of `ORGANIC_KINDS`; those of which there is nobody aren't drawn."""
+    product_share = 1.0 - settings.person_share - settings.aggregator_share
+    shares = np.array([settings.person_share, settings.aggregator_share, product_share])
+    shares *= [len(people) > 0, len(people) > 0, len(products) > 0]
+    if not shares.any():
+        raise ValueError("there is nobody organic to compose sessions from, expected prompts of a person or a product")
+    return np.asarray(shares / shares.sum())

