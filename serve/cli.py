@@ -140,10 +140,10 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from serve.scoring.verdict_card import card, growing, painted, plain
+    from serve.io.discovery import discover
     from serve.io.reading import select
     from serve.scoring.scorer import load
-    from serve.io.discovery import discover
+    from serve.scoring.verdict_card import card, growing, painted, plain
     from serve.sessions.sessionizing import Timeline
 
     selected = select(discover(options.exchanges).sources, session_id=options.session)
@@ -223,8 +223,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import RELEASED
     from serve.analyst.report import Request, write_report
+    from serve.bundle.bundle import RELEASED
 
     page = write_report(Request(
         options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
@@ -283,8 +283,8 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import RELEASED, Bundle
     from serve.analyst.map_page import check_page, place, write
+    from serve.bundle.bundle import RELEASED, Bundle
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     check_page(options.out)

@@ -17,22 +17,22 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from serve.bundle.bundle import bundle as bundles
-from serve.model.benign_profile import Benign
+from serve.bundle import bundle as bundles
 from serve.bundle.bundle import Bundle
-from serve.model.calibration import Calibration
-from serve.sessions.size_classes import SIZE_EDGES, size_class
+from serve.capability.breadth import CoverageNull
 from serve.capability.capability_map import CapabilityMap, Skill
-from serve.model.classifier import Classifier
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import Encoder, StaticEncoder, quantise
 from serve.features.prompt_scorer import HEADS, N_LENGTHS, Evidence
-from serve.model.logistic_ensemble import Experts
 from serve.features.session_features import feature_names, feature_rows, n_judged, observe, place
+from serve.model.benign_profile import Benign
+from serve.model.calibration import Calibration
+from serve.model.classifier import Classifier
+from serve.model.logistic_ensemble import Experts
 from serve.model.ridge import Moments, moment
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
-from serve.capability.breadth import CoverageNull
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 settings.register_profile(
     "stillwatch",

@@ -15,8 +15,8 @@ import pytest
 
 from serve.cli import main
 from serve.scoring.scorer import Scorer
-from serve.sessions.records import Exchange, Session
 from serve.scoring.verdict import Verdicts
+from serve.sessions.records import Exchange, Session
 
 GOLDEN = Path(__file__).parent / "golden"
 EXCHANGES = GOLDEN / "exchanges.jsonl"

@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from serve.model.benign_profile import Benign, benign_quantiles
 from serve.bundle.bundle import (
     BENIGN,
     CALIBRATION,
@@ -37,20 +36,21 @@ from serve.bundle.bundle import (
     write_evidence,
     write_manifest,
 )
-from serve.model.calibration import MIN_DECIDABLE, Calibration
-from serve.sessions.size_classes import SIZE_EDGES, size_class
-from serve.model.classifier import Classifier
+from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.prompt_scorer import HEADS, Evidence
-from serve.io.reading import read
 from serve.features.session_features import Totals, assembled, compared, observe, place
+from serve.io.discovery import InputError, discover, plan
+from serve.io.reading import read
+from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.calibration import MIN_DECIDABLE, Calibration
+from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings, Rows, fit, score_map
 from serve.model.ridge import Moments, moment, solve
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.records import Sessions
-from serve.io.discovery import InputError, discover, plan
-from serve.capability.breadth import CoverageNull
 from serve.sessions.sessionizing import Timeline, text_hashes
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 MAX_TEXT_BYTES = 512 << 20
 """Text beyond which only a share of the accounts, drawn by hash, is looked at."""

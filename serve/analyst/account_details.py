@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.scoring.accounts import SCHEMA, roll_up
 from serve.analyst.map_counts import Atlas
 from serve.bundle.bundle import Bundle
-from serve.sessions.size_classes import size_class
-from serve.scoring.verdict_files import Ledger
+from serve.scoring.accounts import SCHEMA, roll_up
 from serve.scoring.verdict import Verdict
+from serve.scoring.verdict_files import Ledger
+from serve.sessions.size_classes import size_class
 
 N_SESSIONS = 60
 """Sessions of an account whose scores are drawn, the last ones."""

@@ -16,10 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.io.reading import read
-from serve.io.writers import replacing
-from serve.io.validation import SCHEMA
 from serve.io.discovery import discover, plan
+from serve.io.reading import read
+from serve.io.validation import SCHEMA
+from serve.io.writers import replacing
 from serve.sessions.sessionizing import Timeline
 
 MARKS = ("confirmed", "wrong")

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from serve.bundle.bundle import Bundle
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import encode_unique
-from serve.io.reading import read
-from serve.scoring.verdict_files import Ledger
-from serve.io.validation import SCHEMA
-from serve.sessions.records import Sessions
 from serve.io.discovery import InputError, discover, plan
+from serve.io.reading import read
+from serve.io.validation import SCHEMA
+from serve.scoring.verdict_files import Ledger
 from serve.sessions.normalization import canonical_sessions
+from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline, text_hashes
 
 N_PROMPTS = 30_000

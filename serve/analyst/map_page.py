@@ -12,21 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve.capability import coverage
+from serve.analyst.map_projection import Layout
 from serve.bundle.bundle import Bundle
-from serve.sessions.size_classes import SIZE_EDGES
+from serve.capability import coverage
+from serve.capability.breadth import LEVELS, CoverageNull
 from serve.capability.capability_map import CapabilityMap
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import encode_unique
-from serve.io.reading import read
-from serve.analyst.map_projection import Layout
-from serve.io.writers import replacing
-from serve.io.validation import SCHEMA
-from serve.sessions.records import Sessions
 from serve.io.discovery import InputError, discover, plan
+from serve.io.reading import read
+from serve.io.validation import SCHEMA
+from serve.io.writers import replacing
 from serve.sessions.normalization import canonical_sessions
-from serve.capability.breadth import LEVELS, CoverageNull
+from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline, text_hashes
+from serve.sessions.size_classes import SIZE_EDGES
 
 SUFFIX = ".html"
 MAX_MARKS = 2_000

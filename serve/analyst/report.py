@@ -14,19 +14,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.scoring import accounts
-from serve.analyst.map_counts import Atlas, atlas, cell_order, cell_skills
-from serve.bundle.bundle import RELEASED, Bundle
-from serve.sessions.size_classes import SIZE_EDGES, size_class
-from serve.scoring.verdict_card import plain
-from serve.analyst.charts import Chart, histogram, timeline
 from serve.analyst.account_details import Dossier, Shade, accounts_of, depths, dossiers, suspects
-from serve.scoring.verdict_files import Ledger, read_table, read_verdicts
-from serve.io.writers import replacing
+from serve.analyst.charts import Chart, histogram, timeline
+from serve.analyst.map_counts import Atlas, atlas, cell_order, cell_skills
 from serve.analyst.map_drawing import Plane
+from serve.bundle.bundle import RELEASED, Bundle
 from serve.campaigns.campaign_files import Roster, read_roster
 from serve.io.discovery import InputError
+from serve.io.writers import replacing
+from serve.scoring import accounts
 from serve.scoring.verdict import LABELS
+from serve.scoring.verdict_card import plain
+from serve.scoring.verdict_files import Ledger, read_table, read_verdicts
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 N_ACCOUNTS = 50
 """Accounts that are told of one by one."""
@@ -305,8 +305,8 @@ def _clean(text: str) -> str:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("serve.analyst"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        loader=jinja2.PackageLoader("serve.analyst"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
         "number": lambda value: f"{value:,}", "percent": percent, "p_text": p_text, "when": when, "id": shown_id,

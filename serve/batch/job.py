@@ -19,18 +19,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from serve.scoring import accounts, verdict
-from serve.campaigns.detector import indicators
+from serve.batch.judge_task import JudgeTask
 from serve.bundle.bundle import RELEASED, verify
-from serve.jobs.executors import ENGINES, Engine, Serial
-from serve.io.jsonl import NOT_ROWS
-from serve.io.writers import check_suffix, join, replacing
-from serve.jobs.progress import Progress
-from serve.io.validation import MISSING
+from serve.campaigns import indicators
 from serve.io.discovery import Found, InputError, discover, plan, said
-from serve.jobs.summary import Summary
-from serve.jobs.tasks import JudgeTask, ReadTask, TaskError, part_name, process_name, rejects_name
+from serve.io.jsonl import NOT_ROWS
+from serve.io.validation import MISSING
+from serve.io.writers import check_suffix, join, replacing
 from serve.jobs.checkpoint import Work
+from serve.jobs.executors import ENGINES, Engine, Serial
+from serve.jobs.progress import Progress
+from serve.jobs.summary import Summary
+from serve.jobs.tasks import ReadTask, TaskError, part_name, process_name, rejects_name
+from serve.scoring import accounts, verdict
 
 _PARTITION_BYTES = 32 << 20
 _LEAST_PARTITIONS, _MAX_PARTITIONS = 16, 2048

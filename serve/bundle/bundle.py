@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from serve.model.benign_profile import Benign
-from serve.model.trees import read_booster
-from serve.model.calibration import Calibration
-from serve.capability.capability_map import CapabilityMap, Skill
-from serve.model.classifier import Classifier
 from serve.capability.area_classifier import Discriminant
+from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
 from serve.features.prompt_scorer import Evidence
-from serve.model.logistic_ensemble import Experts
 from serve.features.session_features import feature_names, n_judged
+from serve.model.benign_profile import Benign
+from serve.model.calibration import Calibration
+from serve.model.classifier import Classifier
+from serve.model.logistic_ensemble import Experts
 from serve.model.ridge import Moments
+from serve.model.trees import read_booster
 
 FORMAT_VERSION = 1
 RELEASED = Path(__file__).parents[1] / "released"

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serve.campaigns.detector import Campaign
-from serve.io.writers import replacing
 from serve.campaigns.sketches import Items, Sketches
 from serve.io.discovery import Source
+from serve.io.writers import replacing
 
 FORMAT_VERSION = 1
 NAME = "archive.json"

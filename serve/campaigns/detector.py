@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.capability import coverage
-from serve.campaigns.mixture import MAX_COMMUNITIES, Blend, Seeds, blend
-from serve.capability.capability_map import CapabilityMap
-from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities, prompt_kernel, unit_rows
 from serve.campaigns.community_features import GATE, MIN_ACCOUNTS, Community, Signs, communities_of, measure
+from serve.campaigns.mixture import MAX_COMMUNITIES, Blend, Seeds, blend
+from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities, prompt_kernel, unit_rows
 from serve.campaigns.sketches import Items, Sketches
 from serve.campaigns.synchrony import Pivot, Synchrony, pivots, synchrony
+from serve.capability import coverage
+from serve.capability.capability_map import CapabilityMap
 
 MAX_ITEMS = 600_000
 """Prompts that are compared at a time; of a larger population each account brings fewer, those most like tasks."""

@@ -18,11 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.campaigns.detector import Campaign
-from serve.io.writers import replacing
-from serve.sessions.records import Sessions
 from serve.campaigns.fingerprints import skeleton_keys
 from serve.campaigns.sketches import Sketches
+from serve.io.writers import replacing
 from serve.sessions.normalization import canonical
+from serve.sessions.records import Sessions
 
 FORMAT_VERSION = 1
 MIN_PROMPTS = 3

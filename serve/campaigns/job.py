@@ -15,23 +15,23 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from serve.campaigns.archive import Archive
 from serve.bundle.bundle import RELEASED, verify
+from serve.campaigns.archive import Archive
+from serve.campaigns.community_features import MIN_ACCOUNTS
 from serve.campaigns.detector import PRIOR, Campaign, Findings, find
-from serve.jobs.executors import ENGINES, Engine, Serial
-from serve.features.session_features import observe
 from serve.campaigns.indicators import write as write_indicators
+from serve.campaigns.sketches import Sketches, sketch
+from serve.features.session_features import observe
+from serve.io.discovery import Found, discover, plan
 from serve.io.writers import check_suffix, replacing, writing
+from serve.jobs.checkpoint import ReadDone
+from serve.jobs.executors import ENGINES, Engine, Serial
 from serve.jobs.partitions import read_partition
 from serve.jobs.progress import Progress, span
-from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
-from serve.campaigns.community_features import MIN_ACCOUNTS
-from serve.campaigns.sketches import Sketches, sketch
-from serve.io.discovery import Found, discover, plan
 from serve.jobs.summary import MAX_REJECTED_SHARE
 from serve.jobs.tasks import ReadTask, rejects_name, spill_name
+from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.sessions.sessionizing import Timeline
-from serve.jobs.checkpoint import ReadDone
 
 SCHEMA = pa.schema([
     ("account_id", pa.string()), ("campaign_id", pa.string()), ("confidence", pa.float64()), ("share", pa.float64()),

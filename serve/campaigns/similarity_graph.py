@@ -15,9 +15,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from serve.campaigns.sketches import Items
 from serve.capability.capability_map import FLAT_LIMIT, build_index, clustered, highest_products, n_threads
 from serve.embedding.int8_products import Products
-from serve.campaigns.sketches import Items
 
 WIDTH = 0.1
 """Width of the kernel between prompts, exp((cosine - 1) / WIDTH)."""

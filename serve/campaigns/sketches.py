@@ -17,10 +17,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.features.session_features import Evidenced
-from serve.sessions.records import Sessions
 from serve.campaigns.fingerprints import N_KEYS, skeleton_keys
+from serve.features.session_features import Evidenced
 from serve.sessions.normalization import canonical, canonical_sessions
+from serve.sessions.records import Sessions
 
 SIZE = 96
 """Prompts kept of an account."""

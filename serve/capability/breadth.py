@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.capability import coverage
-from serve.sessions.size_classes import SIZE_EDGES, size_class
 from serve.capability.coverage import CellCounts
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 DRAWN = (2, 4, 8)
 """Prompts drawn from a unit, whose distinct cells are compared."""

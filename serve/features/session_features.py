@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.capability import coverage
-from serve.features.session_features import similarity as geometry
 from serve.capability.capability_map import Assignment, CapabilityMap
 from serve.embedding.encoders import Encoder, encode_unique
+from serve.features import similarity as geometry
 from serve.features.prompt_scorer import Evidence, EvidenceInputs
-from serve.sessions.records import Sessions
 from serve.sessions.normalization import Form, canonical_sessions, form
+from serve.sessions.records import Sessions
 
 N_DRAWN = 8
 """Prompts to which coverage is rarefied, so that sessions of any size compare."""

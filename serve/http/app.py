@@ -17,17 +17,15 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from serve.http.request_bodies import BodyLimits, Model, parse, read_body
-from serve.bundle.bundle import BundleError
-from serve.http.worker_pool import Desk
-from serve.http.recently_flagged import Docket
 from serve.analyst.feedback import Feedback
-from serve.http.middleware import LOG, Gate
+from serve.bundle.bundle import BundleError
 from serve.http.keys import ApiKeys, RateLimit
-from serve.live.growing_sessions import LiveSessions, Observation
 from serve.http.metrics import Metrics
+from serve.http.middleware import LOG, Gate
 from serve.http.pages import Bench, add_page
 from serve.http.problems import ProblemError
+from serve.http.recently_flagged import Docket
+from serve.http.request_bodies import BodyLimits, Model, parse, read_body
 from serve.http.schemas import (
     MAX_ID_CHARS,
     AccountOut,
@@ -40,11 +38,13 @@ from serve.http.schemas import (
     ScoreIn,
     ScoreOut,
 )
-from serve.scoring.scorer import Scorer, load
+from serve.http.worker_pool import Desk
+from serve.live.growing_sessions import LiveSessions, Observation
 from serve.live.sealing import Seal
-from serve.sessions.records import Exchange, Session, Sessions
 from serve.live.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreDownError
+from serve.scoring.scorer import Scorer, load
 from serve.scoring.verdict import Verdict, Verdicts
+from serve.sessions.records import Exchange, Session, Sessions
 
 VERSION = "1"
 _LINKS = {

@@ -11,9 +11,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serve.bundle.bundle import Bundle
-from serve.sessions.size_classes import size_class
 from serve.live.stores import StoreCounts
 from serve.scoring.verdict import Verdicts
+from serve.sessions.size_classes import size_class
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SCORES = tuple(np.linspace(0.0, 1.0, 21)[1:].tolist())

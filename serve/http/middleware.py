@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.request_bodies import too_large
 from serve.http.keys import ApiKeys, RateLimit
 from serve.http.metrics import Metrics
 from serve.http.problems import ProblemError
+from serve.http.request_bodies import too_large
 
 LOG = logging.getLogger("stillwatch")
 OPEN_PATHS = ("/healthz", "/readyz", "/", "/page.css", "/page.js")

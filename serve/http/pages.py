@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, Field, StrictStr
 
-from serve.http.request_bodies import BodyLimits, Model, parse, read_body
-from serve.bundle.bundle import Bundle
-from serve.http.recently_flagged import Docket
 from serve.analyst.account_details import area_lines
 from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
-from serve.http.problems import ProblemError
 from serve.analyst.report import render
+from serve.bundle.bundle import Bundle
 from serve.campaigns.campaign_files import read_roster
+from serve.http.problems import ProblemError
+from serve.http.recently_flagged import Docket
+from serve.http.request_bodies import BodyLimits, Model, parse, read_body
 from serve.http.schemas import Id, ScoreIn
 from serve.scoring.verdict import Reason, Verdict
 

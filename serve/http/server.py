@@ -16,8 +16,8 @@ from pathlib import Path
 import uvicorn
 
 from serve.http.app import ServiceSettings, create_app
-from serve.http.middleware import LOG
 from serve.http.keys import ApiKeys
+from serve.http.middleware import LOG
 
 SHUTDOWN_S = 25
 """Longest that requests which were begun are waited for; less than the 30 s that Kubernetes gives."""

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from serve.io.discovery import InputError, Slice, said
 from serve.io.timestamps import json_times
 from serve.io.validation import Batch, Rows, filled
-from serve.io.discovery import InputError, Slice, said
 
 MAX_LINE_BYTES = 16 << 20
 NOT_ROWS = ("not UTF-8", "not JSON", "not a JSON object", f"line is longer than {MAX_LINE_BYTES >> 20} MiB")

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serve.io.discovery import InputError, Slice, open_parquet, said
 from serve.io.timestamps import parquet_times
 from serve.io.validation import MISSING, SCHEMA, Batch, Rows, filled
-from serve.io.discovery import InputError, Slice, open_parquet, said
 
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 65_536

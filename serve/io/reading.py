@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.io.parquet import read_columns
-from serve.io.jsonl import read_lines
-from serve.io.validation import SCHEMA, Batch
 from serve.io.discovery import Slice, Source, plan
+from serve.io.jsonl import read_lines
+from serve.io.parquet import read_columns
+from serve.io.validation import SCHEMA, Batch
 
 _SLICE_BYTES = 128 << 20
 

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from serve.scoring.accounts import Tally, roll_up
-from serve.live.session_state import Growth, reading_id
-from serve.scoring.scorer import Scorer
 from serve.live.sealing import Seal
-from serve.sessions.records import Exchange, Session
+from serve.live.session_state import Growth, reading_id
 from serve.live.stores import Held, ProcessStore, Store, StoreBusyError, StoreDownError
-from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
+from serve.scoring.accounts import Tally, roll_up
+from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
+from serve.sessions.records import Exchange, Session
+from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
 
 _N_LOCKS = 256
 _MAX_TRIES = 64

@@ -12,10 +12,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.features.session_features import similarity as geometry
+from serve.embedding.int8_products import Products
+from serve.features import similarity as geometry
 from serve.features.session_features import evidence_columns, word_columns
 from serve.features.similarity import MAX_PROMPTS, UNIT, pair_unit, participation
-from serve.embedding.int8_products import Products
 
 _SHARES = (2, 4, 10)
 _PAIR_SHARES = (0.1, 0.5, 0.9, 0.99)

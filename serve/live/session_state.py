@@ -18,18 +18,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from serve.features.session_features import similarity as geometry
 from serve.bundle.bundle import Bundle
-from serve.live.incremental_similarity import Comparison
 from serve.capability.coverage import CellCounts
+from serve.features import similarity as geometry
 from serve.features.prompt_scorer import EvidenceInputs
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS
+from serve.live.incremental_similarity import Comparison
+from serve.live.sealing import Seal
 from serve.live.wrapper_detection import Mark, Opening, is_last
 from serve.scoring.scorer import Judged
-from serve.live.sealing import Seal
-from serve.sessions.records import Exchange
 from serve.sessions.normalization import N_OPENING, canonical, opening_words
+from serve.sessions.records import Exchange
 
 _SCALARS = (
     "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from serve.live.session_state import Growth, GrowthError
 from serve.live.sealing import Seal, SealError
+from serve.live.session_state import Growth, GrowthError
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.sessions.size_classes import SIZE_EDGES, size_class
 from serve.capability.breadth import CoverageNull
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 EDGES = np.array([0.002, *np.arange(0.05, 0.96, 0.05), 0.998])
 """Shares of benign sessions below the edges between letters."""

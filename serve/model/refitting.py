@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from scipy.special import expit, ndtri
 
-from serve.model.trees import grow
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
+from serve.model.trees import grow
 
 DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 """Dilutions of the campaign sessions that each expert learns from; all learn from every organic session."""

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, Benign, p_counts
 from serve.bundle.bundle import Bundle
-from serve.sessions.size_classes import SIZE_EDGES, size_class
-from serve.io.writers import replacing
 from serve.io.discovery import InputError
+from serve.io.writers import replacing
+from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, Benign, p_counts
+from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 MIN_PSI = 0.6
 """Stability index of a feature below which nothing alarms beside a bundle's benign sessions: those are of other people,

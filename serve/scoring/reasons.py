@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.sessions.size_classes import size_class
 from serve.scoring.verdict import Reason
+from serve.sessions.size_classes import size_class
 
 if TYPE_CHECKING:
     from serve.bundle.bundle import Bundle

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import RELEASED, Bundle
-from serve.model.calibration import MIN_DECIDABLE
 from serve.capability.coverage import CellCounts, area_coverage
 from serve.features.session_features import Evidenced, Totals, assembled, compared, observe
+from serve.model.calibration import MIN_DECIDABLE
 from serve.scoring.reasons import reasons
-from serve.sessions.records import Session, Sessions
 from serve.scoring.verdict import Verdict, Verdicts
+from serve.sessions.records import Session, Sessions
 
 CHUNK_PROMPTS = 8_000
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 from rich.text import Text
 
-from serve.sessions.records import Sessions
 from serve.scoring.verdict import Verdict
+from serve.sessions.records import Sessions
 
 N_STEPS = 24
 _BAR_WIDTH = 24

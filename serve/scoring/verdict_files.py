@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serve.scoring.accounts import Tally
-from serve.io.writers import check_suffix
 from serve.io.discovery import InputError, said
+from serve.io.writers import check_suffix
+from serve.scoring.accounts import Tally
 from serve.scoring.verdict import LABELS, REASON, SCHEMA, Reason, Verdict
 
 _NONE = "none"

@@ -31,19 +31,22 @@ from sklearn.metrics import adjusted_rand_score
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from serve.campaigns.detector import indicators  # noqa: E402
-from serve.campaigns.archive import Archive  # noqa: E402
 from serve.bundle.bundle import RELEASED, Bundle  # noqa: E402
-from serve.campaigns.detector import find, linked  # noqa: E402
+from serve.campaigns.archive import Archive  # noqa: E402
+from serve.campaigns.community_features import GATE  # noqa: E402
+from serve.campaigns.detector import (  # noqa: E402
+    find,
+    indicators,
+    linked,
+)
+from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
-from serve.sessions.records import Sessions  # noqa: E402
-from serve.campaigns.community_features import GATE  # noqa: E402
-from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.sessions.normalization import canonical, canonical_sessions, form  # noqa: E402
-from train.encoders.prompt_cache import PromptCache  # noqa: E402
+from serve.sessions.records import Sessions  # noqa: E402
 from train.corpora.loading import CorporaSettings, load_pool  # noqa: E402
+from train.encoders.prompt_cache import PromptCache  # noqa: E402
 from train.learning.evidence import EvidenceSettings, group_grams, solve  # noqa: E402
 from train.synthesis.population import Population, PopulationSettings, populate  # noqa: E402
 

@@ -12,18 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from serve.model.benign_profile import LETTERS, Benign
 from serve.bundle.bundle import Bundle
+from serve.model.benign_profile import LETTERS, Benign
 from serve.monitoring.drift import Drift, Reference, Traffic, drift
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Sessions
-from train.learning.bundling import BundlingSettings
-from train.synthesis.compose import Composer, ComposeSettings, Composition
 from train.corpora.loading import load_pool
-from train.inputs.prepared_inputs import ground
-from train.learning.model import topics
 from train.experiments.run import bundled, compose
+from train.inputs.prepared_inputs import ground
+from train.learning.bundling import BundlingSettings
+from train.learning.model import topics
 from train.learning.table import table
+from train.synthesis.compose import Composer, ComposeSettings, Composition
 
 N_SESSIONS, CHANGED = 500, 0.2
 STEPS = (100, 150, 200, 300, 400, 500)

@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from serve.capability import capability_map as capabilities, coverage
 from serve.bundle.bundle import RELEASED, Bundle
+from serve.capability import capability_map as capabilities
+from serve.capability import coverage
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import quantise
 from serve.sessions.normalization import canonical
+from train.corpora.loading import CorporaSettings, load_pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.calibration import expected_calibration_error
-from train.synthesis.compose import Composer
-from train.corpora.loading import CorporaSettings, load_pool
 from train.learning.model import topics
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import Composer
 
 KNOWN = {
     "coding": "coding", "competitive coding": "coding", "coding help in IDE study": "coding",

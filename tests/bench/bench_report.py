@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from serve.scoring.verdict_files import read_table
-from serve.io.writers import writing
 from serve.analyst.report import Request, write_report
+from serve.io.writers import writing
 from serve.scoring.verdict import SCHEMA
+from serve.scoring.verdict_files import read_table
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "verdicts.jsonl"
 SIZES = (10_000, 100_000)

@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 
 from serve import load  # noqa: E402
 from serve.live.growing_sessions import LiveSessions  # noqa: E402
-from serve.sessions.records import Exchange, Session, Sessions  # noqa: E402
 from serve.live.stores import ProcessStore  # noqa: E402
+from serve.sessions.records import Exchange, Session, Sessions  # noqa: E402
 
 SIZES = (10, 50, 200)
 N_ACCOUNTS = 24_000

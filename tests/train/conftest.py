@@ -16,17 +16,17 @@ import yaml
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder
 from serve.model.refitting import ClassifierSettings
-from train.taxonomy.areas import AreaSettings
-from train.learning.bundling import BundlingSettings
-from train.encoders.prompt_cache import PromptCache
-from train.synthesis.compose import ComposeSettings
+from train.config.settings import Settings, TrackingSettings
 from train.corpora.loading import CorporaSettings
+from train.corpora.pool import Pool, PromptRow, Source
+from train.encoders.prompt_cache import PromptCache
 from train.encoders.settings import EncoderSettings, EncoderSource
 from train.evaluation.exam import ExamSettings
+from train.learning.bundling import BundlingSettings
 from train.learning.evidence import EvidenceSettings
 from train.learning.model import ModelSettings, topics
-from train.corpora.pool import Pool, PromptRow, Source
-from train.config.settings import Settings, TrackingSettings
+from train.synthesis.compose import ComposeSettings
+from train.taxonomy.areas import AreaSettings
 
 TASKS = ("sort", "reverse", "list", "function", "python", "code", "write", "loop", "bug", "fix")
 TALK = ("hello", "morning", "weather", "soup", "cake", "lemon", "night", "friend", "raining", "thanks")

@@ -16,17 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from serve.model.refitting import ClassifierSettings
-from train.taxonomy.areas import AreaSettings
-from train.learning.bundling import BundlingSettings
-from train.synthesis.compose import ComposeSettings
+from train.config.search import SearchSettings
 from train.corpora.loading import CorporaSettings
+from train.corpora.suggestions import nearest
 from train.encoders.settings import EncoderSettings
 from train.evaluation.exam import ExamSettings
+from train.learning.bundling import BundlingSettings
 from train.learning.evidence import EvidenceSettings
 from train.learning.model import ModelSettings, Recipe
-from train.corpora.suggestions import nearest
-from train.config.search import SearchSettings
 from train.learning.split import SplitSettings
+from train.synthesis.compose import ComposeSettings
+from train.taxonomy.areas import AreaSettings
 
 
 class Goal(StrEnum):

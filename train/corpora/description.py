@@ -10,8 +10,8 @@ from typing import Any, Self
 import yaml
 
 from serve.sessions.records import text_fault
-from train.corpora.suggestions import nearest
 from train.corpora.pool import KINDS, LABELS, PromptRow, Source
+from train.corpora.suggestions import nearest
 
 FOLDER = Path(__file__).parents[2] / "conf" / "descriptions"
 USES = ("train", "evaluate")

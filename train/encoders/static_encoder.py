@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from serve.bundle.bundle import RELEASED, STATIC, verify
+from train.encoders.package_versions import versions
 from train.encoders.settings import DistillSettings, EncoderSettings, EncoderSource
-from train.tracking.provenance import versions
 
 
 def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int) -> Path | None:
@@ -39,7 +39,10 @@ def static_folder(settings: EncoderSettings, texts: Sequence[str], *, seed: int)
 def _distilled_folder(settings: DistillSettings, cache: Path, texts: Sequence[str], seed: int) -> Path:
     """Teach an encoder aside and move it into place whole, so that no other process ever sees half of one."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # no loading reports; read when it is imported
-    from train.encoders.distillation import distilled, training_sample  # takes seconds, which other sources need not wait for
+    from train.encoders.distillation import (  # takes seconds, which other sources need not wait for
+        distilled,
+        training_sample,
+    )
 
     folder = cache / _fingerprint(settings, training_sample(texts, settings.n_texts, seed), seed)
     if folder.is_dir():

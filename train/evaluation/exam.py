@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
-from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, Composition
 from train.learning.evidence import CrossEvidence
 from train.learning.model import topics
-from train.corpora.pool import Pool
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, Composition
 
 _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 

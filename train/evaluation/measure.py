@@ -101,7 +101,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"{len(judged.score)} sessions\n")
     sys.stdout.writelines(f"{name:<22} {value:.4f}\n" for name, value in measures(judged).items())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

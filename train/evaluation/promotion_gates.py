@@ -13,15 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import Bundle
+from serve.io.discovery import discover, plan
 from serve.io.reading import read
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer
 from serve.sessions.records import Sessions
-from serve.io.discovery import discover, plan
 from serve.sessions.sessionizing import Timeline
+from train.evaluation.measure import fpr_limit
 from train.learning.bundling import MAX_BYTES, bundle_bytes
 from train.learning.calibration import expected_calibration_error
-from train.evaluation.measure import fpr_limit
-from train.experiments.traffic import EXCHANGES, LABELS
+from train.synthesis.traffic_files import EXCHANGES, LABELS
 
 N_BOOTSTRAP = 400
 MAX_LOSS = 0.02

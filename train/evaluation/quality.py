@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.sessions.size_classes import SIZE_EDGES, size_class
+from train.evaluation.exam import Sitting, auroc, tpr
 from train.learning.bundling import Made
 from train.learning.calibration import expected_calibration_error
 from train.learning.classifier import LeftOut
-from train.synthesis.compose import DILUTIONS
-from train.evaluation.exam import Sitting, auroc, tpr
 from train.learning.model import Model
 from train.learning.table import Table
+from train.synthesis.compose import DILUTIONS
 
 FPR = 0.01
 REPORTS = Path("mlruns") / "reports"

@@ -6,7 +6,6 @@ classifier to each choice of features, and prints AUROC / TPR at 1 % FPR at the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.features.session_features import feature_names, n_judged
-from train.learning import classifier
-from train.evaluation.exam import Sitting, auroc, exam_composition, exam_table, tpr
-from train.inputs.prepared_inputs import ground
-from train.learning.model import learn_table
-from train.experiments.run import answered
 from train.config.settings import Goal, Settings, SettingsError
+from train.evaluation.exam import Sitting, auroc, exam_composition, exam_table, tpr
+from train.experiments.run import answered
+from train.inputs.prepared_inputs import ground
+from train.learning import classifier
+from train.learning.model import learn_table
 from train.learning.split import SETTINGS, folds
 
 FPR = 0.01
@@ -95,7 +94,3 @@ def _table(setting: str, own: Sequence[Sitting], dilutions: Sequence[float]) -> 
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the tables."""
     return answered("ablation", overrides, lambda own: told(measure(own), own.exam.dilutions) + "\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

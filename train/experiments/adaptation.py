@@ -7,7 +7,6 @@ other half and the campaigns: the bundle as it is, the adapted one, and a model 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +18,15 @@ from sklearn.metrics import roc_auc_score
 
 from serve.adaptation.adapt import Adaptation, adapt, is_learned
 from serve.scoring.scorer import Scorer, load
-from train.synthesis.compose import Composer, Composition
-from train.evaluation.exam import ExamSettings, exam_composition, exam_table
-from train.inputs.prepared_inputs import Ground, ground
-from train.evaluation.measure import fpr_limit
-from train.learning.model import learn, topics
-from train.experiments.run import answered, bundled
 from train.config.settings import HoldOut, Settings, SettingsError
+from train.evaluation.exam import ExamSettings, exam_composition, exam_table
+from train.evaluation.measure import fpr_limit
+from train.experiments.run import answered, bundled
+from train.inputs.prepared_inputs import Ground, ground
+from train.learning.model import learn, topics
 from train.learning.split import Fold
-from train.experiments.traffic import account_name, write_traffic
+from train.synthesis.compose import Composer, Composition
+from train.synthesis.traffic_files import account_name, write_traffic
 
 FPR = 0.01
 N_OWN = 3000
@@ -142,7 +141,3 @@ def outcome(score: NDArray[np.float64], is_flagged: NDArray[np.bool_], compositi
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the table."""
     return answered("adaptation", overrides, lambda settings: told(measure(settings)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

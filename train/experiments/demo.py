@@ -15,9 +15,10 @@ from rich.table import Table
 
 from serve.bundle.bundle import MANIFEST, RELEASED, Bundle
 from serve.cli import main as stillwatch
-from train.learning.bundling import BundlingSettings, latest_bundle
 from train.corpora.loading import CorporaSettings, load_pool
-from train.experiments.traffic import EXCHANGES, LABELS, compose_traffic, write_traffic
+from train.experiments.traffic import compose_traffic
+from train.learning.bundling import BundlingSettings, latest_bundle
+from train.synthesis.traffic_files import EXCHANGES, LABELS, write_traffic
 
 FOLDER = Path(".demo")
 SEED = 2026  # other prompts than those that were learned from, of the same families
@@ -125,7 +126,3 @@ def _where(console: Console, trained: Path, judgings: list[Judging]) -> None:
         console.print(f"verdict report   {page}")
     console.print(f"sample traffic   {FOLDER / EXCHANGES}, its verdicts and labels beside it")
     console.print("MLflow run       .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.features.session_features import feature_names
-from train.learning import classifier
-from train.tracking.mlflow_runs import mlflow_runs as tracking
-from train.evaluation.baselines import BASELINES, Traffic
-from train.encoders.prompt_cache import PromptCache
-from train.synthesis.compose import Composition
-from train.evaluation.exam import Sitting, exam_composition, exam_table
-from train.reports.exam_report import REPORTS, write_exam
-from train.evaluation.leakage import shuffled, surface_margins, surface_numbers
-from train.learning.model import Model, learn
-from train.corpora.pool import Pool
 from train.config.settings import Settings
+from train.corpora.pool import Pool
+from train.encoders.prompt_cache import PromptCache
+from train.evaluation.baselines import BASELINES, Traffic
+from train.evaluation.exam import Sitting, exam_composition, exam_table
+from train.evaluation.leakage import shuffled, surface_margins, surface_numbers
+from train.learning import classifier
+from train.learning.model import Model, learn
 from train.learning.split import SETTINGS, TEST, TRAIN, Fold, folds
 from train.learning.table import Table, session_vectors
+from train.reports.exam_report import REPORTS, write_exam
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import Composition
+from train.tracking import mlflow_runs as tracking
 
 STARTER_ONLY = "starter only"
 _GROWTH = (5, 10, 15, 20, 30, 40, 50, 75, 100)

@@ -22,16 +22,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from serve.features.session_features import feature_names
 from serve.model.refitting import ClassifierSettings
-from train.learning import classifier
-from train.tracking.mlflow_runs import mlflow_runs as tracking
-from train.learning.classifier import joined_margins
-from train.inputs.prepared_inputs import ground
-from train.learning.model import Recipe, learn_table
-from train.corpora.suggestions import nearest
 from train.config.search import dimensions, drawn, replaced
 from train.config.settings import Goal, GroundSettings, Settings, SettingsError, flat, keys, plain, settings_of
+from train.corpora.suggestions import nearest
 from train.evaluation.quality import mean_tpr, rates
+from train.inputs.prepared_inputs import ground
+from train.learning import classifier
+from train.learning.classifier import joined_margins
+from train.learning.model import Recipe, learn_table
 from train.learning.table import Table
+from train.tracking import mlflow_runs as tracking
 
 STORE = Path("mlruns") / "optuna.db"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)

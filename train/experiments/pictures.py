@@ -13,7 +13,7 @@ from pathlib import Path
 from serve.bundle.bundle import RELEASED
 from serve.cli import main as stillwatch
 from train.experiments.demo import FOLDER as TRAFFIC
-from train.experiments.traffic import EXCHANGES
+from train.synthesis.traffic_files import EXCHANGES
 
 FOLDER = Path(__file__).parents[1] / "reports" / "pictures"
 _ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
@@ -75,7 +75,3 @@ def _shrink(path: Path) -> None:
 def _refused(line: str) -> int:
     sys.stderr.write(f"pictures: {line}\n")
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

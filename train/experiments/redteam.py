@@ -1,6 +1,6 @@
 """Redteam: how far each evasion gets a campaign that a bundle never saw, and what it costs.
 
-`python -m train.redteam --bundle DIR --traffic DIR --out DIR` takes traffic as `train.experiments.traffic` writes it (a run with
+`python -m train.redteam --bundle DIR --traffic DIR --out DIR` takes traffic as `train.traffic` writes it (a run with
 `hold_out` leaves it in mlruns/held_out), applies every evasion to its undiluted harvesting sessions, and writes
 detection against price as a table (`redteam.md`), numbers (`redteam.json`) and a curve (`redteam.svg`).
 """
@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import RELEASED
-from serve.sessions.size_classes import size_class
 from serve.scoring.scorer import Scorer, load
 from serve.sessions.records import Sessions
-from train.tracking.mlflow_runs import mlflow_runs as tracking
-from train.synthesis.evasions import EVASIONS, Evasion, Scene, Sending, Sent, combined
+from serve.sessions.size_classes import size_class
 from train.reports.plots import COLOURS, blank
-from train.experiments.traffic import EXCHANGES, LABELS
+from train.synthesis.evasions import EVASIONS, Evasion, Scene, Sending, Sent, combined
+from train.synthesis.traffic_files import EXCHANGES, LABELS
+from train.tracking import mlflow_runs as tracking
 
 FPR = 0.01
 EXPERIMENT = "stillwatch-redteam"
@@ -222,7 +222,3 @@ def _log(results: Sequence[Result], bundle_id: str, folder: Path) -> None:
         tracking.log_metrics({f"tpr.{r.name.replace('%', '').replace(', ', '/')}": r.tpr for r in results})
         for name in ("redteam.md", "redteam.json", "redteam.svg"):
             tracking.log_file(folder / name)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from train.tracking.mlflow_runs import mlflow_runs as tracking
+from train.config.settings import Settings, SettingsError, TrackingSettings, settings_of
+from train.experiments.run import bundled
 from train.inputs.prepared_inputs import read_inputs
+from train.tracking import mlflow_runs as tracking
 from train.tracking.provenance import data_digests, provenance
 from train.tracking.run_record import BUNDLE_TAG, PROVENANCE_FILE, SETTINGS_FILE
-from train.experiments.run import bundled
-from train.config.settings import Settings, SettingsError, TrackingSettings, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.writelines(f"differs: {line}\n" for line in proof.differences)
     sys.stdout.write(f"{'same' if proof.holds else 'NOT the same'}: was {proof.expected}, is {proof.found}\n")
     return 0 if proof.holds else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import binom
 
-from train.learning.calibration import expected_calibration_error
-from train.evaluation.exam import ExamSettings, exam_composition, exam_table
-from train.inputs.prepared_inputs import ground
-from train.learning.model import learn
-from train.experiments.run import answered
 from train.config.settings import Goal, Settings, SettingsError
+from train.evaluation.exam import ExamSettings, exam_composition, exam_table
+from train.experiments.run import answered
+from train.inputs.prepared_inputs import ground
+from train.learning.calibration import expected_calibration_error
+from train.learning.model import learn
 from train.learning.split import SETTINGS, folds
 
 FPRS = (0.01, 0.001)
@@ -87,7 +87,3 @@ def _shown(run: Reseeded) -> Reseeded:
     sys.stdout.write(f"seed {run.seed}: of {run.n_organic} organic sessions {flagged}; ECE {run.ece:.3f}\n")
     sys.stdout.flush()
     return run
-
-
-if __name__ == "__main__":
-    sys.exit(main())

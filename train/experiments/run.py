@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from serve.bundle.bundle import BundleError
-from train.learning.bundling import Made, Parts, data_card, write_bundle
-from train.inputs.prepared_inputs import ground, read_inputs
-from train.learning.model import learn
-from train.corpora.suggestions import nearest
 from train.config.settings import Settings, SettingsError, complaint, plain, schema, settings_of
+from train.corpora.suggestions import nearest
 from train.evaluation.quality import left_out_metrics, write_report
 from train.experiments.traffic import write_held_out
+from train.inputs.prepared_inputs import ground, read_inputs
+from train.learning.bundling import Made, Parts, data_card, write_bundle
+from train.learning.model import learn
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -46,9 +46,9 @@ def run(settings: Settings) -> Outcome | None:
         SettingsError: when the settings, the corpora or the areas are wrong, before any work.
     """
     inputs = read_inputs(settings.ground)
-    from train.tracking.mlflow_runs import run_record as record  # MLflow takes seconds, which wrong settings need not wait for
     from train.reports.run_figures import plates
     from train.reports.run_page import write_run_page
+    from train.tracking import run_record as record  # MLflow takes seconds, which wrong settings need not wait for
 
     with record.tracked(settings, inputs) as run_id:
         if inputs.fold is None:
@@ -149,7 +149,7 @@ def _is_done(settings: Settings) -> bool:
     """Whether the run was made before, so that a sweep that was killed goes on where it stopped."""
     if not settings.tracking.enabled:
         return False
-    from train.tracking.mlflow_runs import run_record as record
+    from train.tracking import run_record as record
 
     return record.has_finished(settings, read_inputs(settings.ground))
 

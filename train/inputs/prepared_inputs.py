@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder, StaticEncoder, encode_unique, minilm
 from serve.sessions.normalization import canonical
-from train.taxonomy.areas import Hints, Taxonomy, build_map, read_taxonomy
-from train.encoders.prompt_cache import PromptCache
+from train.config.settings import Goal, GroundSettings, HoldOut, SettingsError
 from train.corpora.loading import load_pool
 from train.corpora.pool import Pool
-from train.config.settings import Goal, GroundSettings, HoldOut, SettingsError
-from train.learning.split import Fold, folds, release_split
+from train.encoders.prompt_cache import PromptCache
 from train.encoders.static_encoder import static_folder
+from train.learning.split import Fold, folds, release_split
 from train.synthesis.arrival_times import Timing
+from train.taxonomy.areas import Hints, Taxonomy, build_map, read_taxonomy
 
 _N_HINTS = 12_000  # prompts of sources that name their areas, about
 _REFERENCE_STEP = 8  # every how manieth distinct prompt shows the capability map where traffic lies

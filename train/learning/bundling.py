@@ -29,8 +29,8 @@ from serve.bundle.bundle import (
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import MINILM
 from serve.features.session_features import feature_names
-from train.learning.model import Model
 from train.corpora.pool import Pool
+from train.learning.model import Model
 from train.learning.split import Fold
 
 MAX_BYTES = 25_000_000

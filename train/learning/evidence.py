@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.model import ridge
 from serve.embedding.encoders import SCALE
 from serve.features.prompt_scorer import HEADS, LEVELS, N_LENGTHS, Evidence, EvidenceInputs
+from serve.features.word_frequencies import LEVEL_UNIT, commonest
+from serve.model import ridge
 from serve.model.ridge import Moments, moment
 from serve.sessions.normalization import canonical
-from serve.features.word_frequencies import LEVEL_UNIT, commonest
-from train.encoders.prompt_cache import PromptCache
 from train.corpora.pool import Pool
+from train.encoders.prompt_cache import PromptCache
 
 # How strongly each kind of input counts against the ridge penalty, chosen on inner folds (see RESEARCH.md).
 _VECTOR, _KERNEL, _LENGTH, _WORD = 4.0 / SCALE, 4.0 / LEVELS, 1.0, 0.5 / LEVEL_UNIT

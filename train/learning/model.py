@@ -7,24 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.model.benign_profile import Benign, benign_quantiles
-from serve.model.calibration import Calibration
-from serve.sessions.size_classes import SIZE_EDGES
-from serve.model.classifier import Classifier
+from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import feature_names
+from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.calibration import Calibration
+from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings
-from serve.capability.breadth import CoverageNull
-from train.learning import classifier
+from serve.sessions.size_classes import SIZE_EDGES
+from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
+from train.learning import classifier
 from train.learning.calibration import calibrate
 from train.learning.classifier import LeftOut
-from train.synthesis.compose import Composer, ComposeSettings, Composition
 from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
-from train.corpora.pool import Pool
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import Composer, ComposeSettings, Composition
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from serve.features.prompt_scorer import EvidenceInputs
 from serve.features.session_features import Evidenced, feature_rows
 from serve.sessions.normalization import canonical_sessions, form
-from train.encoders.prompt_cache import PromptCache
-from train.synthesis.compose import Composition
-from train.learning.evidence import CrossEvidence
 from train.corpora.pool import Pool
+from train.encoders.prompt_cache import PromptCache
+from train.learning.evidence import CrossEvidence
+from train.synthesis.compose import Composition
 
 _CHUNK_PROMPTS = 40_000
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from train.learning.calibration import expected_calibration_error
+from train.config.settings import Settings
 from train.evaluation.exam import (
     Cell,
     ExamSettings,
@@ -21,9 +21,9 @@ from train.evaluation.exam import (
     tpr,
     tpr_by_campaign,
 )
+from train.learning.calibration import expected_calibration_error
 from train.reports.exam_figures import exam_plates
 from train.reports.run_page import write_exam_page
-from train.config.settings import Settings
 
 OURS = "ours"
 FPRS = (0.01, 0.001)

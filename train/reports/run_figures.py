@@ -13,12 +13,12 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from serve.sessions.size_classes import SIZE_EDGES, size_class
-from train.synthesis.compose import DILUTIONS
 from train.evaluation.exam import fpr_by_source, tpr_by_campaign
-from train.learning.model import Model
-from train.reports.plots import COLOURS, MARKERS, Plate, bars, blank
 from train.evaluation.quality import FPR, growth, mean_tpr, sitting_of
+from train.learning.model import Model
 from train.learning.table import Table
+from train.reports.plots import COLOURS, MARKERS, Plate, bars, blank
+from train.synthesis.compose import DILUTIONS
 
 FPRS = np.geomspace(1e-3, 0.5, 40)
 _N_DRAWS = 100

@@ -59,6 +59,6 @@ def _write(path: Path, **values: Any) -> None:
 
 
 _ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.ChoiceLoader([jinja2.PackageLoader("train.reports"), jinja2.PackageLoader("serve.analyst")]), autoescape=True,
-    undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    loader=jinja2.ChoiceLoader([jinja2.PackageLoader("train.reports"), jinja2.PackageLoader("serve.analyst")]),
+    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip

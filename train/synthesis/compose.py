@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.sessions.records import Sessions
-from train.synthesis.channel import Channel, draw_channel
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
+from train.synthesis.channel import Channel, draw_channel
 
 ORGANIC_KINDS = ("person", "aggregator", "product")
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)

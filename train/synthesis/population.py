@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthesis.channel import Channel, draw_channel
-from train.synthesis.compose import ORGANIC_KINDS, Composer
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
+from train.synthesis.channel import Channel, draw_channel
+from train.synthesis.compose import ORGANIC_KINDS, Composer
 
 _KIND_SHARES = (0.45, 0.25, 0.3)
 _MIN_TOPIC = 60

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +10,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from serve.bundle.bundle import RELEASED, Bundle
-from serve.capability.capability_map import CapabilityMap, Skill
 from serve.capability.area_classifier import Discriminant
+from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import Encoder, encode_unique
-from serve.io.reading import read
-from serve.sessions.records import text_fault
-from serve.io.discovery import discover, plan
 from serve.sessions.normalization import canonical
-from train.taxonomy.audit import Audit, audit, told
+from serve.sessions.records import text_fault
 
 _SLICE_BYTES = 128 << 20
 _N_CALIBRATED = 20_000  # reference vectors that are enough to calibrate *none of these* with
@@ -159,52 +153,3 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise ValueError(f"{key!r} is named twice, at line {key_node.start_mark.line + 1}")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
-
-
-def check(taxonomy: Taxonomy, encoder: Encoder, traffic: Sequence[str] | None = None) -> Audit:
-    """What is wrong with areas and skills as this encoder sees them, and which of them this traffic never reaches."""
-    reached = None if traffic is None else _reached(taxonomy, encoder, traffic)
-    return audit(taxonomy, encoder, temperature=AreaSettings().temperature, reached=reached)
-
-
-def _reached(taxonomy: Taxonomy, encoder: Encoder, traffic: Sequence[str]) -> NDArray[np.int64]:
-    vectors = encode_unique(encoder, [canonical(text) for text in traffic])
-    built = build_map(taxonomy, encoder, np.unique(vectors, axis=0), AreaSettings(n_cells=1), seed=0)
-    skills = built.assign(vectors).skill
-    return np.bincount(skills[skills >= 0].astype(np.int64), minlength=len(taxonomy.skills))
-
-
-def _prompts(paths: Sequence[Path]) -> list[str]:
-    """Prompts of files of exchanges.
-
-    Raises:
-        InputError: when they can't be read.
-    """
-    parts = (part for own in plan(discover(paths).sources, _SLICE_BYTES) for part in own)
-    return [text for part in parts for batch in read(part) for text in batch.table.column("prompt").to_pylist()]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check a file of areas: exit code 0 when there is nothing to mend, 1 when there is, 2 when it can't be used."""
-    parser = argparse.ArgumentParser(prog="python -m train.areas", description=__doc__)
-    parser.add_argument("action", choices=("check",), help="what to do")
-    parser.add_argument("--file", type=Path, default=DEFAULT, metavar="YAML", help="areas (default: the shipped ones)")
-    parser.add_argument(
-        "--bundle", type=Path, default=RELEASED, metavar="DIR", help="bundle whose encoder looks at them"
-    )
-    parser.add_argument(
-        "--traffic", type=Path, nargs="+", metavar="EXCHANGES", help="files whose prompts should reach all"
-    )
-    wanted = parser.parse_args(arguments)
-    try:
-        taxonomy, encoder = read_taxonomy(wanted.file), Bundle.load(wanted.bundle).encoder
-        found = check(taxonomy, encoder, None if wanted.traffic is None else _prompts(wanted.traffic))
-    except ValueError as fault:
-        sys.stderr.write(f"areas: {fault}\n")
-        return 2
-    sys.stdout.write(told(found))
-    return 0 if found.is_clean else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

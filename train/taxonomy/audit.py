@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,7 @@ from numpy.typing import NDArray
 from serve.capability.capability_map import Skill
 from serve.embedding.encoders import SCALE, Encoder, encode_unique
 from serve.sessions.normalization import canonical
-
-if TYPE_CHECKING:
-    from train.taxonomy.areas import Taxonomy
+from train.taxonomy.areas import Taxonomy
 
 MIN_EXAMPLES = 12
 """Different examples that a skill needs."""

@@ -20,11 +20,11 @@ from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema, TensorSpec
 
+from serve.io.discovery import discover, plan
 from serve.io.reading import read
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
-from serve.io.discovery import discover, plan
-from serve.sessions.sessionizing import Timeline
 from serve.scoring.verdict import MAY_BE_NULL
+from serve.sessions.sessionizing import Timeline
 
 BUNDLE = "bundle"
 """Name of the model's artifact that is the bundle's folder."""

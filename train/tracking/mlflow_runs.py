@@ -34,8 +34,8 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
-from train.tracking.mlflow_runs import mlflow_model as pyfunc
-from train.tracking.provenance import versions
+from train.encoders.package_versions import versions
+from train.tracking import mlflow_model as pyfunc
 
 STORE = Path("mlruns")
 ARTIFACTS = STORE / "artifacts"

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from train.tracking.mlflow_runs import registry, mlflow_runs as tracking
-from train.evaluation.promotion_gates import Gate, gates, learned_from, marks, read_exam
 from train.config.settings import TrackingSettings
-from train.experiments.traffic import HELD_OUT
+from train.evaluation.promotion_gates import Gate, gates, learned_from, marks, read_exam
+from train.synthesis.traffic_files import HELD_OUT
+from train.tracking import mlflow_runs as tracking
+from train.tracking import registry
 
 RECORDS = Path("mlruns") / "promotions"
 
@@ -111,7 +112,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         carry_out(decision)
     sys.stdout.write(told(decision) + ("dry run: nothing was changed\n" if given.dry_run else ""))
     return 1 if decision.fallen else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterable, Mapping
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from train.corpora.pool import Pool
+from train.encoders.package_versions import versions
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -31,22 +31,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed version of each package; those that aren't installed are left out."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def code_digest() -> str:
     """Digest over the project's own code and configuration, the same wherever it lies."""
     digest = hashlib.sha256()
-    for folder, pattern in (("serve", "*.py"), ("train", "*.py"), ("train/corpora/starter", "**/*"), ("conf", "**/*.yaml")):
-        for path in sorted(path for path in (ROOT / folder).glob(pattern) if path.suffix in (".py", ".yaml")):
+    for folder in ("serve", "train", "conf"):
+        for path in sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml")):
             digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

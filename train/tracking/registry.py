@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.bundle.bundle import MANIFEST, verify
-from train.tracking.mlflow_runs import mlflow_runs as tracking
+from train.tracking import mlflow_runs as tracking
 
 MODEL = "stillwatch"
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serve.bundle.bundle import RELEASED, BundleError, verify
-from train.learning.bundling import MAX_BYTES, BundlingSettings, bundle_bytes, latest_bundle
 from train.config.settings import TrackingSettings
+from train.learning.bundling import MAX_BYTES, BundlingSettings, bundle_bytes, latest_bundle
 
 
 def release(source: Path, target: Path) -> str:
@@ -41,7 +41,8 @@ def champion() -> Path:
     Raises:
         ValueError: when there is neither.
     """
-    from train.tracking.mlflow_runs import registry, mlflow_runs as tracking  # MLflow takes seconds, which the other ways don't need
+    from train.tracking import mlflow_runs as tracking
+    from train.tracking import registry  # MLflow takes seconds, which the other ways don't need
 
     tracking.connect(TrackingSettings().experiment)
     holder = registry.holder(registry.CHAMPION)
@@ -62,7 +63,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"released {bundle_id} from {source} to {RELEASED}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

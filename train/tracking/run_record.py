@@ -8,13 +8,14 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from train.tracking.mlflow_runs import registry, mlflow_runs as tracking
-from train.learning.bundling import Made
-from train.inputs.prepared_inputs import Inputs
-from train.reports.plots import Plate
-from train.tracking.provenance import code_digest, data_digests, provenance
 from train.config.settings import Settings, flat, plain
 from train.evaluation.quality import boosting, growth, rates
+from train.inputs.prepared_inputs import Inputs
+from train.learning.bundling import Made
+from train.reports.plots import Plate
+from train.tracking import mlflow_runs as tracking
+from train.tracking import registry
+from train.tracking.provenance import code_digest, data_digests, provenance
 
 SETTINGS_FILE, PROVENANCE_FILE = "settings.json", "provenance.json"
 BUNDLE_TAG, DIGEST_TAG = "bundle_id", "settings_digest"

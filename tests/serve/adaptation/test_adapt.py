@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.adaptation import adapt as module
-from serve.bundle.bundle import bundle as bundles
 from serve.adaptation.adapt import Adaptation, adapt, is_learned
+from serve.bundle import bundle as bundles
 from serve.bundle.bundle import Bundle, BundleError, verify, write_manifest
 from serve.cli import main
 from serve.scoring.scorer import Scorer

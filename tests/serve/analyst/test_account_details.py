@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serve.sessions.size_classes import size_class
 from serve.analyst.account_details import accounts_of, depths, dossiers, suspects
-from serve.scoring.verdict_files import Ledger, read_verdicts
 from serve.scoring.scorer import Scorer
+from serve.scoring.verdict_files import Ledger, read_verdicts
 from serve.sessions.records import Session, Sessions
+from serve.sessions.size_classes import size_class
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serve.cli import main
 from serve.analyst.feedback import Feedback, Mark, export
+from serve.cli import main
 
 MARK = Mark("a1", "s1", "harvesting", "confirmed", 0.9, 0.001, "b")
 

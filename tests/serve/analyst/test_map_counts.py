@@ -12,10 +12,10 @@ import pytest
 from serve.analyst import map_counts as module
 from serve.analyst.map_counts import atlas, cell_order, cell_skills
 from serve.capability.capability_map import CapabilityMap
-from serve.scoring.verdict_files import read_verdicts
-from serve.scoring.scorer import Scorer
-from serve.sessions.records import Session, Sessions
 from serve.io.discovery import InputError
+from serve.scoring.scorer import Scorer
+from serve.scoring.verdict_files import read_verdicts
+from serve.sessions.records import Session, Sessions
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.analyst.map_counts import Atlas
-from serve.capability.capability_map import CapabilityMap
 from serve.analyst.map_drawing import Plane, spread
+from serve.capability.capability_map import CapabilityMap
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=16))

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.analyst.map_page import page_of, place
 from serve.bundle.bundle import Bundle
 from serve.cli import main
-from serve.analyst.map_page import page_of, place
 from serve.io.discovery import InputError
 
 CANARY = "zxcanaryqv"

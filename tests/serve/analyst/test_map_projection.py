@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from serve.analyst.map_projection import Layout
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import quantise
-from serve.analyst.map_projection import Layout
 
 
 def map_of(n_areas: int, n_skills: int, seed: int = 0) -> CapabilityMap:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from serve.analyst.report import percent, shown_id
 from serve.cli import main
 from serve.io.writers import writing
-from serve.analyst.report import percent, shown_id
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session, Sessions
 

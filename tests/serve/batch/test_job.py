@@ -17,16 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.scoring import accounts, verdict
-from serve.batch.job import job as batch
-from serve.jobs import tasks
+from serve.batch import job as batch
 from serve.batch.job import Job, JobStoppedError
+from serve.io.discovery import InputError
 from serve.io.reading import read
+from serve.jobs import tasks
 from serve.jobs.progress import Progress
+from serve.jobs.summary import Summary, told
+from serve.scoring import accounts, verdict
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session, Sessions
-from serve.io.discovery import InputError
-from serve.jobs.summary import Summary, told
 
 ROOT = Path(__file__).parents[3]
 SMALL_PARTS = (

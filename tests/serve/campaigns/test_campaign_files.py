@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from serve.campaigns.detector import job as inquiry
-from serve.campaigns.detector import Campaign, Tie
+from serve.campaigns import job as inquiry
 from serve.campaigns.campaign_files import N_MEMBERS, read_roster
 from serve.campaigns.community_features import SIGNS, Signs
-from serve.io.discovery import InputError
+from serve.campaigns.detector import Campaign, Tie
 from serve.campaigns.synchrony import Pivot, Synchrony
+from serve.io.discovery import InputError
 
 
 def campaign(**changes: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.mixture import Blend
 from serve.campaigns.community_features import GATE, MIN_ACCOUNTS, SIGNS, Signs, communities_of, measure
+from serve.campaigns.mixture import Blend
 from serve.campaigns.sketches import Items
 
 N_PROMPTS = 10

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from serve.campaigns.detector import PRIOR, Findings, find
+from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import quantise
-from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 
 N_DIMS = 64
 

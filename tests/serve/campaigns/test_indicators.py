@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.campaigns.fingerprints import skeleton_keys
 from serve.campaigns.indicators import SCHEMA, match, read
 from serve.sessions.records import Exchange, Session, Sessions
-from serve.campaigns.fingerprints import skeleton_keys
 
 TEMPLATE = "write a function in rust that parses the field called {} from a line of the log"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.embedding.encoders import quantise
 from serve.campaigns.similarity_graph import account_vectors, communities, nearest_rows, prompt_kernel, unit_rows
 from serve.campaigns.sketches import Items
+from serve.embedding.encoders import quantise
 
 
 def items_of(vectors: NDArray[np.float64], owner: NDArray[np.int64], keys: NDArray[np.uint64] | None = None) -> Items:

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from serve.scoring.accounts import simes
+from serve.campaigns.sketches import Items, Sketches, sketch
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder
 from serve.features.prompt_scorer import Evidence
 from serve.features.session_features import observe
+from serve.scoring.accounts import simes
 from serve.sessions.records import Exchange, Session, Sessions
-from serve.campaigns.sketches import Items, Sketches, sketch
 
 
 @pytest.fixture

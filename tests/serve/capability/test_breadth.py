@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serve.sessions.size_classes import SIZE_EDGES
-from serve.capability.coverage import CellCounts
 from serve.capability.breadth import DRAWN, LEVELS, CoverageNull
+from serve.capability.coverage import CellCounts
+from serve.sessions.size_classes import SIZE_EDGES
 
 CELL_AREAS = np.repeat(np.arange(2, dtype=np.int16), 16)  # two areas of 16 cells
 

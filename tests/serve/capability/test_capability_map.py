@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.capability import capability_map as module
-from serve.capability.capability_map import NONE, CapabilityMap, Skill, build_index, kmeans
 from serve.capability.area_classifier import Discriminant
+from serve.capability.capability_map import NONE, CapabilityMap, Skill, build_index, kmeans
 from serve.embedding.encoders import SCALE, Encoder, quantise
 
 

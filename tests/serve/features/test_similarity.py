@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serve.features.session_features import similarity as geometry
 from serve.embedding.encoders import quantise
+from serve.features import similarity as geometry
 
 SIDE = 254 // 2  # four entries of this size make a vector of length exactly SCALE
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.http.app import Service, ServiceSettings, create_app
-from serve.http.request_bodies import BodyLimits
 from serve.http.keys import ApiKeys, RateLimit, new_key
+from serve.http.request_bodies import BodyLimits
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session
 

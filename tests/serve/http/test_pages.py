@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.http.app import ServiceSettings, create_app
-from serve.http.recently_flagged import MAX_CASES, Docket
 from serve.analyst.feedback import Feedback
+from serve.http.app import ServiceSettings, create_app
 from serve.http.keys import ApiKeys, new_key
 from serve.http.pages import SHELL
+from serve.http.recently_flagged import MAX_CASES, Docket
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from serve.http.app import ServiceSettings, create_app
-from serve.cli import main
 from serve.analyst.feedback import Feedback
+from serve.cli import main
+from serve.http.app import ServiceSettings, create_app
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session
 

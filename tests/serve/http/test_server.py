@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.http.app import ServiceSettings, create_app
 from serve.cli import main
+from serve.http.app import ServiceSettings, create_app
 from serve.http.server import is_loopback, settings_of
 
 ROOT = Path(__file__).parents[3]

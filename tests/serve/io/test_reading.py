@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.io import jsonl as lines
+from serve.io.discovery import InputError, discover, plan
 from serve.io.reading import read, select
 from serve.io.validation import SCHEMA, Batch
 from serve.sessions.records import text_fault
-from serve.io.discovery import InputError, discover, plan
 
 GOOD = {"account_id": "a1", "prompt": "how do I bake bread?"}
 SECRET = "canary-7f3a"

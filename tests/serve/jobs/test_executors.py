@@ -14,8 +14,8 @@ import pytest
 
 from serve.cli import main
 from serve.jobs.executors import ONE_THREAD, Cluster, Pool, Serial
-from serve.sessions.records import Session
 from serve.jobs.tasks import TaskError
+from serve.sessions.records import Session
 
 ROOT = Path(__file__).parents[3]
 needs_ray = pytest.mark.skipif(

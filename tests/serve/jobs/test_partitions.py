@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from serve.io.validation import SCHEMA
 from serve.jobs import partitions as module
 from serve.jobs.partitions import Spill, partition_of, read_partition
-from serve.io.validation import SCHEMA
 from serve.sessions.sessionizing import text_hashes
 
 N_PARTITIONS = 7

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.live.growing_sessions import LiveSessions
 from serve.io.validation import SCHEMA
-from serve.scoring.scorer import Scorer
+from serve.live.growing_sessions import LiveSessions
 from serve.live.sealing import Seal
-from serve.sessions.records import Exchange, Session, Sessions
 from serve.live.stores import ProcessStore, RedisStore, StoreDownError
-from serve.sessions.sessionizing import Timeline
+from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
+from serve.sessions.records import Exchange, Session, Sessions
+from serve.sessions.sessionizing import Timeline
 from tests.conftest import WORDS
 
 SECRET = b"0123456789abcdef"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serve.capability.breadth import CoverageNull
+from serve.capability.coverage import CellCounts
 from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, Benign, p_counts
 from serve.sessions.size_classes import SIZE_EDGES
-from serve.capability.coverage import CellCounts
-from serve.capability.breadth import CoverageNull
 
 N_EACH = 4000
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.model.benign_profile import LETTERS, P_EDGES
 from serve.bundle.bundle import Bundle
 from serve.cli import main
+from serve.io.discovery import InputError
+from serve.model.benign_profile import LETTERS, P_EDGES
 from serve.monitoring.drift import (
     MIN_PSI_EARLIER,
     MIN_SESSIONS,
@@ -26,7 +27,6 @@ from serve.monitoring.drift import (
     told,
     write,
 )
-from serve.io.discovery import InputError
 
 
 def test_the_stability_index_by_hand() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.scoring.accounts import SCHEMA, Tally, roll_up, simes
-from serve.scoring.sequential_test import capital, raised
 from serve.scoring.scorer import Scorer
+from serve.scoring.sequential_test import capital, raised
 from serve.sessions.records import Session, Sessions
 
 

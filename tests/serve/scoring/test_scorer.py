@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve import Exchange, Scorer, Session, load
-from serve.scoring import scorer
 from serve.bundle.bundle import Bundle
 from serve.model.calibration import MIN_DECIDABLE
+from serve.scoring import scorer
 from serve.sessions.records import Sessions
 
 

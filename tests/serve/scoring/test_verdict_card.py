@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from serve.scoring.verdict_card import N_STEPS, card, growing, painted, plain, sparkline
 from serve.scoring.scorer import Scorer
+from serve.scoring.verdict_card import N_STEPS, card, growing, painted, plain, sparkline
 from serve.sessions.records import Session, Sessions
 
 

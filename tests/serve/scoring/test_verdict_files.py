@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.scoring.verdict_files import read_verdicts
+from serve.io.discovery import InputError
 from serve.io.writers import writing
 from serve.scoring.scorer import Scorer
-from serve.sessions.records import Session, Sessions
-from serve.io.discovery import InputError
 from serve.scoring.verdict import Verdicts
+from serve.scoring.verdict_files import read_verdicts
+from serve.sessions.records import Session, Sessions
 
 
 @pytest.fixture(scope="module")

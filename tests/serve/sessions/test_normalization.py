@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serve.sessions.records import text_fault
 from serve.sessions.normalization import N_OPENING, Wrapper, canonical, canonical_sessions, form, wrapper
+from serve.sessions.records import text_fault
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 QUESTIONS = ("sort a list", "bake a cake", "is it raining", "find my bug", "thicken a soup", "fix that loop")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.sessions import sessionizing as module
 from serve.io.validation import SCHEMA
+from serve.sessions import sessionizing as module
 from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, Timeline, text_hashes
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from train.encoders.settings import EncoderSource
-from train.corpora.suggestions import nearest
 from train.config.settings import Goal, HoldOut, Settings, SettingsError, flat, keys, plain, settings_of
+from train.corpora.suggestions import nearest
+from train.encoders.settings import EncoderSource
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from serve.sessions.records import text_fault
-from train.taxonomy.areas import DEFAULT, read_taxonomy
 from train.corpora.loading import CorporaSettings
 from train.corpora.pool import PromptRow, Source
 from train.corpora.starter.corpus import N_PERSONS, families, starter_corpora
+from train.taxonomy.areas import DEFAULT, read_taxonomy
 
 Corpora = list[tuple[Source, Sequence[PromptRow]]]
 DIGITS = re.compile(r"\d+")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.cli import main
 from serve.analyst.feedback import Feedback, Mark
-from train.learning.bundling import BundlingSettings
+from serve.cli import main
+from train.config.settings import Settings
 from train.corpora.loading import load_pool
 from train.experiments.run import bundled
-from train.config.settings import Settings
+from train.learning.bundling import BundlingSettings
 
 
 def exchange(account: str, turn: int, words: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from serve.bundle.bundle import bundle as bundles
+from serve.bundle import bundle as bundles
 from serve.bundle.bundle import BundleError
-from train.encoders import distillation as distill, static_encoder as static
+from train.encoders import distillation as distill
+from train.encoders import static_encoder as static
 from train.encoders.settings import DistillSettings, EncoderSettings, EncoderSource
 from train.encoders.static_encoder import static_folder
 

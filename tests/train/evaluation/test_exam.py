@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.evaluation.exam import (
     Cell,
@@ -17,7 +18,6 @@ from train.evaluation.exam import (
     tpr,
     tpr_by_campaign,
 )
-from train.corpora.pool import Pool
 from train.learning.split import SplitSettings, folds
 from train.synthesis.arrival_times import Timing
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.learning.bundling import BundlingSettings, Made
-from train.experiments.run import bundled
 from train.config.settings import Settings
 from train.evaluation.quality import boosting, growth, left_out_metrics, mean_tpr, page, rates, write_report
+from train.experiments.run import bundled
+from train.learning.bundling import BundlingSettings, Made
 from train.learning.table import Table
 
 

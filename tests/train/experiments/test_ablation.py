@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serve.features.session_features import feature_names, n_judged
-from train.experiments.ablation import LENGTH, choices, main, told
 from train.evaluation.exam import Sitting
+from train.experiments.ablation import LENGTH, choices, main, told
 
 AREAS = ("coding", "writing")
 

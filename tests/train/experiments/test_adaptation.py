@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.experiments.adaptation import EXAM, outcome, people_halves, told
-from train.synthesis.compose import Composition
-from train.inputs.prepared_inputs import ground
-from train.experiments.run import compose
 from train.config.settings import HoldOut, Settings
+from train.experiments.adaptation import EXAM, outcome, people_halves, told
+from train.experiments.run import compose
+from train.inputs.prepared_inputs import ground
+from train.synthesis.compose import Composition
 
 
 def test_people_are_on_one_side_and_campaigns_are_examined(tiny_settings: Settings) -> None:

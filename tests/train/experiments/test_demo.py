@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from train.config.settings import Settings
+from train.corpora.loading import CorporaSettings, load_pool
 from train.experiments import demo
 from train.learning.bundling import BundlingSettings
-from train.corpora.loading import CorporaSettings, load_pool
-from train.config.settings import Settings
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from train.experiments import hyperparameter_search as module
 from train.config.search import SearchSettings
 from train.config.settings import Goal, Settings, SettingsError, TrackingSettings
+from train.experiments import hyperparameter_search as module
 from train.experiments.hyperparameter_search import n_ended, open_study, search, told
 
 SPACE = {

@@ -10,8 +10,8 @@ import pytest
 
 from serve.scoring.scorer import Scorer
 from tests.conftest import draw_sessions
-from train.synthesis.evasions import EVASIONS
 from train.experiments.redteam import Result, attack, main, read_held, told
+from train.synthesis.evasions import EVASIONS
 
 
 @pytest.fixture

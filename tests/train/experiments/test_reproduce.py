@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from train.config.settings import Settings, TrackingSettings
 from train.experiments import reproduce as module
-from train.tracking.mlflow_runs import mlflow_runs as tracking
 from train.experiments.reproduce import differences, main
 from train.experiments.run import run
-from train.config.settings import Settings, TrackingSettings
+from train.tracking import mlflow_runs as tracking
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from serve.bundle.bundle import Bundle
+from train.config.settings import Goal, HoldOut, Settings, SettingsError
 from train.experiments import run as runs
+from train.experiments.run import CONF, bundled, compose, run
 from train.inputs.prepared_inputs import ground, read_inputs
 from train.tracking.provenance import ROOT
-from train.experiments.run import CONF, bundled, compose, run
-from train.config.settings import Goal, HoldOut, Settings, SettingsError
 
 DATA = ("areas", "descriptions", "experiment")
 GROUPS = [path for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in DATA]

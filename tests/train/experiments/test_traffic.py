@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.cli import main as stillwatch
-from train.synthesis.compose import Composer, Composition
-from train.evaluation.measure import measures, read_judged
 from train.corpora.pool import Pool
+from train.evaluation.measure import measures, read_judged
+from train.experiments.traffic import main
 from train.synthesis.arrival_times import Timing
-from train.experiments.traffic import EXCHANGES, LABELS, PARQUET, exchange_rows, label_rows, main, write_traffic
+from train.synthesis.compose import Composer, Composition
+from train.synthesis.traffic_files import EXCHANGES, LABELS, PARQUET, exchange_rows, label_rows, write_traffic
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import pytest
 from serve.bundle.bundle import CALIBRATION, FEATURES, Bundle, verify
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session
-from train.learning import bundling
-from train.taxonomy.areas import AreaSettings
-from train.learning.bundling import BundlingSettings, Made, bundle_bytes, latest_bundle, write_bundle
-from train.encoders.settings import EncoderSettings, EncoderSource
-from train.inputs.prepared_inputs import ground
-from train.learning.model import Model
-from train.experiments.run import bundled
 from train.config.settings import Settings
+from train.encoders.settings import EncoderSettings, EncoderSource
+from train.experiments.run import bundled
+from train.inputs.prepared_inputs import ground
+from train.learning import bundling
+from train.learning.bundling import BundlingSettings, Made, bundle_bytes, latest_bundle, write_bundle
+from train.learning.model import Model
+from train.taxonomy.areas import AreaSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from sklearn.metrics import roc_auc_score
 
 from serve.features.session_features import feature_names
 from serve.model.refitting import ClassifierSettings
-from train.encoders.prompt_cache import PromptCache
-from train.learning.classifier import campaign_parts, fit, margins_left_out
-from train.synthesis.compose import Composer, ComposeSettings
-from train.learning.evidence import EvidenceSettings, cross_evidence, group_grams
-from train.evaluation.leakage import shuffled
 from train.corpora.pool import Pool
+from train.encoders.prompt_cache import PromptCache
+from train.evaluation.leakage import shuffled
+from train.learning.classifier import campaign_parts, fit, margins_left_out
+from train.learning.evidence import EvidenceSettings, cross_evidence, group_grams
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import Composer, ComposeSettings
 
 QUICK = ClassifierSettings(n_rounds=40, min_data_in_leaf=20, n_threads=1)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from serve.features.prompt_scorer import HEADS, EvidenceInputs
-from serve.sessions.normalization import canonical
 from serve.features.word_frequencies import words
+from serve.sessions.normalization import canonical
+from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import CrossEvidence, EvidenceSettings, GroupGrams, cross_evidence, group_grams, solve
-from train.corpora.pool import Pool
 
 SETTINGS = EvidenceSettings(n_parts=3, n_words=40)
 

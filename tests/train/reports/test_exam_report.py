@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.reports import exam_report
-from train.evaluation.exam import ExamSettings, Sitting
 from train.config.settings import Settings
+from train.evaluation.exam import ExamSettings, Sitting
+from train.reports import exam_report
 
 EXAM = ExamSettings(lengths=(50,), dilutions=(0.0,), n_bootstrap=10)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from train.config.settings import Settings
+from train.experiments.run import bundled
 from train.learning.bundling import BundlingSettings, Made
 from train.reports.exam_figures import exam_plates
+from train.reports.plots import Plate, bars, blank
 from train.reports.run_figures import FPRS, plates, rates_at
 from train.reports.run_page import write_exam_page, write_run_page
-from train.reports.plots import Plate, bars, blank
-from train.experiments.run import bundled
-from train.config.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import ks_2samp
 
 from serve.sessions.sessionizing import GAP_SECONDS
-from train.synthesis.compose import Composer, ComposeSettings
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
+from train.synthesis.compose import Composer, ComposeSettings
 
 START, MONTH = 1_767_225_600.0, 31 * 86_400.0
 

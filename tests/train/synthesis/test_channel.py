@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from serve.sessions.records import text_fault
 from serve.sessions.normalization import canonical
-from train.synthesis.channel import BREAKS, CASINGS, FINALS, PREFIXES, Channel, draw_channel
-from train.synthesis.compose import Composer, ComposeSettings
+from serve.sessions.records import text_fault
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
+from train.synthesis.channel import BREAKS, CASINGS, FINALS, PREFIXES, Channel, draw_channel
+from train.synthesis.compose import Composer, ComposeSettings
 
 CHANNELS = st.builds(
     Channel, st.sampled_from(CASINGS), st.sampled_from(FINALS), st.sampled_from(BREAKS), st.sampled_from(PREFIXES)

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from serve.embedding.encoders import Encoder
-from train.taxonomy.areas import Taxonomy, check, main, read_taxonomy
+from train.taxonomy.areas import Taxonomy, read_taxonomy
 from train.taxonomy.audit import MIN_EXAMPLES, told
+from train.taxonomy.check import check, main
 
 WORDS = {
     "coding/bugs": "fix broken loop crash trace",

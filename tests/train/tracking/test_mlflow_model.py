@@ -23,7 +23,8 @@ import pytest
 
 from serve.cli import main as stillwatch
 from serve.sessions.records import Session
-from train.tracking.mlflow_runs import registry, mlflow_runs as tracking
+from train.tracking import mlflow_runs as tracking
+from train.tracking import registry
 from train.tracking.mlflow_runs import connect, tracked
 
 COLUMNS = ("account_id", "prompt", "session_id", "at")

@@ -12,9 +12,9 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from train.tracking.mlflow_runs import mlflow_runs as tracking
-from train.tracking.provenance import ROOT
+from train.tracking import mlflow_runs as tracking
 from train.tracking.mlflow_runs import Terminated, bury_dead, child, connect, tracked
+from train.tracking.provenance import ROOT
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -140,7 +140,7 @@ def test_artifacts_lie_below_mlruns_artifacts(store: Path) -> None:
 N_WORKERS, N_FOLDS = 2, 8
 WRITER = """
 import sys
-from train.tracking.mlflow_runs import mlflow_runs as tracking
+from train.tracking import mlflow_runs as tracking
 with tracking.tracked(sys.argv[1], "parallel", {"seed": 1}, {}):
     for step in range(8):
         tracking.log_metrics({"value": float(step)}, step)

@@ -14,15 +14,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from serve.bundle.bundle import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST, Bundle, write_manifest
-from train.evaluation import promotion_gates as gates
-from train.tracking.mlflow_runs import registry
-from train.evaluation.promotion_gates import Exam, learned_from, read_exam
-from train.inputs.prepared_inputs import ground
-from train.tracking.promote import RECORDS, decide, main
-from train.experiments.run import bundled
 from train.config.settings import HoldOut, Settings
-from train.tracking.mlflow_runs import connect, tracked
+from train.evaluation import promotion_gates as gates
+from train.evaluation.promotion_gates import Exam, learned_from, read_exam
+from train.experiments.run import bundled
 from train.experiments.traffic import write_held_out
+from train.inputs.prepared_inputs import ground
+from train.tracking import registry
+from train.tracking.mlflow_runs import connect, tracked
+from train.tracking.promote import RECORDS, decide, main
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,6 @@ def test_refused_then_promoted_then_rolled_back(
 
 
 def tags(found: registry.Version) -> dict[str, str]:
-    from train.tracking.mlflow_runs import mlflow_runs as tracking
+    from train.tracking import mlflow_runs as tracking
 
     return dict(tracking.client().get_model_version(registry.MODEL, found.number).tags)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from train.corpora.pool import Pool
-from train.tracking.provenance import code_digest, data_digests, provenance, versions
+from train.encoders.package_versions import versions
+from train.tracking.provenance import code_digest, data_digests, provenance
 
 
 def test_a_digest_is_a_sources_own(pool: Pool) -> None:

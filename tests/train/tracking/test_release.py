@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from serve.bundle.bundle import CLASSIFIER, MANIFEST, BundleError, verify, write_manifest
-from train.tracking.mlflow_runs import release as releases
 from train.learning.bundling import BundlingSettings
+from train.tracking import release as releases
 from train.tracking.release import main, release
 
 

@@ -1,0 +1,1 @@
+"""Adaptation: a bundle refitted to a provider's own benign traffic."""

@@ -1,0 +1,3 @@
+"""For analysts: pages of verdicts, accounts and the capability map, and feedback on verdicts. Templates lie
+beside the code.
+"""

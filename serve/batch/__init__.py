@@ -1,0 +1,1 @@
+"""Batch scoring: files of exchanges in, files of verdicts and accounts out, resumable."""

@@ -1,0 +1,129 @@
+"""JudgeTask: a partition of exchanges in, its verdicts and accounts out."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.campaigns import indicators
+from serve.embedding.encoders import Encoder
+from serve.features.session_features import observe
+from serve.io.writers import writing
+from serve.jobs.checkpoint import JudgeDone
+from serve.jobs.partitions import read_partition
+from serve.jobs.tasks import Stopwatch, new_token, part_name, sizes, spill_name, task_faults, timed
+from serve.scoring import accounts, verdict
+from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
+from serve.sessions.sessionizing import Timeline
+
+
+class TimedEncoder:
+    """An encoder that counts the seconds it takes."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Encode with `encoder`."""
+        self.name = encoder.name
+        self.n_dims = encoder.n_dims
+        self.seconds = 0.0
+        self._encoder = encoder
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        """See `Encoder.encode`."""
+        start = time.process_time()
+        vectors = self._encoder.encode(texts)
+        self.seconds += time.process_time() - start
+        return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTask:
+    """Cut a partition into sessions and judge them; with a file of `indicators`, match them, too."""
+
+    index: int
+    folder: Path
+    n_shares: int
+    n_partitions: int
+    bundle: str
+    verdicts_suffix: str
+    accounts_suffix: str
+    indicators: str | None = None
+
+    def run(self) -> JudgeDone:
+        """Do it.
+
+        Raises:
+            BundleError: when the bundle can't be trusted.
+            TaskError: when the folder can't be read or written, or memory is short.
+        """
+        watch = Stopwatch()
+        with task_faults(self.folder):
+            with watch.of("load"):
+                scorer, encoder = _scorer(self.bundle)
+            with watch.of("sort"):
+                spills = [self.folder / spill_name(share) for share in range(self.n_shares)]
+                timeline = Timeline.of(read_partition(spills, self.index, self.n_partitions))
+            paths = (
+                self.folder / part_name("verdicts", self.index, self.verdicts_suffix),
+                self.folder / part_name("accounts", self.index, self.accounts_suffix),
+                self.folder / part_name("matches", self.index, ".jsonl"),
+            )
+            tally = self._judge(timeline, scorer, encoder, paths, watch)
+            with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token()) as writer:
+                areas = scorer.bundle.capabilities.areas
+                table = accounts.roll_up(tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id)
+                writer.add(table)
+            return JudgeDone(
+                index=self.index,
+                n_exchanges=len(timeline.order),
+                n_sessions=len(timeline),
+                n_accounts=len(table),
+                n_flagged=int((tally.label == "harvesting").sum()),
+                n_flagged_accounts=table.column("label").to_pylist().count("harvesting"),
+                files=sizes(paths),
+                cost=watch.cost(),
+            )
+
+    def _judge(
+        self, timeline: Timeline, scorer: Scorer, encoder: TimedEncoder, paths: Sequence[Path], watch: Stopwatch
+    ) -> accounts.Tally:
+        tallies = []
+        bundle = scorer.bundle
+        known = _indicators(self.indicators) if self.indicators else None
+        with (
+            writing(paths[0], verdict.SCHEMA, token=new_token()) as writer,
+            writing(paths[2], indicators.SCHEMA, token=new_token()) as matches,
+        ):
+            for sessions in timed(timeline.chunks(CHUNK_PROMPTS), watch, "sort"):
+                encoded = encoder.seconds
+                with watch.of("judge"):
+                    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+                    verdicts = scorer.judge_observed(sessions, prompts)
+                watch.add("encode", encoder.seconds - encoded)
+                watch.add("judge", encoded - encoder.seconds)
+                with watch.of("write"):
+                    writer.add(verdicts.table())
+                if known is not None:
+                    with watch.of("match"):
+                        cells = prompts.assigned.cell.astype(np.int64)
+                        matches.add(indicators.match(known, sessions, cells, bundle.bundle_id))
+                tallies.append(accounts.Tally.of(verdicts))
+        return accounts.Tally.joined(tallies)
+
+
+@functools.cache
+def _scorer(bundle: str) -> tuple[Scorer, TimedEncoder]:
+    """The scorer, once a process, and the clock on its encoder."""
+    scorer = load(bundle)
+    encoder = TimedEncoder(scorer.bundle.encoder)
+    return Scorer(replace(scorer.bundle, encoder=encoder)), encoder
+
+
+@functools.cache
+def _indicators(path: str) -> indicators.Indicators:
+    return indicators.read(Path(path))

@@ -1,0 +1,3 @@
+"""Live sessions: sessions that grow exchange by exchange, judged after each. What is stored of them, sealed, in
+this process or in Redis; never a text.
+"""

@@ -1,0 +1,3 @@
+"""The model: trees and logistic models on a row of features, conformal calibration by session size, what benign
+sessions look like, and the refitting of all that on a provider's own traffic.
+"""

@@ -1,0 +1,1 @@
+"""Config: all settings of a run as frozen records, checked before any work starts."""

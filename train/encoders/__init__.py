@@ -1,0 +1,3 @@
+"""Encoders: which encoder a run uses, the distillation of a static one from MiniLM, and vectors computed once a
+run.
+"""

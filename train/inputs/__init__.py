@@ -1,0 +1,1 @@
+"""Inputs: what a run reads and prepares before it learns: prompts, split, encoder and capability map."""

@@ -1,0 +1,1 @@
+"""Reports: figures and pages of a training run and of the exam."""

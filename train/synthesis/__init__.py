@@ -1,0 +1,3 @@
+"""Synthesis: accounts and sessions of every kind, composed from the pool with a seed, their arrival times,
+evasions, and the files they are written to.
+"""

@@ -1,0 +1,3 @@
+"""Tracking: runs in MLflow, the registered model and its versions, promotion and release, and what a run was
+made of.
+"""
