@@ -14,30 +14,37 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-ORDER = (
-    "wrappers",
-    "session", "pieces", "encoder", "discriminant", "products", "capabilities", "coverage", "surface", "geometry",
-    "words", "evidence", "ridge", "features", "booster", "experts", "classifier", "calibration", "fitting",
-    "systematicness", "benign", "verdict", "bundle", "reasons", "scorer", "__init__",
-    "moments", "sources", "rows", "lines", "columns", "exchanges", "outputs", "timeline", "partition", "martingale",
-    "accounts",
-    "skeletons", "sketches", "neighbours", "blend", "signs", "synchrony", "campaigns", "indicators",
-    "seal", "opening", "comparison", "growth", "stores", "live",
-    "work", "tasks", "engines", "progress", "summary", "batch", "adapt",
-    "archive", "inquiry", "drift", "layout", "map", "card", "ledger", "chart", "roster", "atlas", "plane", "dossier",
-    "report", "feedback", "problems", "keys", "bodies", "schemas", "metrics", "desk", "gate", "docket", "page",
-    "app", "server", "cli", "__main__",
-)  # fmt: skip
-"""serve/ as the README lists it: a file imports only files above it."""
+ROOMS = {
+    "serve": (
+        "sessions", "embedding", "io", "capability", "features", "model", "bundle", "scoring", "jobs", "campaigns",
+        "batch", "adaptation", "monitoring", "live", "analyst", "http",
+    ),
+    "train": (
+        "corpora", "synthesis", "encoders", "taxonomy", "learning", "evaluation", "config", "inputs", "reports",
+        "tracking", "experiments",
+    ),
+}  # fmt: skip
+"""Rooms in order: a room imports only rooms before it. What lies beside the rooms sees all of them."""
+
+BESIDE = {
+    "serve": {"__init__.py", "cli.py"},
+    "train": {
+        "__main__.py", "ablation.py", "adaptation.py", "areas.py", "demo.py", "measure.py", "pictures.py", "promote.py",
+        "redteam.py", "release.py", "reproduce.py", "reseeding.py", "traffic.py",
+    },
+}  # fmt: skip
+"""Files beside the rooms; in train/ each is a command, typed after `python -m`."""
+
+MAX_FILES = 14
 
 OWNERS = {
-    "faiss": {"serve/capabilities.py"},
-    "numkong": {"serve/products.py"},
-    "datasets": {"train/corpora.py"},
-    "mlflow": {"train/tracking.py", "train/pyfunc.py"},
-    "hydra": {"train/run.py"},
-    "omegaconf": {"train/run.py", "train/settings.py"},
-    "sentence_transformers": {"serve/encoder.py", "train/distill.py"},
+    "faiss": {"serve/capability/capability_map.py"},
+    "numkong": {"serve/embedding/int8_products.py"},
+    "datasets": {"train/corpora/loading.py"},
+    "mlflow": {"train/tracking/mlflow_runs.py", "train/tracking/mlflow_model.py"},
+    "hydra": {"train/experiments/run.py"},
+    "omegaconf": {"train/experiments/run.py", "train/config/settings.py"},
+    "sentence_transformers": {"serve/embedding/encoders.py", "train/encoders/distillation.py"},
 }
 """The only files that may import a heavy package."""
 
@@ -178,18 +185,44 @@ def test_sentence_transformers_is_only_imported_inside_functions() -> None:
     assert early == []
 
 
-def test_every_file_of_serve_has_a_place_in_the_order() -> None:
-    assert sorted({path.stem for path in files("serve")} - set(ORDER)) == []
+def room_of(file: str) -> str | None:
+    """The room that a file lies in; None beside the rooms."""
+    parts = file.split("/")
+    return parts[1] if len(parts) > 2 else None
 
 
-def test_a_file_of_serve_imports_only_files_above_it() -> None:
-    place = {f"serve/{name}.py": index for index, name in enumerate(ORDER)}
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_file_lies_in_a_room_or_is_known_beside_them(package: str) -> None:
+    found = [path.relative_to(ROOT).as_posix() for path in files(package)]
+    assert {room_of(file) for file in found} - {None} == set(ROOMS[package])
+    assert {Path(file).name for file in found if room_of(file) is None} == BESIDE[package]
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_has_a_door_and_few_files(package: str) -> None:
+    for room in ROOMS[package]:
+        own = [path.name for path in (ROOT / package / room).glob("*.py")]
+        assert ast.get_docstring(ast.parse((ROOT / package / room / "__init__.py").read_text(encoding="utf-8"))), room
+        assert len(own) <= MAX_FILES, f"{package}/{room} holds {len(own)} files"
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_a_room_imports_only_rooms_before_it(package: str) -> None:
     upward = []
     for found in IMPORTS:
-        target = module_of(found.target)
-        if found.file in place and target in place and place[target] >= place[found.file]:
+        target, own = module_of(found.target), room_of(found.file)
+        if own is None or target is None or Path(target).parts[0] != package or Path(found.file).parts[0] != package:
+            continue
+        theirs = room_of(target)
+        if theirs is None or ROOMS[package].index(theirs) > ROOMS[package].index(own):
             upward.append(str(found))
     assert upward == []
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    known = {f"{package}/{room}" for package in ROOMS for room in ROOMS[package]} | {".", "serve", "bench"}
+    assert folders - known == set()
 
 
 def test_there_is_no_import_cycle() -> None:

@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _draw(page: Path, chromium: str) -> None:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import FloatRect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(_ARGUMENTS))
@@ -58,7 +58,7 @@ def _draw(page: Path, chromium: str) -> None:
             top, bottom = (tab.locator(place).first.bounding_box() for place in (first, after))
             if top is None or bottom is None:
                 raise ValueError(f"{page} has no {first} or {after}")
-            clip = {"x": 0.0, "y": top["y"] - 16, "width": float(_WIDTH), "height": bottom["y"] - top["y"]}
+            clip = FloatRect(x=0.0, y=top["y"] - 16, width=float(_WIDTH), height=bottom["y"] - top["y"])
             tab.screenshot(path=FOLDER / name, clip=clip, full_page=True)
             _shrink(FOLDER / name)
         browser.close()

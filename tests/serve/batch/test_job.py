@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.batch import job as batch
+from serve.batch import judge_task
 from serve.batch.job import Job, JobStoppedError
 from serve.io.discovery import InputError
 from serve.io.reading import read
@@ -176,7 +177,7 @@ class Quota:
 
     def __init__(self, n_allowed: int) -> None:
         self.n_left = n_allowed
-        self.measure = tasks._sizes
+        self.measure = tasks.sizes
 
     def __call__(self, paths: Sequence[Path]) -> dict[str, int]:
         self.n_left -= 1
@@ -196,7 +197,9 @@ def test_a_job_that_stops_at_any_task_goes_on_to_the_same_output(
     out, roll_up = tmp_path / f"cut{suffix}", tmp_path / f"cut.accounts{suffix}"
     for n_allowed in (1, 2, 3, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(tasks, "_sizes", Quota(n_allowed))
+            quota = Quota(n_allowed)
+            for module in (tasks, judge_task):
+                patch.setattr(module, "sizes", quota)
             with pytest.raises(
                 JobStoppedError, match=r"No space left on device \(\d+ finished parts are kept .*--resume"
             ):
