@@ -118,7 +118,7 @@ def test_the_model_is_code_and_a_bundle_with_a_signature_and_no_pickle(registere
     connect("tests")
     folder = tracking.downloaded("models:/stillwatch@champion")
     names = {path.name for path in folder.rglob("*")}
-    assert {"MLmodel", "pyfunc.py", "manifest.json", "requirements.txt", "input_example.json"} <= names
+    assert {"MLmodel", "mlflow_model.py", "manifest.json", "requirements.txt", "input_example.json"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib", ".cloudpickle"))]
     described = (folder / "MLmodel").read_text(encoding="utf-8")
     assert "account_id" in described
