@@ -1,0 +1,82 @@
+"""Codex: rollouts of a coding tool, one event a line; where it stores each prompt twice, one of the two counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from serve.io.logs.bodies import outcome
+from serve.io.logs.contents import content_of, words_of
+from serve.io.logs.files import Log
+from serve.io.logs.requests import (
+    HARNESS, NOT_USER, SUMMARIES, TOOL_RESULTS, Format, Outcome, Rejected, Skipped, as_row, share_of,
+)  # fmt: skip
+from serve.io.logs.talks import one_turn
+from serve.io.logs.values import first_time, text_id
+
+COPIES = "copies of a message"
+_TYPES = frozenset({"session_meta", "response_item", "event_msg", "turn_context", "compacted"})
+_AGENTS_FILE = "# AGENTS.md instructions for "
+
+
+def _matches(row: dict[str, Any]) -> bool:
+    return row.get("type") in _TYPES and isinstance(row.get("payload"), dict)
+
+
+def _requests(log: Log) -> Iterator[Outcome]:
+    with_events = {session for session, row in _rows(log) if not isinstance(row, Rejected) and _is_event(row[1])}
+    for session_id, row in _rows(log):
+        yield row if isinstance(row, Rejected) else _parse(*row, session_id, session_id in with_events)
+
+
+def _rows(log: Log) -> Iterator[tuple[str, tuple[int, dict[str, Any]] | Rejected]]:
+    """Every row with the id of its session, which stands before it; the file's name where none does."""
+    session_id = log.name
+    for record in log.records():
+        row = as_row(record)
+        if isinstance(row, Rejected):
+            yield session_id, row
+            continue
+        if row.get("type") == "session_meta":
+            session_id = text_id(_payload(row).get("id")) or session_id
+        yield session_id, (record.line, row)
+
+
+def _payload(row: dict[str, Any]) -> dict[str, Any]:
+    payload = row.get("payload")
+    return payload if isinstance(payload, dict) else {}
+
+
+def _is_event(row: dict[str, Any]) -> bool:
+    return row.get("type") == "event_msg" and _payload(row).get("type") == "user_message"
+
+
+def _is_item(row: dict[str, Any]) -> bool:
+    payload = _payload(row)
+    return row.get("type") == "response_item" and payload.get("type") == "message" and payload.get("role") == "user"
+
+
+def _parse(line: int, row: dict[str, Any], session_id: str, has_events: bool) -> Outcome:
+    payload = _payload(row)
+    if not _is_event(row) and not _is_item(row):
+        return Skipped(line, _kind(row, payload))
+    content = payload.get("message") if _is_event(row) else payload.get("content")
+    if not isinstance(content, str | list):
+        return Rejected(line, "message has no content")
+    text = content_of(content).text
+    words = words_of(text)
+    if not words.text or text.startswith(_AGENTS_FILE):
+        return Skipped(line, SUMMARIES if words.is_summary else HARNESS)
+    if has_events and not _is_event(row):
+        return Skipped(line, COPIES)
+    at = first_time(row, "timestamp")
+    return outcome(line, one_turn(text), account_id=None, session_id=session_id, key=f"{session_id}/{line}", at=at)
+
+
+def _kind(row: dict[str, Any], payload: dict[str, Any]) -> str:
+    if row.get("type") == "compacted":
+        return SUMMARIES
+    return TOOL_RESULTS if str(payload.get("type", "")).endswith("_output") else NOT_USER
+
+
+FORMAT = Format("codex_rollout", "Codex rollouts", share_of(_matches), _requests)

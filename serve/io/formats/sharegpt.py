@@ -1,0 +1,38 @@
+"""ShareGPT: conversations of `{from, value}`, as an array or one a line; parts of a long one are numbered `id_n`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from serve.io.logs.bodies import Refusal, outcome
+from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, each_row, share_of
+from serve.io.logs.talks import talk_of
+from serve.io.logs.values import text_id
+
+_PART = re.compile(r"(?P<id>.+)_(?P<part>\d{1,6})", re.DOTALL)
+
+
+def _matches(row: dict[str, Any]) -> bool:
+    turns = row.get("conversations", row.get("conversation"))
+    if not isinstance(turns, list):
+        return False
+    return not turns or any(isinstance(turn, dict) and "from" in turn and "value" in turn for turn in turns)
+
+
+def _parse(line: int, row: dict[str, Any]) -> Outcome:
+    name = text_id(row.get("id")) or f"row {line}"
+    found = _PART.fullmatch(name)
+    thread = found["id"] if found else name
+    return outcome(line, _talk(row.get("conversations", row.get("conversation"))), account_id=None, session_id=thread, branch=name)
+
+
+def _talk(turns: object) -> Talk | Refusal:
+    if turns == [] or turns is None:
+        return Refusal(NO_CONTENT)
+    if not isinstance(turns, list) or not any(isinstance(turn, dict) for turn in turns):
+        return Refusal("conversations is not a list of turns", is_fault=True)
+    return talk_of(turns)
+
+
+FORMAT = Format("sharegpt", "ShareGPT conversations", share_of(_matches), each_row(_parse))

@@ -1,0 +1,149 @@
+"""Bodies: the body of a request to any chat API, and whether it is one to a chat model at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from serve.io.logs.requests import FAILED, NO_CONTENT, NOT_CHAT, Outcome, Rejected, Request, Skipped, Talk
+from serve.io.logs.talks import one_turn, talk_of
+from serve.io.logs.templates import template_talk
+from serve.io.logs.values import parse_json
+
+_OTHER_ENDPOINT = re.compile(
+    r"embed|moderation|re-?rank|count_?tokens|input_tokens|tokenize|token[-_]count|/images|image_(?:generation|edit)"
+    r"|images?(?:generation|edit|variation)|/audio|transcri|translations|speech|guardrail|/files|/models(?:$|[?])"
+    r"|/batches|fine[-_]?tun|vector_stores|/classify|/pooling|retriev|\bsearch\b|/score\b|ocr|/videos",
+    re.IGNORECASE,
+)
+_OTHER_MODEL = re.compile(r"embed|moderat|re-?rank|guardrail|whisper|\btts\b|dall-e|gpt-image|stable-diffusion", re.I)
+_OTHER_KEYS = frozenset({
+    "input", "query", "documents", "inputText", "texts", "inputs", "embeddingTypes", "input_type", "textToImageParams",
+    "taskType", "text_prompts", "content", "requests", "embeddingParams", "images", "inputImage",
+})  # fmt: skip
+_RESPONSES_KEYS = frozenset({
+    "instructions", "previous_response_id", "conversation", "max_output_tokens", "reasoning", "tools", "store",
+    "include", "text", "truncation", "parallel_tool_calls",
+})  # fmt: skip
+_NOTHING: tuple[object, ...] = (None, "", {}, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a body gives no talk: `is_fault` where it can't be understood, else it is skipped."""
+
+    reason: str
+    is_fault: bool = False
+
+
+CUT = Refusal("the body isn't JSON, or was cut", is_fault=True)
+NO_MESSAGES = Refusal("the messages are not a list of objects", is_fault=True)
+
+
+def is_chat(endpoint: object) -> bool:
+    """Whether a path, URL, operation or type of call names no other endpoint than chat's."""
+    return not (isinstance(endpoint, str) and _OTHER_ENDPOINT.search(endpoint))
+
+
+def has_failed(status: object) -> bool:
+    """Whether a status, as a number or a text, says that a request failed."""
+    if isinstance(status, str):
+        text = status.strip().lower()
+        if text.isdecimal() and len(text) < 10:
+            status = int(text)
+        else:
+            return text in ("error", "failure", "failed", "fail")
+    return isinstance(status, int | float) and not isinstance(status, bool) and status >= 400
+
+
+def refused(endpoints: tuple[object, ...], statuses: tuple[object, ...], error: object = None) -> Refusal | None:
+    """Why a request is skipped before its body is looked at, if it is."""
+    if not all(map(is_chat, endpoints)):
+        return Refusal(NOT_CHAT)
+    return Refusal(FAILED) if any(map(has_failed, statuses)) or error not in (*_NOTHING, False) else None
+
+
+def outcome(line: int, talk: Talk | Refusal, **about: Any) -> Outcome:
+    """The request that holds a talk, with what else is known `about` it, or why there is none."""
+    if isinstance(talk, Refusal):
+        return Rejected(line, talk.reason) if talk.is_fault else Skipped(line, talk.reason)
+    return Request(line, talk=talk, **about)
+
+
+def talk_in(body: object) -> Talk | Refusal:
+    """The talk in a body of any chat API, an object, a list of messages, or either as JSON text."""
+    if isinstance(body, str) and body.strip():
+        try:
+            body = parse_json(body)
+        except ValueError:
+            return CUT
+    if body in _NOTHING:
+        return Refusal(NO_CONTENT)
+    if isinstance(body, list):
+        return _of_messages(body, None)
+    return _of_object(body) if isinstance(body, dict) else NO_MESSAGES
+
+
+def _of_object(body: dict[str, Any]) -> Talk | Refusal:
+    system = body.get("system", body.get("instructions", body.get("systemInstruction")))
+    if "messages" in body:
+        return _of_messages(body["messages"], system)
+    if isinstance(body.get("contents"), list):
+        return _of_messages([{"role": "user", **message} for message in _dicts(body["contents"])], system)
+    if "input" in body and _is_responses(body):
+        return _of_input(body["input"], system)
+    if isinstance(body.get("message"), str) and ("chat_history" in body or "model" in body):
+        return _of_chat_history(body)
+    text = body.get("prompt", body.get("inputText") if "textGenerationConfig" in body else None)
+    if isinstance(text, str) and text.strip() and not _OTHER_MODEL.search(str(body.get("model", ""))):
+        return template_talk(text) or one_turn(text)
+    return Refusal(NOT_CHAT if not _OTHER_KEYS.isdisjoint(body) else NO_CONTENT)
+
+
+def _dicts(value: list[Any]) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)]
+
+
+def _of_messages(messages: object, system: object) -> Talk | Refusal:
+    if isinstance(messages, str) and messages.strip():
+        try:
+            messages = parse_json(messages)
+        except ValueError:
+            return CUT
+    if messages in _NOTHING:
+        return Refusal(NO_CONTENT)
+    if not isinstance(messages, list) or not any(isinstance(message, dict) for message in messages):
+        return NO_MESSAGES
+    if len(messages) == 1 and isinstance(messages[0], list):
+        messages = messages[0]
+    return talk_of(messages, system)
+
+
+def _of_input(value: object, system: object) -> Talk | Refusal:
+    if isinstance(value, str):
+        return talk_of([{"role": "user", "content": value}], system) if value.strip() else Refusal(NO_CONTENT)
+    return _of_messages(value, system)
+
+
+def _is_responses(body: dict[str, Any]) -> bool:
+    """Whether a body with `input` is one of the Responses API, and not of embeddings or moderations."""
+    value = body["input"]
+    if _OTHER_MODEL.search(str(body.get("model", ""))):
+        return False
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, dict) for item in value) and any(map(_is_item, value))
+    return isinstance(value, str) and not _RESPONSES_KEYS.isdisjoint(body)
+
+
+def _is_item(item: dict[str, Any]) -> bool:
+    return "role" in item or item.get("type") not in (None, "text", "image_url")
+
+
+def _of_chat_history(body: dict[str, Any]) -> Talk | Refusal:
+    """Cohere's shape: the history, and the newest message beside it."""
+    history = body.get("chat_history") or []
+    if not isinstance(history, list):
+        return NO_MESSAGES
+    turns = [{"role": message.get("role"), "content": message.get("message")} for message in _dicts(history)]
+    return talk_of([*turns, {"role": "user", "content": body["message"]}], body.get("preamble"))

@@ -1,0 +1,70 @@
+"""Templates: the messages inside a prompt that a chat template has filled: ChatML, Llama, DeepSeek, `[INST]` and others."""
+
+from __future__ import annotations
+
+import re
+
+from serve.io.logs.requests import Talk
+from serve.io.logs.talks import talk_of
+
+_FAMILIES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"<\|im_start\|>(?P<role>\w{1,20})\n?|<\|im_end\|>\n?",
+        r"<\|(?:start_header_id|header_start)\|>(?P<role>\w{1,20})<\|(?:end_header_id|header_end)\|>\s{0,2}"
+        r"|<\|(?:eot_id|eot|eom_id|end_of_text|begin_of_text)\|>",
+        r"<\|start\|>(?P<role>\w{1,20})(?:<\|channel\|>\w{1,20})?<\|message\|>|<\|(?:end|return|call)\|>",
+        r"<[|｜](?P<role>(?i:user|assistant|system|observation|tool))[|｜]>\n?"
+        r"|<[|｜](?:end|end▁of▁sentence|endoftext|begin▁of▁sentence)[|｜]>\n?|</s>",
+        r"<start_of_turn>(?P<role>\w{1,20})\n?|<end_of_turn>\n?",
+        r"\[INST\](?P<role>)|\[/INST\]|</?s>",
+        r"(?:(?<=\n\n)|^)(?P<role>Human|Assistant): ?",
+    )
+)
+"""What separates messages, one pattern a family of templates; the group `role` names who speaks next."""
+
+_TOOL_RESPONSE = re.compile(r"\s*(?:<tool_response>|\[TOOL_RESULTS\]|<\|tool|<｜tool)")
+_LLAMA2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+
+
+def template_talk(prompt: str) -> Talk | None:
+    """The talk in a filled template, None where the text is of no known one."""
+    family = _family(prompt)
+    if family is None:
+        return None
+    messages: list[dict[str, object]] = []
+    role, start = "system", 0
+    for mark in family.finditer(prompt):
+        _add(messages, role, prompt[start : mark.start()])
+        role, start = _next_role(mark, role), mark.end()
+    _add(messages, role, prompt[start:])
+    return talk_of(messages)
+
+
+def _family(prompt: str) -> re.Pattern[str] | None:
+    """The pattern of the template whose first named speaker comes first."""
+    places = [(mark.start(), index) for index, family in enumerate(_FAMILIES) if (mark := _first_speaker(family, prompt))]
+    return _FAMILIES[min(places)[1]] if places else None
+
+
+def _first_speaker(family: re.Pattern[str], prompt: str) -> re.Match[str] | None:
+    return next((mark for mark in family.finditer(prompt) if mark["role"] is not None), None)
+
+
+def _next_role(mark: re.Match[str], before: str) -> str:
+    if mark["role"] is not None:
+        return mark["role"].lower() or "user"
+    if mark[0] == "[/INST]":
+        return "assistant"
+    return before if "begin" in mark[0] or mark[0] == "<s>" else "none"
+
+
+def _add(messages: list[dict[str, object]], role: str, text: str) -> None:
+    if not text.strip() or role == "none":
+        return
+    system = _LLAMA2_SYSTEM.match(text)
+    if role == "user" and system:
+        messages.append({"role": "system", "content": system[1].strip()})
+        text = text[system.end() :]
+    is_tool = role in ("user", "human") and _TOOL_RESPONSE.match(text)
+    messages.append({"role": "tool" if is_tool else role, "content": text.strip()})
