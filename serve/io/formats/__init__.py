@@ -6,9 +6,31 @@ To add one, write such a file and name it in `FORMATS`; README.md shows how.
 from __future__ import annotations
 
 from serve.io.formats import (
-    aider, anthropic_messages, azure_apim, bedrock, chatgpt_export, claude_code, codex, columns, helicone, kong,
-    langfuse_observations, langfuse_traces, litellm, lmsys, openai_batch, openai_chat, openai_responses, openrouter,
-    otlp_genai, otlp_genai_events, portkey, sharegpt, specstory, vllm, wildchat,
+    aider,
+    anthropic_messages,
+    azure_apim,
+    bedrock,
+    chatgpt_export,
+    claude_code,
+    codex,
+    columns,
+    helicone,
+    kong,
+    langfuse_observations,
+    langfuse_traces,
+    litellm,
+    lmsys,
+    openai_batch,
+    openai_chat,
+    openai_responses,
+    openrouter,
+    otlp_genai,
+    otlp_genai_events,
+    portkey,
+    sharegpt,
+    specstory,
+    vllm,
+    wildchat,
 )  # fmt: skip
 from serve.io.logs.files import Sample
 from serve.io.logs.requests import Format

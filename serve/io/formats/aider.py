@@ -14,7 +14,6 @@ from serve.io.logs.values import seconds
 _CHAT = re.compile(r"# aider chat started at (?P<time>.{8,40}?)\s*")
 _PROMPT = re.compile(r"####(?: (?P<text>.*))?")
 _COMMAND = re.compile(r"[/!][\w-]*(?:\s|$)")
-_ASKING = re.compile(r"/(?:ask|code|architect|chat-mode\s+\w+)\s+(?P<text>\S.*)", re.DOTALL)
 
 
 def _recognises(sample: Sample) -> float:
@@ -52,9 +51,6 @@ def _blocks(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parse(line: int, text: str, session_id: str, at: float) -> Outcome:
-    asking = _ASKING.fullmatch(text)
-    if asking:
-        text = asking["text"]
     if not text or _COMMAND.match(text):
         return Skipped(line, HARNESS)
     return outcome(line, one_turn(text), account_id=None, session_id=session_id, key=f"{session_id}/{line}", at=at)

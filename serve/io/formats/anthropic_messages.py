@@ -10,6 +10,7 @@ from serve.io.logs.requests import Format, Outcome, each_row, share_of
 from serve.io.logs.values import as_object, first_id, first_time, nested, text_id
 
 _PACKED = re.compile(r"(?P<account>user_[0-9A-Za-z-]+?)_account_(?P<uuid>[0-9A-Za-z-]*?)_session_(?P<session>\S+)")
+_MAX_ID_CHARS = 1000
 _ENVELOPES = ("request", "body", "request_body")
 
 
@@ -40,7 +41,7 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
 def _ids(user_id: object) -> tuple[str | None, str | None]:
     """Account and session, which coding tools pack into one field."""
     text = text_id(user_id)
-    packed = _PACKED.fullmatch(text or "")
+    packed = _PACKED.fullmatch(text or "") if len(text or "") < _MAX_ID_CHARS else None
     if packed:
         return packed["account"], packed["session"]
     if fields := as_object(text):

@@ -56,7 +56,7 @@ def _parse(pieces: list[tuple[int, Any]]) -> Outcome:
     rows = [value for _, value in pieces]
     if not any("sequencenumber" in row or "requestmessages" in row for row in rows):
         return Skipped(pieces[0][0], NOT_CHAT)
-    times = [row["at"] for row in rows if row["at"] == row["at"]]  # noqa: PLR0124 (NaN where it has no time)
+    times = [row["at"] for row in rows if row["at"] == row["at"]]
     account_id = first_id(*(row.get("apimsubscriptionid") for row in rows))
     return outcome(pieces[0][0], _talk(rows), account_id=account_id, at=min(times, default=float("nan")))
 

@@ -13,7 +13,9 @@ _KINDS = ("text", "multimodal_text")
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("mapping"), dict) and ("current_node" in row or "conversation_id" in row or "title" in row)
+    return isinstance(row.get("mapping"), dict) and (
+        "current_node" in row or "conversation_id" in row or "title" in row
+    )
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
@@ -48,7 +50,7 @@ def _branch(mapping: dict[str, Any], node: object) -> list[dict[str, Any]]:
 def _newest(mapping: dict[str, Any]) -> str | None:
     ends = [name for name, entry in mapping.items() if not nested(entry, "children")]
     times = {name: first_time(nested(mapping[name], "message") or {}, "create_time") for name in ends}
-    return max((name for name in ends if times[name] == times[name]), key=times.__getitem__, default=None)  # noqa: PLR0124
+    return max((name for name in ends if times[name] == times[name]), key=times.__getitem__, default=None)
 
 
 def _is_shown(message: dict[str, Any]) -> bool:
@@ -59,7 +61,9 @@ def _is_shown(message: dict[str, Any]) -> bool:
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
     """A message with texts only; spoken words are parts with a text."""
     parts = nested(message, "content", "parts")
-    texts = [part if isinstance(part, str) else nested(part, "text") for part in parts] if isinstance(parts, list) else []
+    texts = (
+        [part if isinstance(part, str) else nested(part, "text") for part in parts] if isinstance(parts, list) else []
+    )
     content = [text for text in texts if isinstance(text, str)]
     return {"role": nested(message, "author", "role"), "content": content, "at": first_time(message, "create_time")}
 

@@ -7,16 +7,25 @@ from typing import Any
 from serve.io.logs.bodies import outcome
 from serve.io.logs.contents import content_of, words_of
 from serve.io.logs.requests import (
-    HARNESS, NOT_USER, SUMMARIES, TOOL_RESULTS, Format, Outcome, Rejected, Skipped, each_row, share_of,
+    HARNESS,
+    NOT_USER,
+    SUMMARIES,
+    TOOL_RESULTS,
+    Format,
+    Outcome,
+    Rejected,
+    Skipped,
+    each_row,
+    share_of,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
 from serve.io.logs.values import first_time, nested, text_id
 
 SUB_AGENTS = "messages to sub-agents"
-_TYPES = frozenset({
+_TYPES = (
     "user", "assistant", "system", "summary", "file-history-snapshot", "queue-operation", "progress", "custom-title",
     "ai-title", "attachment",
-})  # fmt: skip
+)  # fmt: skip
 
 
 def _matches(row: dict[str, Any]) -> bool:

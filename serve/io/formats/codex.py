@@ -9,13 +9,22 @@ from serve.io.logs.bodies import outcome
 from serve.io.logs.contents import content_of, words_of
 from serve.io.logs.files import Log
 from serve.io.logs.requests import (
-    HARNESS, NOT_USER, SUMMARIES, TOOL_RESULTS, Format, Outcome, Rejected, Skipped, as_row, share_of,
+    HARNESS,
+    NOT_USER,
+    SUMMARIES,
+    TOOL_RESULTS,
+    Format,
+    Outcome,
+    Rejected,
+    Skipped,
+    as_row,
+    share_of,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
 from serve.io.logs.values import first_time, text_id
 
 COPIES = "copies of a message"
-_TYPES = frozenset({"session_meta", "response_item", "event_msg", "turn_context", "compacted"})
+_TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
 _AGENTS_FILE = "# AGENTS.md instructions for "
 
 

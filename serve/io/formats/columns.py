@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,13 +12,31 @@ from serve.io.logs.bodies import outcome, talk_in
 from serve.io.logs.contents import content_of, words_of
 from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import (
-    HARNESS, NO_CONTENT, TOOL_RESULTS, Format, Outcome, Rejected, Request, Skipped, as_row,
+    HARNESS,
+    NO_CONTENT,
+    TOOL_RESULTS,
+    Format,
+    Outcome,
+    Rejected,
+    Request,
+    Skipped,
+    as_row,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
 from serve.io.logs.values import parse_json, seconds, text_id
 
 ALIASES = {
-    "account_id": ("accountid", "account", "userid", "user", "customerid", "customer", "clientid", "tenantid", "apikeyid"),
+    "account_id": (
+        "accountid",
+        "account",
+        "userid",
+        "user",
+        "customerid",
+        "customer",
+        "clientid",
+        "tenantid",
+        "apikeyid",
+    ),
     "session_id": ("sessionid", "session", "conversationid", "conversation", "threadid", "chatid"),
     "at": ("at", "timestamp", "time", "ts", "createdat", "datetime", "sentat", "date"),
     "prompt": ("prompt", "text", "content", "input", "query", "question", "userprompt", "message"),
@@ -36,6 +55,17 @@ def named(names: Mapping[str, Any] | list[str]) -> dict[str, str]:
         if column is not None:
             found[field] = column
     return found
+
+
+def likely(names: list[str]) -> str:
+    """`--columns` for columns whose names are nearly those of the contract; empty where none is."""
+    plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in names}
+    pairs = {}
+    for field in ("account_id", "session_id", "at", "prompt"):
+        close = difflib.get_close_matches(field.replace("_", ""), plain, 1, 0.75)
+        if close:
+            pairs[field] = plain[close[0]]
+    return ",".join(f"{field}={name}" for field, name in pairs.items()) if "prompt" in pairs else ""
 
 
 def _recognises(sample: Sample) -> float:
@@ -75,7 +105,7 @@ def _parse(line: int, row: dict[str, Any], columns: dict[str, str], is_plain: bo
     }  # fmt: skip
     if about["account_id"] is None:
         return Rejected(line, "account_id is missing")
-    if fields.get("messages") is not None and "prompt" not in fields:
+    if fields.get("messages") is not None:
         return outcome(line, talk_in(fields["messages"]), **about)
     return _of_prompt(line, fields.get("prompt"), about, f"row {line}" if is_plain else _copy_key(row))
 
@@ -88,7 +118,7 @@ def _copy_key(row: dict[str, Any]) -> str:
 def _of_prompt(line: int, value: object, about: dict[str, Any], key: str) -> Outcome:
     if value is None:
         return Rejected(line, "prompt is missing")
-    if isinstance(value, str) and value.strip()[:2] in ('[{', '[]'):
+    if isinstance(value, str) and value.strip()[:2] in ("[{", "[]"):
         value = _parts(value)
     if value in ([], ""):
         return Skipped(line, NO_CONTENT)
@@ -106,7 +136,9 @@ def _parts(text: str) -> object:
         parts = parse_json(text)
     except ValueError:
         return text
-    is_parts = isinstance(parts, list) and all(isinstance(part, dict) and ("type" in part or "text" in part) for part in parts)
+    is_parts = isinstance(parts, list) and all(
+        isinstance(part, dict) and ("type" in part or "text" in part) for part in parts
+    )
     return parts if is_parts else text
 
 

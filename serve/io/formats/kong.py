@@ -10,8 +10,10 @@ from serve.io.logs.values import first_id, first_time, nested
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return "started_at" in row and isinstance(row.get("request"), dict) and any(
-        isinstance(row.get(name), dict) for name in ("latencies", "consumer", "ai", "service")
+    return (
+        "started_at" in row
+        and isinstance(row.get("request"), dict)
+        and any(isinstance(row.get(name), dict) for name in ("latencies", "consumer", "ai", "service"))
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from serve.io.formats.langfuse_traces import input_talk
-from serve.io.logs.bodies import is_chat, outcome, refused
-from serve.io.logs.requests import NOT_CHAT, Format, Outcome, Skipped, each_row, share_of
+from serve.io.logs.bodies import other_endpoint, outcome, refused
+from serve.io.logs.requests import Format, Outcome, Skipped, each_row, share_of
 from serve.io.logs.values import first_id, first_time
 
 _TYPES = frozenset({
@@ -23,7 +23,7 @@ def _matches(row: dict[str, Any]) -> bool:
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
     kind = str(row.get("type", "")).upper()
     if kind != "GENERATION":
-        return Skipped(line, OTHER_SPANS if is_chat(kind) else NOT_CHAT)
+        return Skipped(line, other_endpoint(kind) or OTHER_SPANS)
     talk = refused((), (row.get("level"),)) or input_talk(row.get("input"), row.get("name"))
     return outcome(
         line, talk, account_id=first_id(row.get("user_id"), row.get("userId")),

@@ -16,7 +16,8 @@ def _matches(row: dict[str, Any]) -> bool:
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
-    error = nested(as_object(row.get("metadata")), "error_information")
+    has_status = isinstance(row.get("status"), str) and row["status"] != ""
+    error = None if has_status else nested(as_object(row.get("metadata")), "error_information")
     talk = refused((row.get("call_type"),), (row.get("status"),), error) or talk_in(_body(row))
     return outcome(
         line, talk, account_id=first_id(*(row.get(name) for name in _ACCOUNTS)),

@@ -13,12 +13,16 @@ _BODIES = ("request", "body", "request_body", "requestBody", "payload")
 
 def _matches(row: dict[str, Any]) -> bool:
     body = _body(row)
-    return "account_id" not in row and ("messages" in body or ("model" in body and "input" in body))
+    return "account_id" not in row and ("messages" in body or ("model" in body and ("path" in row or "url" in row)))
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
     """The request's body: in a field of its own, or the row itself."""
-    return row if "messages" in row else next((body for name in _BODIES if (body := as_object(row.get(name)))), row)
+    if "messages" in row:
+        return row
+    body = next((body for name in _BODIES if (body := as_object(row.get(name)))), row)
+    inner = as_object(body.get("body"))
+    return inner if inner and "messages" not in body else body
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:

@@ -13,7 +13,7 @@ _SIGNS = ("previous_response_id", "instructions", "conversation", "output")
 
 def _matches(row: dict[str, Any]) -> bool:
     body = _body(row)
-    return "input" in body and (row.get("object") == "response" or any(name in body for name in _SIGNS))
+    return "messages" not in body and "input" in body and ("object" in row or any(name in body for name in _SIGNS))
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     session_id = text_id(conversation.get("id") if isinstance(conversation, dict) else conversation)
     return outcome(
         line, talk, account_id=first_id(*(source.get(name) for name in _USERS for source in (body, row))),
-        at=first_time(row, "created_at", "created", "timestamp"), session_id=session_id, request_id=text_id(row.get("id")),
+        at=first_time(row, "created_at", "created", "timestamp"), session_id=session_id,
+        request_id=text_id(row.get("id")),
         follows=text_id(body.get("previous_response_id")), is_stateful=session_id is not None,
     )  # fmt: skip
 

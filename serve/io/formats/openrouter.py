@@ -10,7 +10,7 @@ from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, spans
 from serve.io.logs.requests import NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
-from serve.io.logs.values import first_id, first_time
+from serve.io.logs.values import first_id, first_time, text_id
 
 _ROOT = "LLM Generation"
 _KEY = "trace.metadata.openrouter.api_key_name"
@@ -41,7 +41,7 @@ def _requests(log: Log) -> Iterator[Outcome]:
 def _parse(line: int, entry: Entry) -> Outcome:
     return outcome(
         line, _talk(entry), account_id=first_id(entry.get("user.id"), entry.get(_KEY)),
-        session_id=first_id(entry.get("session.id"), entry.raw.get("traceId")),
+        session_id=text_id(entry.get("session.id")),
         at=first_time(entry.raw, "startTimeUnixNano"),
     )  # fmt: skip
 
@@ -49,8 +49,8 @@ def _parse(line: int, entry: Entry) -> Outcome:
 def _talk(entry: Entry) -> Talk | Refusal:
     operation = entry.attributes.get("gen_ai.operation.name")
     if operation not in (None, "chat", "generate_content", "text_completion"):
-        return Refusal(NOT_CHAT)
-    return refused((operation,), ()) or span_refusal(entry) or talk_in(entry.attributes.get("gen_ai.prompt"))
+        return refused((operation,), ()) or Refusal(NOT_CHAT)
+    return span_refusal(entry) or talk_in(entry.attributes.get("gen_ai.prompt"))
 
 
 FORMAT = Format("openrouter", "OpenRouter broadcasts", share_of(_matches), _requests)

@@ -8,11 +8,12 @@ from typing import Any
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, attributes_of, spans
-from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
+from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.values import first_id, first_time, nested, objects, parse_json, text_id
 
 _MESSAGES, _SYSTEM = "gen_ai.input.messages", "gen_ai.system_instructions"
-_OPERATIONS = frozenset({"chat", "generate_content", "text_completion", "completion", "responses"})
+OTHER_SPANS = "spans that are no request"
+_OPERATIONS = ("chat", "generate_content", "text_completion", "completion", "responses")
 
 
 def _matches(row: dict[str, Any]) -> bool:
@@ -54,7 +55,7 @@ def span_refusal(entry: Entry) -> Refusal | None:
 def _talk(entry: Entry) -> Talk | Refusal:
     operation, found = entry.attributes.get("gen_ai.operation.name"), _attributes(entry)
     if operation not in _OPERATIONS and (operation is not None or _MESSAGES not in found):
-        return Refusal(NOT_CHAT)
+        return refused((operation,), ()) or Refusal(OTHER_SPANS)
     if _MESSAGES not in found:
         return span_refusal(entry) or Refusal(NO_CONTENT)
     body = {"messages": found[_MESSAGES], "system": _parsed(found.get(_SYSTEM))}

@@ -12,7 +12,7 @@ from serve.io.logs.groups import Piece, grouped
 from serve.io.logs.otlp import Entry, attributes_of, log_records, plain, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.talks import talk_of
-from serve.io.logs.values import first_id, first_time, objects, parse_json
+from serve.io.logs.values import first_time, objects, parse_json, text_id
 
 _ROLES = {
     "gen_ai.user.message": "user", "gen_ai.system.message": "system", "gen_ai.tool.message": "tool",
@@ -54,20 +54,28 @@ def _pieces(log: Log, faults: list[Rejected]) -> Iterator[Piece]:
         for entry in log_records(row):
             name = _name(entry.raw, entry.attributes)
             if name in _ROLES:
-                key = f"{entry.raw.get('traceId')}/{entry.raw.get('spanId')}"
-                yield key, record.line, _piece(entry, str(name), plain(entry.raw.get("body")), "timeUnixNano")
+                yield (
+                    _key(entry, record.line),
+                    record.line,
+                    _piece(entry, str(name), plain(entry.raw.get("body")), "timeUnixNano"),
+                )
         for entry in spans(row):
-            key = f"{entry.raw.get('traceId')}/{entry.raw.get('spanId')}"
-            failed = span_refusal(entry)
+            key, failed = _key(entry, record.line), span_refusal(entry)
             for name, found in _span_events(entry):
                 piece = _piece(entry, name, found, "startTimeUnixNano")
                 yield key, record.line, {**piece, "refusal": failed and failed.reason}
 
 
+def _key(entry: Entry, line: int) -> str:
+    """What the messages of one request share: its span, else the line."""
+    span = text_id(entry.raw.get("spanId"))
+    return f"{entry.raw.get('traceId')}/{span}" if span else f"line {line}"
+
+
 def _piece(entry: Entry, name: str, body: object, time_name: str) -> dict[str, Any]:
     fields = body if isinstance(body, dict) else {"content": body}
     times = first_time(entry.raw, time_name, "observedTimeUnixNano", "time_unix_nano")
-    session_id = first_id(entry.get("gen_ai.conversation.id", "session.id"), entry.raw.get("traceId"))
+    session_id = text_id(entry.get("gen_ai.conversation.id", "session.id"))
     content = fields.get("content", fields.get("gen_ai.prompt"))
     return {
         "role": _ROLES.get(name, "choice"), "content": content, "at": times, "account_id": account_of(entry),
@@ -79,9 +87,7 @@ def _parse(pieces: list[tuple[int, Any]]) -> Outcome:
     messages = sorted((value for _, value in pieces), key=lambda value: _order(value["at"]))
     first = next((value for value in messages if value["account_id"]), messages[0])
     at = messages[0]["at"]
-    return outcome(
-        pieces[0][0], _talk(messages), account_id=first["account_id"], session_id=first["session_id"], at=at
-    )
+    return outcome(pieces[0][0], _talk(messages), account_id=first["account_id"], session_id=first["session_id"], at=at)
 
 
 def _order(at: float) -> float:

@@ -20,7 +20,9 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     request = as_object(row.get("request"))
     failed = "failed" if row.get("is_success") in _FAILURES and "is_success" in row else None
     urls = row.get("request_url"), request.get("url"), row.get("request.url")
-    talk = refused(urls, (row.get("response_status_code"),), failed) or talk_in(row.get("request.body", request.get("body")))
+    talk = refused(urls, (row.get("response_status_code"),), failed) or talk_in(
+        row.get("request.body", request.get("body"))
+    )
     return outcome(
         line, talk, account_id=_user(row), session_id=text_id(row.get("trace_id")), at=first_time(row, "created_at")
     )

@@ -24,11 +24,13 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     name = text_id(row.get("id")) or f"row {line}"
     found = _PART.fullmatch(name)
     thread = found["id"] if found else name
-    return outcome(line, _talk(row.get("conversations", row.get("conversation"))), account_id=None, session_id=thread, branch=name)
+    return outcome(
+        line, _talk(row.get("conversations", row.get("conversation"))), account_id=None, session_id=thread, branch=name
+    )
 
 
 def _talk(turns: object) -> Talk | Refusal:
-    if turns == [] or turns is None:
+    if turns == []:
         return Refusal(NO_CONTENT)
     if not isinstance(turns, list) or not any(isinstance(turn, dict) for turn in turns):
         return Refusal("conversations is not a list of turns", is_fault=True)

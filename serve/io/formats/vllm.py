@@ -36,13 +36,15 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 
 def _talk(request_id: str, rest: str) -> Talk | Refusal:
-    if request_id.startswith(("embd-", "embed", "score-", "rerank-", "pool", "classify-")) or "PoolingParams(" in rest[-2000:]:
+    if request_id.startswith(("embd-", "embed", "score-", "rerank-", "pool", "classify-")):
         return Refusal(NOT_CHAT)
     if rest.startswith("None"):
         return Refusal(NO_CONTENT)
     literal = next((found for pattern in _LITERALS if (found := pattern.match(rest))), None)
     if literal is None or not _AFTER.match(rest, literal.end()):
         return CUT
+    if "PoolingParams(" in rest[literal.end() : literal.end() + 200]:
+        return Refusal(NOT_CHAT)
     try:
         prompt = ast.literal_eval(literal[0])
     except (ValueError, SyntaxError, MemoryError, RecursionError):

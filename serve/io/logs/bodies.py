@@ -6,18 +6,31 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from serve.io.logs.requests import FAILED, NO_CONTENT, NOT_CHAT, Outcome, Rejected, Request, Skipped, Talk
+from serve.io.logs.requests import EMBEDDINGS, FAILED, NO_CONTENT, NOT_CHAT, Outcome, Rejected, Request, Skipped, Talk
 from serve.io.logs.talks import one_turn, talk_of
 from serve.io.logs.templates import template_talk
 from serve.io.logs.values import parse_json
 
-_OTHER_ENDPOINT = re.compile(
-    r"embed|moderation|re-?rank|count_?tokens|input_tokens|tokenize|token[-_]count|/images|image_(?:generation|edit)"
-    r"|images?(?:generation|edit|variation)|/audio|transcri|translations|speech|guardrail|/files|/models(?:$|[?])"
-    r"|/batches|fine[-_]?tun|vector_stores|/classify|/pooling|retriev|\bsearch\b|/score\b|ocr|/videos",
+_CHAT_PATH = re.compile(
+    r"(?:/completions|/messages|/responses|/converse(?:-stream)?|/invoke(?:-with-response-stream)?"
+    r"|:(?:stream)?generatecontent)/?$",
     re.IGNORECASE,
 )
-_OTHER_MODEL = re.compile(r"embed|moderat|re-?rank|guardrail|whisper|\btts\b|dall-e|gpt-image|stable-diffusion", re.I)
+_OTHERS = {
+    EMBEDDINGS: r"embed",
+    "moderations": r"moderation|guardrail",
+    "rerank requests": r"re-?rank|retriev|/search\b|/score\b",
+    "token counts": r"count_?tokens|input_tokens|tokenize|token_?count",
+    "requests for images": r"/images|image_?(?:generation|edit|variation)|images(?:generations?|edits?)|/videos",
+    NOT_CHAT: r"/audio|transcri|translations|speech|/files|/models$|/batches|fine[-_]?tun|vector_stores?|/classify"
+    r"|/pooling|\bocr\b|(?:create|list|cancel)_?(?:file|batch)|file_content|realtime",
+}
+_OTHER_ENDPOINTS = tuple((reason, re.compile(pattern, re.IGNORECASE)) for reason, pattern in _OTHERS.items())
+_HOST = re.compile(r"^\w{1,20}://[^/]*|[?#].*$", re.DOTALL)
+_OTHER_MODEL = re.compile(
+    r"embed|moderat|re-?rank|guardrail|whisper|\btts\b|dall-e|-image|stability\.|stable-(?:diff|image)|nova-(?:canvas|reel)",
+    re.IGNORECASE,
+)
 _OTHER_KEYS = frozenset({
     "input", "query", "documents", "inputText", "texts", "inputs", "embeddingTypes", "input_type", "textToImageParams",
     "taskType", "text_prompts", "content", "requests", "embeddingParams", "images", "inputImage",
@@ -41,9 +54,19 @@ CUT = Refusal("the body isn't JSON, or was cut", is_fault=True)
 NO_MESSAGES = Refusal("the messages are not a list of objects", is_fault=True)
 
 
-def is_chat(endpoint: object) -> bool:
-    """Whether a path, URL, operation or type of call names no other endpoint than chat's."""
-    return not (isinstance(endpoint, str) and _OTHER_ENDPOINT.search(endpoint))
+def other_endpoint(endpoint: object) -> str | None:
+    """What a path, URL, operation or type of call is for, as a plural noun, where it isn't for chat."""
+    if not isinstance(endpoint, str):
+        return None
+    path = _HOST.sub("", endpoint)
+    if _CHAT_PATH.search(path):
+        return None
+    return next((reason for reason, pattern in _OTHER_ENDPOINTS if pattern.search(path)), None)
+
+
+def is_chat_model(model: object) -> bool:
+    """Whether a model's name is of none that embeds, ranks, draws or moderates."""
+    return not (isinstance(model, str) and _OTHER_MODEL.search(model))
 
 
 def has_failed(status: object) -> bool:
@@ -59,8 +82,8 @@ def has_failed(status: object) -> bool:
 
 def refused(endpoints: tuple[object, ...], statuses: tuple[object, ...], error: object = None) -> Refusal | None:
     """Why a request is skipped before its body is looked at, if it is."""
-    if not all(map(is_chat, endpoints)):
-        return Refusal(NOT_CHAT)
+    if reasons := list(filter(None, map(other_endpoint, endpoints))):
+        return Refusal(reasons[0])
     return Refusal(FAILED) if any(map(has_failed, statuses)) or error not in (*_NOTHING, False) else None
 
 
@@ -93,10 +116,10 @@ def _of_object(body: dict[str, Any]) -> Talk | Refusal:
         return _of_messages([{"role": "user", **message} for message in _dicts(body["contents"])], system)
     if "input" in body and _is_responses(body):
         return _of_input(body["input"], system)
-    if isinstance(body.get("message"), str) and ("chat_history" in body or "model" in body):
+    if isinstance(body.get("message"), str):
         return _of_chat_history(body)
     text = body.get("prompt", body.get("inputText") if "textGenerationConfig" in body else None)
-    if isinstance(text, str) and text.strip() and not _OTHER_MODEL.search(str(body.get("model", ""))):
+    if isinstance(text, str) and text.strip() and is_chat_model(body.get("model")):
         return template_talk(text) or one_turn(text)
     return Refusal(NOT_CHAT if not _OTHER_KEYS.isdisjoint(body) else NO_CONTENT)
 
@@ -129,7 +152,7 @@ def _of_input(value: object, system: object) -> Talk | Refusal:
 def _is_responses(body: dict[str, Any]) -> bool:
     """Whether a body with `input` is one of the Responses API, and not of embeddings or moderations."""
     value = body["input"]
-    if _OTHER_MODEL.search(str(body.get("model", ""))):
+    if not is_chat_model(body.get("model")):
         return False
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, dict) for item in value) and any(map(_is_item, value))

@@ -1,4 +1,4 @@
-"""Contents: what a user wrote in one message, out of texts, parts and blocks of every kind; attachments are left out."""
+"""Contents: what a user wrote in one message, out of texts, parts and blocks; attachments are left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from serve.io.logs.values import encodable
 from serve.sessions.wrappers import strip_wrappers
 
-_TEXT_TYPES = frozenset({None, "text", "input_text", "output_text"})
+_TEXT_TYPES = (None, "text", "input_text", "output_text")
 _TOOL_TYPES = ("tool", "function", "computer_call", "mcp_", "custom_tool", "local_shell", "web_search", "server_tool")
 _TOOL_KEYS = frozenset({"toolResult", "toolUse", "functionResponse", "functionCall"})
 
@@ -21,6 +21,7 @@ _SUMMARY_BEGINNINGS = (
     "this session is being continued from a previous conversation",
     "another language model started",
 )
+_MARKERS = re.compile(r"\[(?:image|file)\]")
 _ABOUT = r"(?:conversation|chat|discussion|dialogue|session|exchange|messages|history|talk)"
 _SYSTEM_SUMMARY = re.compile(
     rf"(?:[#*]+ )?(?:(?:here is|this is|below is) )?(?:a |the )?(?:(?:summary|recap) of [^.\n]{{0,60}}?{_ABOUT}"
@@ -55,6 +56,8 @@ def content_of(value: object) -> Content:
 def words_of(text: str) -> Words:
     """The words in a text: without wrappers of a harness, summaries, and files written as base64."""
     text = strip_wrappers(_without_files(encodable(text)))
+    if not _MARKERS.sub("", text).strip():
+        return Words("", is_summary=False)
     if text[:60].lower().startswith(_SUMMARY_BEGINNINGS):
         return Words("", is_summary=True)
     tag = _SUMMARY_TAG.match(text)

@@ -1,4 +1,4 @@
-"""Files: logs opened by what they hold, not by their names: compressed or not, JSON of any layout, CSV, Parquet, text."""
+"""Files: logs opened by what they hold, not by their names: JSON of any layout, CSV, Parquet or text, compressed or not."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _BLOCK_CHARS = 1 << 20
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _LISTS = ("data", "traces", "observations", "records", "Records", "results", "rows", "items", "value", "logs", "events")
+_ABOUT_PAGES = frozenset({
+    "meta", "metadata", "object", "has_more", "next", "count", "total", "page", "cursor", "first_id", "last_id",
+    "limit", "nextLink", "pagination", "links", "url", "status", "success", "version", "totalItems", "totalPages", "error",
+})  # fmt: skip
 _PAGE = re.compile(rf'\s*\{{\s*"(?:{"|".join(_LISTS)})"\s*:\s*\[')
 _ARRAY = re.compile(r"\s*\[")
 _NEXT_OBJECT = re.compile(r"\n\s{0,8}(?=\{)")
@@ -74,7 +78,7 @@ class Log:
     def kind(self) -> str:
         """`empty`, `parquet`, `lines` (a JSON value a line), `json` (values of any layout), `csv` or `text`."""
         with self._bytes() as stream:
-            head = stream.read(4)
+            head = _read_bytes(stream, self.path)
         if head == b"PAR1":
             return "parquet"
         return _kind_of(self.head)
@@ -90,8 +94,7 @@ class Log:
         """See `Sample`."""
         text = "" if self.kind == "parquet" else self.head
         first = [record.value for record in itertools.islice(self._sampled(text), SAMPLE_RECORDS)]
-        flat = [item for value in first for item in (value if isinstance(value, list) else [value])]
-        return Sample(self.kind, tuple(item for item in flat if isinstance(item, dict)), text)
+        return Sample(self.kind, tuple(value for value in first if isinstance(value, dict)), text)
 
     def records(self) -> Iterator[Record]:
         """Every row; of an array its elements.
@@ -146,12 +149,13 @@ class Log:
     def _bytes(self) -> BinaryIO:
         try:
             raw = pa.OSFile(str(self.path))
-            codec = next((codec for magic, codec in _MAGIC.items() if raw.read(4).startswith(magic)), None)
+            head = raw.read(4)
+            codec = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
             raw.seek(0)
             stream = pa.CompressedInputStream(raw, codec) if codec else raw
         except (OSError, pa.ArrowException) as fault:
             raise LogError(f"{self.path}: can't be opened: {_said(fault)}") from None
-        return io.BufferedReader(stream, 1 << 20) if codec else stream  # type: ignore[no-any-return]
+        return io.BufferedReader(stream, 1 << 20) if codec else stream
 
     def _text(self) -> io.TextIOWrapper:
         with self._bytes() as stream:
@@ -207,7 +211,7 @@ def _json_kind(start: str) -> str:
     """`lines` where one of the first lines is a JSON object or array, `json` for every other layout."""
     lines = [line.strip() for line in start.split("\n", 6)]
     whole = lines if len(lines) < 7 else lines[:-1]
-    if len(whole) == 1 and len(start) < _SAMPLE_CHARS and _PAGE.match(start):
+    if len(whole) == 1 and (start[0] == "[" or _PAGE.match(start)):
         return "json"
     return "lines" if any(line[:1] in ("{", "[") and _is_json(line) for line in whole if len(line) > 2) else "json"
 
@@ -230,10 +234,10 @@ def _line_values(lines: Iterator[str]) -> Iterator[Record]:
         except ValueError:
             yield Record(number, fault=_line_fault(line))
             continue
-        if _ESCAPED_BYTES.search(line):
+        if not line.isascii() and _ESCAPED_BYTES.search(line):
             yield Record(number, fault=NOT_UTF8)
             continue
-        yield from (Record(number, item) for item in (value if isinstance(value, list) else [value]))
+        yield from (Record(number, row) for row in _rows_of(value))
 
 
 def _line_fault(line: str) -> str:
@@ -257,9 +261,9 @@ def _json_values(stream: io.TextIOWrapper, path: Path) -> Iterator[Record]:
 
 def _rows_of(value: Any) -> list[Any]:
     """The rows of one JSON value: of a page its list, of anything else itself."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and len(value) <= len(_ABOUT_PAGES) and not set(value) - _ABOUT_PAGES - set(_LISTS):
         lists = [value[name] for name in _LISTS if isinstance(value.get(name), list)]
-        if len(lists) == 1 and len(value) <= 6 and all(isinstance(item, dict) for item in lists[0]):
+        if len(lists) == 1 and all(isinstance(item, dict) for item in lists[0]):
             return list(lists[0])
     return value if isinstance(value, list) else [value]
 

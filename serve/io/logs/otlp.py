@@ -41,9 +41,7 @@ def log_records(value: object) -> Iterator[Entry]:
     yield from _entries(value, *kinds, "log_records")
 
 
-def _entries(
-    value: object, resources: tuple[str, ...], scopes: tuple[str, ...], name: str
-) -> Iterator[Entry]:
+def _entries(value: object, resources: tuple[str, ...], scopes: tuple[str, ...], name: str) -> Iterator[Entry]:
     for resource in _lists(value, resources):
         about = resource.get("resource")
         shared = attributes_of(about.get("attributes")) if isinstance(about, dict) else {}

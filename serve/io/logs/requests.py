@@ -78,6 +78,7 @@ class Skipped:
 Outcome = Request | Rejected | Skipped
 
 NOT_CHAT = "requests to other endpoints"
+EMBEDDINGS = "embeddings"
 FAILED = "failed requests"
 NO_CONTENT = "requests without stored content"
 NOT_USER = "rows that no user sent"

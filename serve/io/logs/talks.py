@@ -1,4 +1,4 @@
-"""Talks: the user turns of a list of messages, in the shapes of OpenAI, Anthropic, Bedrock, Gemini and OpenTelemetry."""
+"""Talks: the user turns of a list of messages, in the shapes of OpenAI, Anthropic, Bedrock and OpenTelemetry."""
 
 from __future__ import annotations
 

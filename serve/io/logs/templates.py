@@ -1,4 +1,4 @@
-"""Templates: the messages inside a prompt that a chat template has filled: ChatML, Llama, DeepSeek, `[INST]` and others."""
+"""Templates: the messages inside a prompt that a chat template has filled, such as ChatML, Llama or `[INST]`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _FAMILIES = tuple(
 )
 """What separates messages, one pattern a family of templates; the group `role` names who speaks next."""
 
-_TOOL_RESPONSE = re.compile(r"\s*(?:<tool_response>|\[TOOL_RESULTS\]|<\|tool|<｜tool)")
+_TOOL_BLOCKS = (
+    ("<tool_response>", "</tool_response>"),
+    ("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
+    ("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
+)
 _LLAMA2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
@@ -43,7 +47,9 @@ def template_talk(prompt: str) -> Talk | None:
 
 def _family(prompt: str) -> re.Pattern[str] | None:
     """The pattern of the template whose first named speaker comes first."""
-    places = [(mark.start(), index) for index, family in enumerate(_FAMILIES) if (mark := _first_speaker(family, prompt))]
+    places = [
+        (mark.start(), index) for index, family in enumerate(_FAMILIES) if (mark := _first_speaker(family, prompt))
+    ]
     return _FAMILIES[min(places)[1]] if places else None
 
 
@@ -66,5 +72,20 @@ def _add(messages: list[dict[str, object]], role: str, text: str) -> None:
     if role == "user" and system:
         messages.append({"role": "system", "content": system[1].strip()})
         text = text[system.end() :]
-    is_tool = role in ("user", "human") and _TOOL_RESPONSE.match(text)
-    messages.append({"role": "tool" if is_tool else role, "content": text.strip()})
+    if role in ("user", "human"):
+        shorter = _without_tools(text)
+        messages += [{"role": "tool"}] if shorter != text else []
+        text = shorter
+    if text.strip():
+        messages.append({"role": role, "content": text.strip()})
+
+
+def _without_tools(text: str) -> str:
+    """A user's segment without the results of tools that travel in it."""
+    for begin, end in _TOOL_BLOCKS:
+        parts, place = list[str](), 0
+        while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start)) >= 0:
+            parts.append(text[place:start])
+            place = stop + len(end)
+        text = "".join([*parts, text[place:]])
+    return text

@@ -84,7 +84,7 @@ def _text_seconds(text: str) -> float:
 def _other_form(text: str) -> float:
     for form in _FORMS:
         try:
-            return _within(datetime.strptime(text, form))  # noqa: DTZ007 (UTC where it has no offset)
+            return _within(datetime.strptime(text, form))
         except ValueError:
             continue
     return math.nan
