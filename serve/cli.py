@@ -12,11 +12,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from serve.io.inputs import Inputs
 
 DONE, DRIFTED, UNUSABLE, TOO_MANY_REJECTS, STOPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
 
@@ -83,11 +88,48 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to judge with (default: the released one)")
 
 
+def _add_exchanges(parser: argparse.ArgumentParser, metavar: str) -> None:
+    parser.add_argument(
+        "exchanges",
+        nargs="+",
+        metavar=metavar,
+        help="rows or logs: files, folders, patterns, URLs, or - for standard input",
+    )
+    parser.add_argument("--format", metavar="NAME", help="read as this format (default: what it looks like)")
+    parser.add_argument("--columns", metavar="FIELD=COLUMN,...", help="columns of a table: account_id=user,prompt=text")
+
+
+@contextmanager
+def _inputs(options: argparse.Namespace, out: Path | None = None, *, each_file: bool = False) -> Iterator[Inputs]:
+    """What a command is to read, as plain rows; imported logs lie beside `out` until the command is done."""
+    from serve.io.importing import Choice
+    from serve.io.inputs import parsed_columns, prepared
+
+    choice = Choice(options.format, parsed_columns(options.columns))
+    with ExitStack() as stack:
+        if out is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch."))) / "import"
+        else:
+            folder = out.with_name(f"_{out.name}.import")
+        resume = bool(getattr(options, "resume", False))
+        inputs = stack.enter_context(prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume))
+        yield inputs
+
+
+def _end(inputs: Inputs, is_clean: bool) -> int:
+    """Say what logs were read as; the exit code."""
+    from serve.jobs.summary import MAX_REJECTED_SHARE
+
+    for line in inputs.lines():
+        print(line)
+    return DONE if is_clean and inputs.is_clean(MAX_REJECTED_SHARE) else TOO_MANY_REJECTS
+
+
 # score
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--out", type=Path, required=True, metavar="VERDICTS", help="file to write, .parquet or .jsonl")
     parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account, .parquet or .jsonl")
     parser.add_argument(
@@ -112,7 +154,7 @@ def _score(options: argparse.Namespace) -> int:
     from serve.jobs.summary import told
 
     job = Job(
-        inputs=tuple(options.exchanges),
+        inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
         rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
         accounts=options.accounts,
@@ -123,16 +165,25 @@ def _score(options: argparse.Namespace) -> int:
         resume=options.resume,
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
-    summary = run(job, Progress(sys.stderr))
+    with _inputs(options, options.out) as inputs:
+        summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        _append(job.rejects, inputs.rejects)
     print(told(summary))
-    return DONE if summary.is_clean else TOO_MANY_REJECTS
+    return _end(inputs, summary.is_clean)
+
+
+def _append(rejects: Path, more: Path) -> None:
+    """Add the rejects of imported logs to those of the job."""
+    if more.exists() and more.stat().st_size:
+        with rejects.open("ab") as file:
+            file.write(more.read_bytes())
 
 
 # explain
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--session", required=True, metavar="ID", help="session_id, given or as in the verdicts")
     _add_bundle(parser)
 
@@ -146,7 +197,8 @@ def _explain(options: argparse.Namespace) -> int:
     from serve.scoring.verdict_card import card, growing, painted, plain
     from serve.sessions.sessionizing import Timeline
 
-    selected = select(discover(options.exchanges).sources, session_id=options.session)
+    with _inputs(options) as inputs:
+        selected = select(discover(inputs.paths).sources, session_id=options.session)
     timeline = Timeline.of(selected.table)
     own = [index for index, name in enumerate(timeline.session_ids.to_pylist()) if name == options.session]
     if selected.n_rejected:
@@ -169,7 +221,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _add_campaigns(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--out", type=Path, required=True, metavar="CAMPAIGNS", help="file to write, .json")
     parser.add_argument(
         "--members", type=Path, metavar="FILE", help="account, campaign, confidence; .parquet or .jsonl"
@@ -194,7 +246,7 @@ def _campaigns(options: argparse.Namespace) -> int:
 
     began_at = time.monotonic()
     inquiry = Inquiry(
-        inputs=tuple(options.exchanges),
+        inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
         rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
         members=options.members,
@@ -203,9 +255,11 @@ def _campaigns(options: argparse.Namespace) -> int:
         bundle=options.bundle or RELEASED,
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
-    outcome = run(inquiry, Progress(sys.stderr))
+    with _inputs(options, options.out, each_file=options.archive is not None) as inputs:
+        outcome = run(replace(inquiry, inputs=inputs.paths), Progress(sys.stderr))
+        _append(inquiry.rejects, inputs.rejects)
     print(told(outcome, time.monotonic() - began_at))
-    return DONE if outcome.is_clean else TOO_MANY_REJECTS
+    return _end(inputs, outcome.is_clean)
 
 
 # report
@@ -274,7 +328,7 @@ def _drift(options: argparse.Namespace) -> int:
 
 
 def _add_map(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--out", type=Path, required=True, metavar="PAGE", help="page to write, .html")
     _add_bundle(parser)
     parser.add_argument(
@@ -289,7 +343,8 @@ def _map(options: argparse.Namespace) -> int:
 
     check_page(options.out)
     bundle = Bundle.load(options.bundle or RELEASED)
-    placed = place(options.exchanges, bundle, share=options.sample)
+    with _inputs(options) as inputs:
+        placed = place(inputs.paths, bundle, share=options.sample)
     write(placed, bundle, options.out)
     reached = int((placed.cells > 0).sum())
     print(
@@ -297,8 +352,7 @@ def _map(options: argparse.Namespace) -> int:
     )
     print(f"reached  {reached:,} of {len(placed.cells):,} cells")
     print(f"wrote    {options.out}")
-    is_clean = placed.n_rejected <= MAX_REJECTED_SHARE * (placed.n_rejected + placed.n_read)
-    return DONE if is_clean else TOO_MANY_REJECTS
+    return _end(inputs, placed.n_rejected <= MAX_REJECTED_SHARE * (placed.n_rejected + placed.n_read))
 
 
 # serve
@@ -336,7 +390,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="EXCHANGES", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--feedback", type=Path, required=True, metavar="DB", help="store that the analyst's page kept")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write corpora to")
 
@@ -346,7 +400,8 @@ def _labels(options: argparse.Namespace) -> int:
 
     if not options.feedback.is_file():
         raise ValueError(f"{options.feedback} is not there, expected a store of feedback")
-    found = export(Feedback(options.feedback).marks(), options.exchanges, options.out)
+    with _inputs(options) as inputs:
+        found = export(Feedback(options.feedback).marks(), inputs.paths, options.out)
     for label, n_sessions in found.n_sessions.items():
         print(f"{n_sessions:,} {label} session{'s' * (n_sessions != 1)} of {found.n_prompts[label]:,} prompts")
     if n := found.n_missing:
@@ -360,7 +415,7 @@ def _labels(options: argparse.Namespace) -> int:
 
 
 def _add_adapt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchanges", nargs="+", type=Path, metavar="BENIGN", help="JSONL(.gz), Parquet or folders")
+    _add_exchanges(parser, "BENIGN")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
     parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
@@ -371,9 +426,44 @@ def _adapt(options: argparse.Namespace) -> int:
     from serve.bundle.bundle import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
-    done = adapt(Adaptation(tuple(options.exchanges), options.out, options.bundle or RELEASED, options.fpr))
+    with _inputs(options) as inputs:
+        done = adapt(Adaptation(inputs.paths, options.out, options.bundle or RELEASED, options.fpr))
     print(told(done, options.fpr))
-    return DONE if done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows else TOO_MANY_REJECTS
+    return _end(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
+
+
+# import, formats
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    _add_exchanges(parser, "LOGS")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="rows to write, .parquet or .jsonl")
+    parser.add_argument("--rejects", type=Path, metavar="FILE", help="rows that can't be understood, JSONL to write")
+
+
+def _import(options: argparse.Namespace) -> int:
+    from serve.io.importing import Choice
+    from serve.io.inputs import import_to, parsed_columns
+
+    inputs = import_to(
+        options.exchanges, options.out, Choice(options.format, parsed_columns(options.columns)), options.rejects
+    )
+    code = _end(inputs, is_clean=True)
+    print(f"wrote {options.out} ({options.out.stat().st_size:,} bytes)")
+    return code
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "A format is recognised by what a file holds, not by its name."
+
+
+def _formats(options: argparse.Namespace) -> int:
+    from serve.io.formats import FORMATS
+
+    width = max(len(form.name) for form in FORMATS)
+    for form in FORMATS:
+        print(f"{form.name:<{width}}  {form.title}")
+    return DONE
 
 
 # bundle
@@ -409,6 +499,8 @@ COMMANDS = (
     Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt),
     Command("serve", "answer over HTTP", _add_serve, _serve),
     Command("labels", "make what analysts marked into corpora to train with", _add_labels, _labels),
+    Command("import", "write logs of any format as plain rows", _add_import, _import),
+    Command("formats", "list the log formats that are read", _add_formats, _formats),
     Command("bundle", "show or verify a bundle", _add_bundle_action, _bundle),
 )
 

@@ -73,8 +73,8 @@ def discover(paths: Sequence[Path]) -> Found:
     n_ignored = 0
     for path in paths:
         if path.is_dir():
-            files = tuple(_below(path))
-            known = [file for file in files if _kind(file)]
+            files = tuple(below(path))
+            known = [file for file in files if kind_of(file)]
             n_ignored += len(files) - len(known)
         elif path.exists():
             known = [path]
@@ -125,7 +125,7 @@ def said(fault: BaseException) -> str:
 
 
 def _source(path: Path) -> Source:
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind is None:
         raise InputError(f"{path}: exchanges are read from files that end with {', '.join(SUFFIXES)}")
     status = path.stat()
@@ -134,16 +134,18 @@ def _source(path: Path) -> Source:
     return Source(str(path), kind, status.st_size, status.st_mtime_ns, fixed)
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
+    """How a file of plain rows is read, by the end of its name; None for other names."""
     return next((kind for suffix, kind in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its folders, by name; hidden ones and `_files` are left out."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith((".", "_")):
             continue
         if entry.is_dir():
-            yield from _below(entry)
+            yield from below(entry)
         else:
             yield entry
 

@@ -22,7 +22,7 @@ from serve.io.logs.files import Log, LogError
 from serve.io.logs.requests import HARNESS, REPEATS, TOOL_RESULTS, Format, Rejected, Request, Skipped
 from serve.io.logs.spill import UNKNOWN, Spill, Spilled, Texts, read_partition
 from serve.io.logs.threads import Threads
-from serve.outputs import Writer
+from serve.io.writers import Writer
 
 SCHEMA = pa.schema([
     ("account_id", pa.large_string()), ("session_id", pa.large_string()), ("at", pa.float64()),

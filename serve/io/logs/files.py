@@ -1,4 +1,4 @@
-"""Files: logs opened by what they hold, not by their names: JSON of any layout, CSV, Parquet or text, compressed or not."""
+"""Files: logs opened by what they hold, not by name: JSON of any layout, CSV, Parquet or text, compressed or not."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _SAMPLE_CHARS = 1 << 20
 _BLOCK_CHARS = 1 << 20
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_LISTS = ("data", "traces", "observations", "records", "Records", "results", "rows", "items", "value", "logs", "events")
+_LISTS = (
+    "data", "traces", "observations", "records", "Records", "results", "rows", "items", "value", "logs", "events",
+)  # fmt: skip
 _ABOUT_PAGES = frozenset({
     "meta", "metadata", "object", "has_more", "next", "count", "total", "page", "cursor", "first_id", "last_id",
-    "limit", "nextLink", "pagination", "links", "url", "status", "success", "version", "totalItems", "totalPages", "error",
+    "limit", "nextLink", "pagination", "links", "url", "status", "success", "version", "totalItems", "totalPages",
+    "error",
 })  # fmt: skip
 _PAGE = re.compile(rf'\s*\{{\s*"(?:{"|".join(_LISTS)})"\s*:\s*\[')
 _ARRAY = re.compile(r"\s*\[")

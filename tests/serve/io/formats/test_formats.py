@@ -1,4 +1,4 @@
-"""One story told in every format that stores requests: history, a retry, an edit, tools, failures and other endpoints."""
+"""One story in every format that stores requests: history, a retry, an edit, tools, failures, other endpoints."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def answer(text="never"):
 
 TOOL = {"role": "tool", "tool_call_id": "c", "content": "never"}
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}
+SUMMARY = user("<summary>never</summary>")
 SYSTEM = {"role": "system", "content": "never"}
 PICTURE = [{"type": "image_url", "image_url": {"url": URL}}, {"type": "text", "text": "B"}]
 
@@ -39,8 +40,8 @@ STORY = (
     ("ann", "s1", 30, [user("A"), answer(), user("<task>B2</task>")], 429, "chat"),
     ("ann", "s1", 31, [user("A"), answer(), user("<task>B2</task>")], 200, "chat"),
     ("ann", "s1", 40, [user("never")], 200, "embeddings"),
-    ("ann", "s1", 50, [SYSTEM, user("<summary>never</summary>"), user("B2"), answer(), user("C")], 200, "chat"),
-    ("ann", "s1", 60, [user("<summary>never</summary>"), user("B2"), answer(), user("C"), answer(), user("C")], 200, "chat"),
+    ("ann", "s1", 50, [SYSTEM, SUMMARY, user("B2"), answer(), user("C")], 200, "chat"),
+    ("ann", "s1", 60, [SUMMARY, user("B2"), answer(), user("C"), answer(), user("C")], 200, "chat"),
 )  # fmt: skip
 """Account, session, time, messages, status, endpoint."""
 
@@ -55,7 +56,9 @@ def body(messages, endpoint="chat"):
 
 
 def openai_flat(account, session, at, messages, status, endpoint):
-    return {"id": "x", "created": AT + at, "path": PATHS[endpoint], "user": account, "status_code": status} | body(messages, endpoint)
+    return {"id": "x", "created": AT + at, "path": PATHS[endpoint], "user": account, "status_code": status} | body(
+        messages, endpoint
+    )
 
 
 def openai_enveloped(account, session, at, messages, status, endpoint):
@@ -68,7 +71,12 @@ def anthropic(account, session, at, messages, status, endpoint):
     own = [message for message in messages if message["role"] != "system"]
     own = [user([{"type": "tool_result", "content": "never"}]) if message is TOOL else message for message in own]
     url = "/v1/messages" if endpoint == "chat" else "/v1/messages/count_tokens?beta=true"
-    request = {"model": "m", "system": [{"type": "text", "text": "never"}], "messages": own, "metadata": {"user_id": user_id}}
+    request = {
+        "model": "m",
+        "system": [{"type": "text", "text": "never"}],
+        "messages": own,
+        "metadata": {"user_id": user_id},
+    }
     return {"timestamp": iso(at), "url": url, "status_code": status, "request": request}
 
 
@@ -93,21 +101,24 @@ def langfuse_observation(account, session, at, messages, status, endpoint):
 def helicone(account, session, at, messages, status, endpoint):
     return {
         "request_id": "r", "request_created_at": iso(at), "request_user_id": account, "helicone_user": "operator",
-        "request_body": json.dumps(body(messages, endpoint)), "response_status": status, "request_path": PATHS[endpoint],
+        "request_body": json.dumps(body(messages, endpoint)), "response_status": status,
+        "request_path": PATHS[endpoint],
         "request_properties": None, "properties": {"Helicone-Session-Id": session},
     }  # fmt: skip
 
 
+def span_parts(message):
+    if message is TOOL:
+        return [{"type": "tool_call_response", "response": "never"}]
+    contents = message["content"] if isinstance(message["content"], list) else [message["content"] or ""]
+    texts = [part if isinstance(part, str) else part.get("text") for part in contents]
+    return [
+        {"type": "blob", "content": "never"} if text is None else {"type": "text", "content": text} for text in texts
+    ]
+
+
 def span(account, session, at, messages, status, endpoint):
-    parts = [
-        {"role": message["role"], "parts": [{"type": "tool_call_response", "response": "never"}]} if message is TOOL else
-        {"role": message["role"], "parts": [
-            {"type": "text", "content": part} if isinstance(part, str) else
-            {"type": "text", "content": part["text"]} if part["type"] == "text" else {"type": "blob", "content": "never"}
-            for part in (message["content"] if isinstance(message["content"], list) else [message["content"] or ""])
-        ]}
-        for message in messages
-    ]  # fmt: skip
+    parts = [{"role": message["role"], "parts": span_parts(message)} for message in messages]
     names = {
         "gen_ai.operation.name": endpoint, "enduser.id": account, "gen_ai.conversation.id": session,
         "gen_ai.input.messages": json.dumps(parts),
@@ -122,7 +133,11 @@ def otlp_span(at, names, name="chat m"):
 
 
 def openrouter(account, session, at, messages, status, endpoint):
-    names = {"gen_ai.prompt": json.dumps(body(messages, endpoint)), "gen_ai.operation.name": endpoint, "session.id": session}
+    names = {
+        "gen_ai.prompt": json.dumps(body(messages, endpoint)),
+        "gen_ai.operation.name": endpoint,
+        "session.id": session,
+    }
     named = names | {"trace.metadata.openrouter.api_key_name": account}
     return otlp_span(at, named | ({} if status < 400 else {"error.type": "x"}), "LLM Generation")
 
@@ -217,7 +232,10 @@ def test_order_of_lines_makes_no_difference(tmp_path, name):
 def test_cut_lines_are_rejected_and_quote_nothing(tmp_path, name):
     text = lines(WRITERS[name](*entry) for entry in STORY[:2]) + '{"user": "x", "messages": "secret...(truncated)\n'
     rows, reading, rejects = imported(tmp_path, text)
-    assert prompts(rows) == EXPECTED[:1] + EXPECTED[-1:] or sorted(prompts(rows)) == [("ann", "A", 0), ("bob/1", "A", 5)]
+    assert prompts(rows) == EXPECTED[:1] + EXPECTED[-1:] or sorted(prompts(rows)) == [
+        ("ann", "A", 0),
+        ("bob/1", "A", 5),
+    ]
     assert reading.rejected.total() == 1
     assert json.loads(rejects)["line"] == 3
     assert "secret" not in rejects
@@ -238,7 +256,9 @@ def test_requests_without_an_account_are_counted(tmp_path):
 
 
 def test_system_text_is_kept_beside_the_prompt(tmp_path):
-    rows, *_ = imported(tmp_path, lines([openai_flat("a", "", 0, [{"role": "developer", "content": "S"}, user("A")], 200, "chat")]))
+    rows, *_ = imported(
+        tmp_path, lines([openai_flat("a", "", 0, [{"role": "developer", "content": "S"}, user("A")], 200, "chat")])
+    )
     assert rows[0]["system"] == "S"
 
 

@@ -14,6 +14,7 @@ from serve.io.importing import Choice, Import, format_of
 from serve.io.logs.files import Log
 
 AT = 1_772_442_000
+CONTEXT = "<environment_context>never</environment_context>"
 
 
 def imported(path, form=None):
@@ -37,9 +38,14 @@ def written(tmp_path, rows, name="log.jsonl"):
 
 
 def test_claude_code(tmp_path):
-    def event(number, content, **about):
+    def event(number, content, **about: object) -> object:
         message = {"role": "user", "content": content}
-        about = {"type": "user", "uuid": f"u{number}", "sessionId": "s", "timestamp": f"2026-03-02T09:00:{number:02}Z"} | about
+        about = {
+            "type": "user",
+            "uuid": f"u{number}",
+            "sessionId": "s",
+            "timestamp": f"2026-03-02T09:00:{number:02}Z",
+        } | about
         return about | {"message": message}
 
     result = {"type": "tool_result", "content": "never"}
@@ -66,50 +72,75 @@ def test_claude_code(tmp_path):
 
 @pytest.mark.parametrize("has_events", [True, False])
 def test_codex(tmp_path, has_events):
-    def item(kind, **payload):
+    def item(kind, **payload: object) -> object:
         return {"timestamp": "2026-03-02T09:00:00Z", "type": kind, "payload": payload}
 
-    def said(text):
+    def said(text) -> object:
         own = [item("event_msg", type="user_message", message=text)] if has_events else []
-        return [*own, item("response_item", type="message", role="user", content=[{"type": "input_text", "text": text}])]
+        return [
+            *own,
+            item("response_item", type="message", role="user", content=[{"type": "input_text", "text": text}]),
+        ]
 
     rows = [
         item("session_meta", id="s"),
         item("response_item", type="message", role="developer", content=[{"type": "input_text", "text": "never"}]),
-        item("response_item", type="message", role="user", content=[{"type": "input_text", "text": "<environment_context>never</environment_context>"}]),
+        item("response_item", type="message", role="user", content=[{"type": "input_text", "text": CONTEXT}]),
         *said("A"),
         item("response_item", type="function_call_output", output="never"),
         item("compacted", message="never", replacement_history=[{"role": "user", "content": "never"}]),
         item("session_meta", id="s"),
         *said("A"),
         *said("B"),
-    ]  # fmt: skip
+    ]
     name, prompts, *_ = imported(written(tmp_path, rows))
     assert name == "codex_rollout"
     assert prompts == [("s", "A"), ("s", "A"), ("s", "B")]
 
 
 def test_sharegpt_parts_and_copies(tmp_path):
-    def row(name, *texts):
-        turns = [turn for text in texts for turn in ({"from": "human", "value": text}, {"from": "gpt", "value": "never"})]
+    def row(name, *texts: object) -> object:
+        turns = [
+            turn for text in texts for turn in ({"from": "human", "value": text}, {"from": "gpt", "value": "never"})
+        ]
         return ({"id": name} if name else {}) | {"conversations": turns}
 
-    rows = [row("a/b_0", "A", "A"), row("a/b_1", "B"), row("a/b_0", "A", "A"), row("c", "A"), row(None, "X"), row(None, "X")]
+    rows = [
+        row("a/b_0", "A", "A"),
+        row("a/b_1", "B"),
+        row("a/b_0", "A", "A"),
+        row("c", "A"),
+        row(None, "X"),
+        row(None, "X"),
+    ]
     rows += [{"id": "d", "conversations": []}, {"id": "e", "conversations": "human: never"}, {"id": "f"}]
     name, prompts, _, reading = imported(written(tmp_path, json.dumps(rows)))
     assert name == "sharegpt"
-    assert [prompt for prompt in prompts if "row" not in prompt[0]] == [("a/b", "A"), ("a/b", "A"), ("a/b", "B"), ("c", "A")]
+    assert [prompt for prompt in prompts if "row" not in prompt[0]] == [
+        ("a/b", "A"),
+        ("a/b", "A"),
+        ("a/b", "B"),
+        ("c", "A"),
+    ]
     assert len({session for session, text in prompts if text == "X"}) == 2
     assert reading.rejected.total() == 2
 
 
 def test_lmsys_and_wildchat(tmp_path):
-    turns = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "never"}, {"role": "user", "content": "A"}]
+    turns = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "never"},
+        {"role": "user", "content": "A"},
+    ]
     path = tmp_path / "chats.parquet"
     pq.write_table(pa.Table.from_pylist([{"conversation_id": name, "conversation": turns} for name in "xyx"]), path)
     assert imported(path)[:2] == ("lmsys_chat_1m", [("x", "A"), ("x", "A"), ("y", "A"), ("y", "A")])
 
-    timed = [turns[0] | {"timestamp": None}, turns[1] | {"timestamp": "2026-03-02T09:00:01Z"}, turns[2] | {"timestamp": "2026-03-02 09:00:09"}]
+    timed = [
+        turns[0] | {"timestamp": None},
+        turns[1] | {"timestamp": "2026-03-02T09:00:01Z"},
+        turns[2] | {"timestamp": "2026-03-02 09:00:09"},
+    ]
     row = {"conversation_hash": "h", "hashed_ip": "ip", "timestamp": "2026-03-02T10:00:00Z", "conversation": timed}
     name, prompts, rows, _ = imported(written(tmp_path, [row, row]))
     assert (name, prompts) == ("wildchat", [("h", "A"), ("h", "A")])
@@ -118,7 +149,7 @@ def test_lmsys_and_wildchat(tmp_path):
 
 
 def test_chatgpt_export_follows_the_current_branch(tmp_path):
-    def node(parent, role, text, children=(), **metadata):
+    def node(parent, role, text, children=(), **metadata: object) -> object:
         content = {"content_type": "text", "parts": text if isinstance(text, list) else [text]}
         message = {"author": {"role": role}, "content": content, "create_time": AT, "metadata": metadata}
         return {"message": message, "parent": parent, "children": list(children)}
@@ -201,8 +232,11 @@ This session is being continued from a previous conversation: never
 
 
 def test_vllm(tmp_path):
-    prompt = "<|im_start|>user\nIt's \"A\"\nhere<|im_end|>\n<|im_start|>assistant\n"
-    head, tail = "INFO 03-02 09:00:17 [logger.py:43] Received request ", ", params: SamplingParams(n=1), lora_request: None.\n"
+    prompt = '<|im_start|>user\nIt\'s "A"\nhere<|im_end|>\n<|im_start|>assistant\n'
+    head, tail = (
+        "INFO 03-02 09:00:17 [logger.py:43] Received request ",
+        ", params: SamplingParams(n=1), lora_request: None.\n",
+    )
     text = (
         "INFO starting\n"
         f"{head}chatcmpl-1: prompt: {prompt!r}{tail}"
@@ -219,16 +253,18 @@ def test_vllm(tmp_path):
 
 def test_azure_rows_are_joined_in_any_order(tmp_path):
     messages = json.dumps([{"role": "user", "content": "A" * 50}])
+    sixes = range(0, len(messages), 6)
+    sent = {"SequenceNumber": 1, "RequestMessages": messages}
     shared = {"CorrelationId": "c", "TimeGenerated": "2026-03-02T09:00:00Z", "_SubscriptionId": "operator"}
     rows = [
         shared | {"SequenceNumber": 0, "OperationName": "ChatCompletions"},
-        *(shared | {"SequenceNumber": n, "RequestMessages": messages[(n - 1) * 6 : n * 6]} for n in range(1, len(messages) // 6 + 2)),
+        *(shared | {"SequenceNumber": n // 6 + 1, "RequestMessages": messages[n : n + 6]} for n in sixes),
         shared | {"SequenceNumber": 99, "ResponseMessages": "never"},
         shared | {"ApimSubscriptionId": "ann", "ResponseCode": 200, "Url": "https://gw/openai/chat/completions"},
         shared | {"CorrelationId": "d", "SequenceNumber": 1, "RequestMessages": messages},
         shared | {"CorrelationId": "d", "ResponseCode": 500},
-        shared | {"CorrelationId": "e", "SequenceNumber": 1, "OperationName": "Embeddings", "RequestMessages": messages},
-        {"properties": shared | {"CorrelationId": "f", "ApimSubscriptionId": "bob", "SequenceNumber": 1, "RequestMessages": messages}},
+        shared | {"CorrelationId": "e", "OperationName": "Embeddings"} | sent,
+        {"properties": shared | {"CorrelationId": "f", "ApimSubscriptionId": "bob"} | sent},
     ]  # fmt: skip
     for seed in range(3):
         random.Random(seed).shuffle(rows)
@@ -239,11 +275,15 @@ def test_azure_rows_are_joined_in_any_order(tmp_path):
 
 
 def test_langfuse_traces_in_pages(tmp_path):
-    def trace(number, value, **about):
+    def trace(number, value, **about: object) -> object:
         about = {"sessionId": "s", "userId": "u"} | about
         return {"id": f"t{number}", "timestamp": f"2026-03-02T09:00:{number:02}Z", "input": value, **about}
 
-    messages = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "never"}, {"role": "user", "content": "B"}]
+    messages = [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "never"},
+        {"role": "user", "content": "B"},
+    ]
     traces = [
         trace(9, {"messages": messages}, observations=[{"input": messages}]),
         trace(1, json.dumps(messages[:1])),
@@ -259,7 +299,7 @@ def test_langfuse_traces_in_pages(tmp_path):
 
 @pytest.mark.parametrize("is_logged", [True, False])
 def test_events_of_a_request_are_one_request(tmp_path, is_logged):
-    def exported(span, *messages):
+    def exported(span, *messages: object) -> object:
         names = {"user": "gen_ai.user.message", "assistant": "gen_ai.assistant.message", "tool": "gen_ai.tool.message"}
         shared = {"traceId": "t", "spanId": span}
         about = [{"key": "enduser.id", "value": {"stringValue": "ann"}}]
@@ -271,13 +311,18 @@ def test_events_of_a_request_are_one_request(tmp_path, is_logged):
             ]  # fmt: skip
             return [{"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]} for record in records]
         events = [
-            {"name": names[role], "attributes": [{"key": "content", "value": {"stringValue": text}}]} for role, text in messages
+            {"name": names[role], "attributes": [{"key": "content", "value": {"stringValue": text}}]}
+            for role, text in messages
         ]
         own = shared | {"startTimeUnixNano": str(AT * 10**9), "events": events, "attributes": about}
         return [{"resourceSpans": [{"scopeSpans": [{"spans": [own]}]}]}]
 
     first, second, empty = ("user", "A"), ("user", '[{"type": "text", "text": "B"}]'), ("user", "")
-    rows = exported("1", first) + exported("2", first, ("assistant", "never"), second, ("tool", "never")) + exported("3", empty)
+    rows = (
+        exported("1", first)
+        + exported("2", first, ("assistant", "never"), second, ("tool", "never"))
+        + exported("3", empty)
+    )
     name, prompts, found, reading = imported(written(tmp_path, rows))
     assert name == "otlp_genai_events"
     assert [text for _, text in prompts] == ["A", "B"]
@@ -287,10 +332,10 @@ def test_events_of_a_request_are_one_request(tmp_path, is_logged):
 
 
 def test_responses_chains_conversations_and_stateless_history(tmp_path):
-    def response(number, value, **about):
+    def response(number, value, **about: object) -> object:
         return {"id": f"r{number}", "object": "response", "created_at": AT + number, "user": 7, "input": value} | about
 
-    def user(text):
+    def user(text) -> object:
         return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
 
     rows = [
@@ -316,13 +361,16 @@ def test_responses_chains_conversations_and_stateless_history(tmp_path):
 
 
 def test_batch_input_is_one_session(tmp_path):
-    def line(number, body, url="/v1/chat/completions"):
+    def line(number, body, url="/v1/chat/completions") -> object:
         return {"custom_id": f"c{number}", "method": "POST", "url": url, "body": body}
 
     ask, more = {"role": "user", "content": "A"}, {"role": "user", "content": "B"}
     rows = [
-        line(1, {"messages": [ask]}), line(1, {"messages": [ask]}), line(2, {"messages": [ask, more]}),
-        line(3, {"input": "C", "instructions": "never"}, "/v1/responses"), line(4, {"input": "never"}, "/v1/embeddings"),
-    ]  # fmt: skip
+        line(1, {"messages": [ask]}),
+        line(1, {"messages": [ask]}),
+        line(2, {"messages": [ask, more]}),
+        line(3, {"input": "C", "instructions": "never"}, "/v1/responses"),
+        line(4, {"input": "never"}, "/v1/embeddings"),
+    ]
     name, prompts, *_ = imported(written(tmp_path, rows, "jobs.jsonl"))
     assert (name, prompts) == ("openai_batch_input", [("jobs", "A"), ("jobs", "B"), ("jobs", "C")])

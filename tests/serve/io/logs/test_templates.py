@@ -10,13 +10,15 @@ PROMPTS = {
     "llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user"
     "<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nX<|eot_id|><|start_header_id|>"
     "user<|end_header_id|>\n\nB </s> b<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-    "deepseek": "<｜begin▁of▁sentence｜>S<｜User｜>A<｜Assistant｜>X<｜end▁of▁sentence｜><｜User｜>B </ s> b<｜Assistant｜>",
+    "deepseek": "<｜begin▁of▁sentence｜>S<｜User｜>A<｜Assistant｜>X<｜end▁of▁sentence｜>"
+    "<｜User｜>B </ s> b<｜Assistant｜>",
     "inst": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] X </s><s>[INST] B < /s> b [/INST]",
     "gemma": "<bos><start_of_turn>user\nA<end_of_turn>\n<start_of_turn>model\nX<end_of_turn>\n<start_of_turn>user\n"
     "B </s> b<end_of_turn>\n<start_of_turn>model\n",
     "harmony": "<|start|>system<|message|>S<|end|><|start|>user<|message|>A<|end|><|start|>assistant<|channel|>final"
     "<|message|>X<|end|><|start|>user<|message|>B </s> b<|end|><|start|>assistant",
-    "phi": "<|system|>\nS<|end|>\n<|user|>\nA<|end|>\n<|assistant|>\nX<|end|>\n<|user|>\nB </ s> b<|end|>\n<|assistant|>",
+    "phi": "<|system|>\nS<|end|>\n<|user|>\nA<|end|>\n<|assistant|>\nX<|end|>\n"
+    "<|user|>\nB </ s> b<|end|>\n<|assistant|>",
     "claude": "S\n\nHuman: A\n\nAssistant: X\n\nHuman: B </s> b\n\nAssistant:",
 }
 

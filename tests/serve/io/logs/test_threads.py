@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from serve.io.logs.threads import RETRY_SECONDS, Ask, Threads, text_hash
 
 
-def ask(*texts: str, summary: tuple[int, ...] = (), **about):
+def ask(*texts: str, summary: tuple[int, ...] = (), **about: object):
     hashes = tuple(map(text_hash, texts))
     return Ask(hashes, tuple(index in summary for index in range(len(texts))), **about)
 
 
-def new(threads: Threads, *texts: str, **about):
+def new(threads: Threads, *texts: str, **about: object):
     return [texts[index] for index in threads.add(ask(*texts, **about)).new]
 
 

@@ -25,7 +25,9 @@ def test_times_of_any_unit_and_form(value):
     assert seconds(value) == pytest.approx(AT, abs=0.001)
 
 
-@pytest.mark.parametrize("value", ["02/Mar/2026:09:00:00 +0000", "Mon, 02 Mar 2026 09:00:00 +0000", "2026-03-02 09:00:00"])
+@pytest.mark.parametrize(
+    "value", ["02/Mar/2026:09:00:00 +0000", "Mon, 02 Mar 2026 09:00:00 +0000", "2026-03-02 09:00:00"]
+)
 def test_times_in_whole_seconds(value):
     assert seconds(value) == AT - 0.5
 

@@ -1,0 +1,300 @@
+"""Inputs: what a command is given to read, as files of plain rows; logs of other formats are imported first."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from serve.io.discovery import InputError, below, kind_of
+from serve.io.formats import columns
+from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of
+from serve.io.logs.files import Log, LogError
+from serve.io.logs.requests import Format
+from serve.io.writers import Writer, check_suffix, writing
+
+_HEAD_LINES = 20
+_MANIFEST = "imported.json"
+_REJECTS = "rejects.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Files and folders of plain rows, and what was found in logs of other formats.
+
+    `rejects` is a file of the rows that couldn't be imported; `left_out` counts files of folders by suffix.
+    """
+
+    paths: tuple[Path, ...]
+    readings: tuple[Reading, ...]
+    rejects: Path
+    left_out: Counter[str]
+
+    @property
+    def n_rejected(self) -> int:
+        """Rows of logs that can't be understood."""
+        return sum(reading.rejected.total() for reading in self.readings)
+
+    def lines(self) -> Iterator[str]:
+        """For people: what was read as what."""
+        yield from (reading.line() for reading in self.readings)
+        if self.n_rejected:
+            reasons = sum((reading.rejected for reading in self.readings), Counter[str]())
+            yield f"{self.n_rejected:,} rows rejected: {_counted(reasons)}"
+        if self.left_out:
+            yield f"left out: {_counted(self.left_out)}"
+
+    def is_clean(self, max_share: float) -> bool:
+        """Whether no more than this share of the logs' rows was rejected."""
+        n_rows = sum(r.n_requests + r.skipped.total() + r.rejected.total() for r in self.readings)
+        return self.n_rejected <= max_share * n_rows
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{n:,} {name or 'files without suffix'}" for name, n in counts.most_common())
+
+
+def located(locations: Iterable[str], folder: Path) -> tuple[Path, ...]:
+    """Files and folders that are meant: paths, patterns, `-` for standard input, and URLs such as `s3://bucket/key`.
+
+    Standard input and what a URL names are copied into `folder`.
+
+    Raises:
+        InputError: when something isn't there.
+    """
+    return tuple(path for location in locations for path in _located(str(location), folder))
+
+
+def _located(location: str, folder: Path) -> list[Path]:
+    if location == "-":
+        copy = folder / "stdin"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return [copy]
+    if "://" in location:
+        return [_copied(location, folder)]
+    path = Path(location)
+    found = [] if path.exists() else [Path(name) for name in sorted(glob.glob(location, recursive=True))]
+    return found or [path]
+
+
+def _copied(url: str, folder: Path) -> Path:
+    target = folder / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    try:
+        source, path = fs.FileSystem.from_uri(url)
+        info = source.get_file_info(path)
+        if info.type == fs.FileType.NotFound:
+            raise InputError(f"{url} doesn't exist")
+        place = target if info.type == fs.FileType.Directory else target / Path(path).name
+        place.parent.mkdir(exist_ok=True, parents=True)
+        fs.copy_files(path, str(place), source_filesystem=source, destination_filesystem=fs.LocalFileSystem())
+    except (OSError, ValueError, pa.ArrowException) as fault:
+        if isinstance(fault, InputError):
+            raise
+        raise InputError(f"{url}: can't be read: {type(fault).__name__}") from None
+    return place
+
+
+@contextmanager
+def prepared(
+    locations: Sequence[str | Path], folder: Path, choice: Choice, *, each_file: bool = False, resume: bool = False
+) -> Iterator[Inputs]:
+    """Inputs to read, with imported logs in `folder`, which is removed at the end unless something goes wrong.
+
+    With `resume`, what an earlier run imported is used again if its logs are the same. `each_file` imports every log
+    on its own, so that it can be told later whether it was read before.
+
+    Raises:
+        InputError: when an input isn't there.
+        LogError: when a log is of no known format, or can't be read on.
+    """
+    folder.mkdir(exist_ok=True)
+    try:
+        yield _prepared(located([str(location) for location in locations], folder), folder, choice, each_file, resume)
+    except KeyboardInterrupt:
+        raise
+    except (InputError, LogError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bool, resume: bool) -> Inputs:
+    plain, logs, left_out = _sorted_out(paths, choice)
+    marks = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path, _ in logs]
+    identity: dict[str, object] = {"logs": marks, "form": choice.form, "columns": dict(choice.columns)}
+    rejects = folder / _REJECTS
+    readings = _imported_before(folder, identity) if resume else None
+    if readings is None:
+        readings = _import_all(logs, folder, each_file)
+        (folder / _MANIFEST).write_text(json.dumps({**identity, "readings": list(map(asdict, readings))}))
+    if not plain and not readings:
+        pq.write_table(SCHEMA.empty_table(), folder / "imported-empty.parquet")
+    return Inputs((*plain, *sorted(folder.glob("imported-*.parquet"))), readings, rejects, left_out)
+
+
+def _imported_before(folder: Path, identity: dict[str, object]) -> tuple[Reading, ...] | None:
+    path = folder / _MANIFEST
+    done = json.loads(path.read_text()) if path.exists() else {}
+    if not done or {name: done[name] for name in identity} != json.loads(json.dumps(identity)):
+        return None
+    return tuple(
+        Reading(**(own | {name: Counter(own[name]) for name in ("skipped", "rejected")})) for own in done["readings"]
+    )
+
+
+def _sorted_out(paths: Sequence[Path], choice: Choice) -> tuple[list[Path], list[tuple[Path, Format]], Counter[str]]:
+    """Paths of plain rows, logs with their formats, and files of folders that are neither."""
+    plain, logs, left_out = list[Path](), list[tuple[Path, Format]](), Counter[str]()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} doesn't exist")
+        files = [path] if path.is_file() else list(below(path))
+        own = [(file, _format(file, choice, is_named=path.is_file())) for file in files]
+        if path.is_dir() and files and not any(isinstance(form, Format) for _, form in own):
+            plain.append(path)
+            continue
+        plain += [file for file, form in own if form == "plain"]
+        logs += [(file, form) for file, form in own if isinstance(form, Format)]
+        left_out.update(file.suffix for file, form in own if form == "unknown")
+    return plain, logs, left_out
+
+
+def _format(file: Path, choice: Choice, *, is_named: bool) -> Format | str:
+    """A log's format; `plain` for rows of the contract, `empty`, or `unknown` for a file of a folder."""
+    chosen = bool(choice.form or choice.columns)
+    try:
+        if not chosen and kind_of(file) and _is_plain(file):
+            return "plain"
+        return format_of(Log(file), choice) or "empty"
+    except LogError:
+        if kind_of(file) and not is_named:
+            return "plain"
+        if is_named:
+            raise
+        return "unknown"
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether a file has accounts and texts as prompts under these names, in a layout that the fast reader takes."""
+    log = Log(file)
+    if log.kind == "parquet":
+        schema = pq.read_schema(file)
+        return {"account_id", "prompt"} <= _names(schema.names, file) and not pa.types.is_nested(
+            schema.field("prompt").type
+        )
+    if log.kind != "lines" or not _is_utf8_lines(file):
+        return False
+    rows = log.sample.objects[:_HEAD_LINES]
+    return (
+        bool(rows)
+        and all({"account_id", "prompt"} <= _names(row, file) for row in rows[:1])
+        and all(not isinstance(row.get("prompt"), list | dict) for row in log.sample.objects)
+    )
+
+
+def _names(names: Iterable[str], file: Path) -> set[str]:
+    """Names of columns, also of those that the file's folders give."""
+    return set(names) | {part.split("=", 1)[0] for part in file.parts[:-1] if "=" in part}
+
+
+def _is_utf8_lines(file: Path) -> bool:
+    """Whether a file is UTF-8, gzipped only if its name says so, with lines that end with a line feed."""
+    with file.open("rb") as stream:
+        head = stream.read(1 << 16)
+    is_gzip = head.startswith(b"\x1f\x8b")
+    if is_gzip or head.startswith((b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"\xfe\xff")):
+        return is_gzip and kind_of(file) == "gzip"
+    return kind_of(file) == "jsonl" and (b"\n" in head or b"\r" not in head)
+
+
+def _import_all(logs: Sequence[tuple[Path, Format]], folder: Path, each_file: bool) -> tuple[Reading, ...]:
+    for path in folder.glob("imported-*"):
+        path.unlink()
+    groups: dict[str, list[tuple[Path, Format]]] = {}
+    for path, form in logs:
+        name = f"{form.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:12]}" if each_file else form.name
+        groups.setdefault(name, []).append((path, form))
+    (folder / _REJECTS).write_text("")
+    return tuple(_import(name, own, folder) for name, own in groups.items())
+
+
+def _import(name: str, logs: Sequence[tuple[Path, Format]], folder: Path) -> Reading:
+    out = folder / f"imported-{name}.parquet"
+    with writing(out, SCHEMA) as writer:
+        reading = import_logs([path for path, _ in logs], logs[0][1], writer, folder)
+    newest = max(path.stat().st_mtime_ns for path, _ in logs)
+    os.utime(out, ns=(newest, newest))
+    return reading
+
+
+def import_logs(
+    paths: Sequence[Path], form: Format, writer: Writer, folder: Path, *, with_system: bool = False
+) -> Reading:
+    """Write the plain rows of logs of one format, and rows that can't be understood to a file in `folder`.
+
+    Raises:
+        LogError: when a log can't be read on.
+    """
+    job = Import(form, folder, sum(path.stat().st_size for path in paths), with_system=with_system)
+    with (folder / _REJECTS).open("a", encoding="utf-8") as rejects:
+        for path in paths:
+            job.read(Log(path), rejects)
+    job.write(writer)
+    return job.reading
+
+
+def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path | None = None) -> Inputs:
+    """Write the plain rows of logs of any formats to `out`, and rows that can't be understood to `rejects`.
+
+    Raises:
+        ValueError: when an input isn't there, is of no known format or can't be read on, or `out` says no kind.
+    """
+    check_suffix(out)
+    with tempfile.TemporaryDirectory(prefix="stillwatch.") as name:
+        folder = Path(name)
+        plain, logs, left_out = _sorted_out(located(locations, folder), choice)
+        logs = [
+            *((file, columns.FORMAT) for path in plain for file in ([path] if path.is_file() else below(path))),
+            *logs,
+        ]
+        by_form: dict[str, list[Path]] = {}
+        for path, form in logs:
+            by_form.setdefault(form.name, []).append(path)
+        forms = {form.name: form for _, form in logs}
+        with writing(out, SCHEMA) as writer:
+            readings = tuple(
+                import_logs(paths, forms[name], writer, folder, with_system=True) for name, paths in by_form.items()
+            )
+        found = (folder / _REJECTS).read_bytes() if (folder / _REJECTS).exists() else b""
+    if rejects:
+        rejects.write_bytes(found)
+    return Inputs((out,), readings, rejects or out, left_out)
+
+
+def parsed_columns(text: str | None) -> dict[str, str]:
+    """The columns that `account_id=user,prompt=text` names, by field.
+
+    Raises:
+        ValueError: when it isn't of this form, or names an unknown field.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    for field, equals, column in pairs:
+        if not (equals and column and field in columns.ALIASES):
+            raise ValueError(
+                f"columns has {field!r}, expected FIELD=COLUMN with a field of {', '.join(columns.ALIASES)}"
+            )
+    return {field: column for field, _, column in pairs}
