@@ -207,8 +207,6 @@ def _require_columns(files: Mapping[str, _FileCount]) -> None:
         for name, reason in MISSING.items():
             if n_rows and count.reasons[reason] == n_rows:
                 raise InputError(f"{path}: no row has a column {name}, expected account_id and prompt in every row")
-    if not any(count.n_rows for count in files.values()):
-        raise InputError(f"{', '.join(list(files)[:3])}: no exchange there")
 
 
 def _rows_by_partition(work: Work) -> list[int]:

@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,7 +140,7 @@ def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bo
     readings = _imported_before(folder, identity) if resume else None
     if readings is None:
         readings = _import_all(logs, folder, each_file)
-        (folder / _MANIFEST).write_text(json.dumps({**identity, "readings": list(map(asdict, readings))}))
+        (folder / _MANIFEST).write_text(json.dumps({**identity, "readings": list(map(vars, readings))}))
     if not plain and not readings:
         pq.write_table(SCHEMA.empty_table(), folder / "imported-empty.parquet")
     return Inputs((*plain, *sorted(folder.glob("imported-*.parquet"))), readings, rejects, left_out)
@@ -164,12 +164,12 @@ def _sorted_out(paths: Sequence[Path], choice: Choice) -> tuple[list[Path], list
             raise InputError(f"{path} doesn't exist")
         files = [path] if path.is_file() else list(below(path))
         own = [(file, _format(file, choice, is_named=path.is_file())) for file in files]
+        left_out.update(file.suffix for file, form in own if form == "unknown")
         if path.is_dir() and files and not any(isinstance(form, Format) for _, form in own):
             plain.append(path)
             continue
         plain += [file for file, form in own if form == "plain"]
         logs += [(file, form) for file, form in own if isinstance(form, Format)]
-        left_out.update(file.suffix for file, form in own if form == "unknown")
     return plain, logs, left_out
 
 
@@ -267,10 +267,7 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
     with tempfile.TemporaryDirectory(prefix="stillwatch.") as name:
         folder = Path(name)
         plain, logs, left_out = _sorted_out(located(locations, folder), choice)
-        logs = [
-            *((file, columns.FORMAT) for path in plain for file in ([path] if path.is_file() else below(path))),
-            *logs,
-        ]
+        logs = [*((file, columns.FORMAT) for path in plain for file in _plain_files(path)), *logs]
         by_form: dict[str, list[Path]] = {}
         for path, form in logs:
             by_form.setdefault(form.name, []).append(path)
@@ -283,6 +280,10 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
     if rejects:
         rejects.write_bytes(found)
     return Inputs((out,), readings, rejects or out, left_out)
+
+
+def _plain_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in below(path) if kind_of(file)]
 
 
 def parsed_columns(text: str | None) -> dict[str, str]:

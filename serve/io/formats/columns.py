@@ -89,15 +89,16 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 def _read(log: Log, columns: Mapping[str, str]) -> Iterator[Outcome]:
     is_plain = all(isinstance(row.get(named(row).get("prompt", "prompt")), str) for row in log.sample.objects)
-    for record in log.records():
+    for number, record in enumerate(log.records()):
         row = as_row(record)
         if isinstance(row, Rejected):
             yield row
         else:
-            yield _parse(record.line, row, {**named(row), **columns}, is_plain)
+            key = f"{log.path} {number}" if is_plain else _copy_key(row)
+            yield _parse(record.line, row, {**named(row), **columns}, key)
 
 
-def _parse(line: int, row: dict[str, Any], columns: dict[str, str], is_plain: bool) -> Outcome:
+def _parse(line: int, row: dict[str, Any], columns: dict[str, str], key: str) -> Outcome:
     fields = {field: row.get(column) for field, column in columns.items()}
     about = {
         "account_id": text_id(fields.get("account_id")), "session_id": text_id(fields.get("session_id")),
@@ -107,7 +108,7 @@ def _parse(line: int, row: dict[str, Any], columns: dict[str, str], is_plain: bo
         return Rejected(line, "account_id is missing")
     if fields.get("messages") is not None:
         return outcome(line, talk_in(fields["messages"]), **about)
-    return _of_prompt(line, fields.get("prompt"), about, f"row {line}" if is_plain else _copy_key(row))
+    return _of_prompt(line, fields.get("prompt"), about, key)
 
 
 def _copy_key(row: dict[str, Any]) -> str:

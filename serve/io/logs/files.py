@@ -213,7 +213,7 @@ def _kind_of(head: str) -> str:
 def _json_kind(start: str) -> str:
     """`lines` where one of the first lines is a JSON object or array, `json` for every other layout."""
     lines = [line.strip() for line in start.split("\n", 6)]
-    whole = lines if len(lines) < 7 else lines[:-1]
+    whole = [line for line in (lines if len(lines) < 7 else lines[:-1]) if line]
     if len(whole) == 1 and (start[0] == "[" or _PAGE.match(start)):
         return "json"
     return "lines" if any(line[:1] in ("{", "[") and _is_json(line) for line in whole if len(line) > 2) else "json"
@@ -230,7 +230,7 @@ def _is_json(text: str) -> bool:
 def _line_values(lines: Iterator[str]) -> Iterator[Record]:
     """The value of each line; an array gives one record for each of its elements."""
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if not (line := line.strip("\ufeff \t\r")):
             continue
         try:
             value = parse_json(line)
