@@ -175,15 +175,12 @@ def _sorted_out(paths: Sequence[Path], choice: Choice) -> tuple[list[Path], list
 
 def _format(file: Path, choice: Choice, *, is_named: bool) -> Format | str:
     """A log's format; `plain` for rows of the contract, `empty`, or `unknown` for a file of a folder."""
-    chosen = bool(choice.form or choice.columns)
+    if not (choice.form or choice.columns) and kind_of(file) and _is_plain(file):
+        return "plain"
     try:
-        if not chosen and kind_of(file) and _is_plain(file):
-            return "plain"
         return format_of(Log(file), choice) or "empty"
     except LogError:
-        if kind_of(file) and not is_named:
-            return "plain"
-        if is_named:
+        if is_named or kind_of(file):
             raise
         return "unknown"
 
@@ -191,6 +188,13 @@ def _format(file: Path, choice: Choice, *, is_named: bool) -> Format | str:
 def _is_plain(file: Path) -> bool:
     """Whether a file has accounts and texts as prompts under these names, in a layout that the fast reader takes."""
     log = Log(file)
+    try:
+        return _has_plain_rows(log, file)
+    except (LogError, OSError, pa.ArrowException):
+        return True  # the reader of plain rows says what is wrong with it, and where
+
+
+def _has_plain_rows(log: Log, file: Path) -> bool:
     if log.kind == "parquet":
         schema = pq.read_schema(file)
         return {"account_id", "prompt"} <= _names(schema.names, file) and not pa.types.is_nested(

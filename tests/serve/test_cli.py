@@ -78,27 +78,69 @@ def spoil(source: Path, kind: str) -> Path:
         path.write_bytes(gzip.compress(source.read_bytes())[:-9])
         return path
     path = source.with_name("bad.jsonl")
-    path.write_text({"empty": "", "columns": f'{{"account_id": "a", "text": "{CANARY}"}}\n'}[kind])
+    path.write_text(f'{{"account_id": "a", "colour": "{CANARY}"}}\n')
     return path
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "code", "message"),
     [
-        ("gzip", "Compressed file ended before the end-of-stream marker"),
-        ("empty", "no exchange there"),
-        ("columns", "no row has a column prompt"),
+        ("gzip", 4, "Compressed file ended before the end-of-stream marker"),
+        ("columns", 2, "is of no known format: lines whose first row has account_id, colour"),
     ],
 )
 def test_a_job_that_stops_says_why_in_one_line(
-    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str], kind: str, code: int, message: str
 ) -> None:
-    assert score(spoil(source, kind), bundle_folder) == 4
+    assert score(spoil(source, kind), bundle_folder) == code
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert message in shown.err
     assert shown.err.startswith("stillwatch: ")
     assert CANARY not in shown.err
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "folder"])
+def test_an_empty_input_gives_empty_outputs(source: Path, bundle_folder: Path, name: str) -> None:
+    empty = source.with_name(name)
+    empty.write_text("") if empty.suffix else empty.mkdir()
+    assert score(empty, bundle_folder) == 0
+    assert source.with_name("out.jsonl").read_bytes() == b""
+
+
+def test_logs_are_judged_as_the_rows_they_hold(
+    source: Path, bundle_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    assert score(source, bundle_folder) == 0
+    plain = source.with_name("out.jsonl").read_bytes()
+    log, history = tmp_path / "gateway.log", dict[tuple[str, str], list[dict[str, str]]]()
+    with log.open("w") as file:
+        for row in rows:
+            thread = history.setdefault((row["account_id"], row["session_id"]), [])
+            thread += [{"role": "user", "content": row["prompt"]}]
+            request = {"call_type": "acompletion", "status": "success", "user": row["account_id"], "messages": thread}
+            file.write(json.dumps(request | {"session_id": row["session_id"], "startTime": row.get("at")}) + "\n")
+            thread += [{"role": "assistant", "content": CANARY}]
+    assert score(log, bundle_folder) == 0
+    assert source.with_name("out.jsonl").read_bytes() == plain
+    shown = capsys.readouterr().out
+    assert f"read as LiteLLM spend logs: {len(rows):,} requests -> {len(rows):,} prompts" in shown
+    assert not list(tmp_path.glob("_*"))
+
+
+def test_import_and_formats(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"who,what\nann,hello\nann,{CANARY}\n")
+    out = tmp_path / "rows.jsonl"
+    assert main(["import", str(table), "--out", str(out), "--columns", "account_id=who,prompt=what"]) == 0
+    assert [json.loads(line)["prompt"] for line in out.read_text().splitlines()] == ["hello", CANARY]
+    assert main(["import", str(table), "--out", str(out), "--columns", "who=account_id"]) == 2
+    assert main(["import", str(table), "--out", str(out), "--format", "nothing"]) == 2
+    assert main(["formats"]) == 0
+    shown = capsys.readouterr()
+    assert CANARY not in shown.out + shown.err
+    assert "litellm_spendlogs" in shown.out
 
 
 def test_what_can_not_begin_is_said_in_one_line(

@@ -260,10 +260,11 @@ def test_a_file_without_a_column_is_said(tmp_path: Path, bundle_folder: Path, ro
         run(source, tmp_path / "out.jsonl", bundle_folder)
 
 
-def test_no_exchange_at_all_is_said(tmp_path: Path, bundle_folder: Path) -> None:
+def test_no_exchange_at_all_gives_empty_outputs(tmp_path: Path, bundle_folder: Path) -> None:
     source = write(tmp_path / "in.jsonl", [])
-    with pytest.raises(JobStoppedError, match=r"in\.jsonl: no exchange there"):
-        run(source, tmp_path / "out.jsonl", bundle_folder)
+    summary = run(source, tmp_path / "out.jsonl", bundle_folder)
+    assert (summary.n_rows, summary.n_exchanges, summary.is_clean) == (0, 0, True)
+    assert (tmp_path / "out.jsonl").read_bytes() == b""
 
 
 def test_an_empty_file_among_others_is_no_matter(tmp_path: Path, bundle_folder: Path) -> None:
