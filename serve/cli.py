@@ -166,10 +166,20 @@ def _score(options: argparse.Namespace) -> int:
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
     with _inputs(options, options.out) as inputs:
+        _warn(inputs.paths)
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
         _append(job.rejects, inputs.rejects)
     print(told(summary))
     return _end(inputs, summary.is_clean)
+
+
+def _warn(paths: Sequence[Path]) -> None:
+    """Say it on stderr where plain rows repeat the history of their sessions."""
+    from serve.io.repetition import warning
+
+    text = warning(paths)
+    if text is not None:
+        print(f"stillwatch: {text}", file=sys.stderr)
 
 
 def _append(rejects: Path, more: Path) -> None:
@@ -256,6 +266,7 @@ def _campaigns(options: argparse.Namespace) -> int:
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
     with _inputs(options, options.out, each_file=options.archive is not None) as inputs:
+        _warn(inputs.paths)
         outcome = run(replace(inquiry, inputs=inputs.paths), Progress(sys.stderr))
         _append(inquiry.rejects, inputs.rejects)
     print(told(outcome, time.monotonic() - began_at))
