@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse
+from graspologic_native import leiden_csr
 from numpy.typing import NDArray
 
 from serve.campaigns.sketches import Items
@@ -36,6 +37,8 @@ _MIN_GROUP = 3
 _N_PROBED = 16
 _N_ROUNDS = 10
 _N_TAUGHT = 64
+_N_LEIDEN = 2
+_UNITS = 10_000
 
 
 def unit_rows(vectors: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,28 +72,37 @@ def communities(vectors: NDArray[np.float32], *, resolution: float) -> NDArray[n
 
     `resolution` is for 2,000 accounts, and grows with their number so that communities stay as small.
     """
-    import igraph
-    import leidenalg
-
-    n = len(vectors)
-    cosines, nearest = build_index(vectors).search(vectors, min(N_ACCOUNTS + 1, n))
-    source = np.repeat(np.arange(n), nearest.shape[1])
-    found = (nearest.ravel() >= 0) & (nearest.ravel() != source)
-    strength = np.maximum(cosines.ravel()[found], 0.0) ** 2
-    links = scipy.sparse.csr_array((strength, (source[found], nearest.ravel()[found])), shape=(n, n))
-    pairs = links.minimum(links.T).tocoo()
-    once = (pairs.row < pairs.col) & (pairs.data > 0)
-    graph = igraph.Graph(n=n, edges=np.stack([pairs.row[once], pairs.col[once]], axis=1).tolist())
-    partition = leidenalg.find_partition(
-        graph, leidenalg.RBConfigurationVertexPartition, weights=pairs.data[once].tolist(),
-        resolution_parameter=resolution * max(1.0, n / 2_000), seed=0,
+    links = _account_links(vectors)
+    if not links.nnz:
+        return np.full(len(vectors), -1, dtype=np.int64)
+    _, found = leiden_csr(
+        links.indptr.astype(np.int64), links.indices.astype(np.int32), links.data, len(vectors),
+        resolution=resolution * max(1.0, len(vectors) / 2_000), iterations=_N_LEIDEN, seed=0,
     )  # fmt: skip
-    label = np.array(partition.membership, dtype=np.int64)
+    label = np.array([found[account] for account in range(len(vectors))], dtype=np.int64)
     size = np.bincount(label, minlength=1)
     rank = np.full(len(size), -1)
     large = np.flatnonzero(size >= _MIN_GROUP)
     rank[large[np.argsort(-size[large], kind="stable")]] = np.arange(len(large))
     return rank[label]
+
+
+def _account_links(vectors: NDArray[np.float32]) -> scipy.sparse.csr_array:
+    """Squared cosines of mutual nearest neighbours, symmetric (n, n), columns sorted.
+
+    They are whole multiples of one unit, so that sums of them are exact in any order and the last bits of a product,
+    which differ between machines, seldom matter.
+    """
+    n = len(vectors)
+    cosines, nearest = build_index(vectors).search(vectors, min(N_ACCOUNTS + 1, n))
+    source = np.repeat(np.arange(n), nearest.shape[1])
+    found = (nearest.ravel() >= 0) & (nearest.ravel() != source)
+    strength = np.rint(_UNITS * np.maximum(cosines.ravel()[found], 0.0).astype(np.float64) ** 2)
+    links = scipy.sparse.csr_array((strength, (source[found], nearest.ravel()[found])), shape=(n, n))
+    mutual = scipy.sparse.csr_array(links.minimum(links.T))
+    mutual.eliminate_zeros()
+    mutual.sort_indices()
+    return mutual
 
 
 def nearest_rows(
