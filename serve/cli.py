@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
-        return _fail("interrupted; what is done is kept, go on with --resume", INTERRUPTED)
+        return _fail(f"interrupted{_tip(options)}", INTERRUPTED)
     except _Terminated:
-        return _fail("terminated; what is done is kept, go on with --resume", TERMINATED)
+        return _fail(f"terminated{_tip(options)}", TERMINATED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
         return DONE
@@ -63,6 +63,13 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _tip(options: argparse.Namespace) -> str:
+    """How to go on, where a command left something to go on from."""
+    if not hasattr(options, "resume") or not options.out.with_name(f"_{options.out.name}.work").is_dir():
+        return ""
+    return "; what is done is kept, go on with --resume"
 
 
 def _fail(text: str, code: int) -> int:
@@ -156,7 +163,7 @@ def _score(options: argparse.Namespace) -> int:
     job = Job(
         inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
-        rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
+        rejects=options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"),
         accounts=options.accounts,
         indicators=options.indicators,
         bundle=options.bundle or RELEASED,
@@ -258,7 +265,7 @@ def _campaigns(options: argparse.Namespace) -> int:
     inquiry = Inquiry(
         inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
-        rejects=options.rejects or options.out.with_suffix(".rejects.jsonl"),
+        rejects=options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"),
         members=options.members,
         indicators=options.indicators,
         archive=options.archive,
@@ -486,13 +493,14 @@ def _add_bundle_action(parser: argparse.ArgumentParser) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import verify
+    from serve.bundle.bundle import examine, verify
 
-    manifest = verify(options.folder)
+    manifest = (examine if options.action == "verify" else verify)(options.folder)
     size = sum(file["size"] for file in manifest["files"].values())
     n_files = len(manifest["files"])
     if options.action == "verify":
         print(f"bundle {manifest['bundle_id']}: {n_files} files, {size:,} bytes, all as the manifest lists them")
+        print("a trial verdict in a process of its own passed")
         return DONE
     shown = {name: value for name, value in manifest.items() if name != "files"}
     shown |= {"files": {name: file["size"] for name, file in manifest["files"].items()}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from serve.bundle import bundle as bundles
+from serve.bundle import trial
 from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.capability.capability_map import CapabilityMap, Skill
@@ -172,12 +173,22 @@ def static_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Bundles that tests make are loaded without a trial in another process; tests of trials start one themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("serve.bundle.trial.is_proved", lambda digest: True)
+        yield
+
+
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> Path:
     """A whole bundle of a few kilobytes, learned from random sessions in a moment. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("bundle")
     shutil.copytree(static_folder, folder / bundles.STATIC)
     write_bundle(folder)
+    trial.note(bundles.verify(folder)["manifest_sha256"])
     return folder
 
 

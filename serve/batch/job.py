@@ -20,13 +20,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from serve.batch.judge_task import JudgeTask
-from serve.bundle.bundle import RELEASED, verify
+from serve.bundle.bundle import RELEASED, read_capabilities, trusted
 from serve.campaigns import indicators
 from serve.io.discovery import Found, InputError, discover, plan, said
 from serve.io.jsonl import NOT_ROWS
 from serve.io.validation import MISSING
 from serve.io.writers import check_suffix, join, replacing
-from serve.jobs.checkpoint import Work
+from serve.jobs.checkpoint import Done, ReadDone, Work
 from serve.jobs.executors import ENGINES, Engine, Serial
 from serve.jobs.progress import Progress
 from serve.jobs.summary import Summary
@@ -42,6 +42,10 @@ _SMALL_BYTES = 8 << 20
 
 class JobStoppedError(RuntimeError):
     """A job that ended half-way; what it had done is kept, and it goes on from there when it is run with `resume`."""
+
+
+class UselessInputError(InputError):
+    """An input that was read and holds nothing to judge, so that reading it again doesn't help."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Job:
     @property
     def matches(self) -> Path | None:
         """Where sessions that match indicators are written."""
-        return self.out.with_suffix(".matches.jsonl") if self.indicators else None
+        return self.out.with_name(f"{self.out.name}.matches.jsonl") if self.indicators else None
 
     @property
     def work_dir(self) -> Path:
@@ -116,11 +120,13 @@ def run(job: Job, progress: Progress) -> Summary:
     """
     began_at = time.monotonic()
     found = discover(job.inputs)
-    bundle_id = str(verify(job.bundle)["bundle_id"])
+    bundle_id = str(trusted(job.bundle)["bundle_id"])
     if job.indicators is not None:
-        indicators.read(job.indicators)
+        n_cells = len(read_capabilities(job.bundle).cells)
+        indicators.check_map(indicators.read(job.indicators), job.indicators, bundle_id, n_cells)
     tasks = _read_tasks(job, found)
     with Work.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
+        work.keep(lambda done: _fits(done, tasks))
         with _stopping(work), progress, _engine(job, found) as engine:
             _read_all(tasks, engine, work, progress)
             _judge_all(job, _rows_by_partition(work), engine, work, progress)
@@ -150,6 +156,14 @@ def _identity(job: Job, found: Found, bundle_id: str, tasks: tuple[ReadTask, ...
     }
 
 
+def _fits(done: Done, tasks: tuple[ReadTask, ...]) -> bool:
+    """Whether an entry of a checkpoint can be one of this job."""
+    n_partitions = tasks[0].n_partitions if tasks else 0
+    if isinstance(done, ReadDone):
+        return 0 <= done.index < len(tasks) and len(done.n_kept) == n_partitions
+    return 0 <= done.index < n_partitions
+
+
 def _accounts_suffix(job: Job) -> str:
     return job.accounts.suffix if job.accounts else ".jsonl"
 
@@ -167,10 +181,17 @@ def _stopping(work: Work) -> Iterator[None]:
         yield
     except (InputError, TaskError, OSError, pa.ArrowException) as fault:
         text = str(fault) if isinstance(fault, InputError | TaskError) else f"{work.folder.parent}: {said(fault)}"
-        n_done = len(work.reads) + len(work.judgements)
-        raise JobStoppedError(
-            f"{text} ({n_done} finished parts are kept in {work.folder}: go on with --resume)"
-        ) from fault
+        raise JobStoppedError(text + _tip(fault, work)) from fault
+
+
+def _tip(fault: Exception, work: Work) -> str:
+    """What is kept and how to go on, where that can help; the folder of a job that can't go on is removed."""
+    if isinstance(fault, UselessInputError):
+        work.forget()
+    if not (n_done := len(work.done)):
+        return ""
+    when = " once that file can be read as it was" if isinstance(fault, InputError) else ""
+    return f" ({n_done} finished parts are kept in {work.folder}: go on with --resume{when})"
 
 
 def _read_all(tasks: tuple[ReadTask, ...], engine: Engine, work: Work, progress: Progress) -> None:
@@ -206,7 +227,9 @@ def _require_columns(files: Mapping[str, _FileCount]) -> None:
         n_rows = count.n_rows - sum(count.reasons[reason] for reason in NOT_ROWS)
         for name, reason in MISSING.items():
             if n_rows and count.reasons[reason] == n_rows:
-                raise InputError(f"{path}: no row has a column {name}, expected account_id and prompt in every row")
+                raise UselessInputError(
+                    f"{path}: no row has a column {name}, expected account_id and prompt in every row"
+                )
 
 
 def _rows_by_partition(work: Work) -> list[int]:

@@ -17,7 +17,7 @@ from serve.features.session_features import observe
 from serve.io.writers import writing
 from serve.jobs.checkpoint import JudgeDone
 from serve.jobs.partitions import read_partition
-from serve.jobs.tasks import Stopwatch, new_token, part_name, sizes, spill_name, task_faults, timed
+from serve.jobs.tasks import Stopwatch, digests, new_token, part_name, spill_name, task_faults, timed
 from serve.scoring import accounts, verdict
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.sessions.sessionizing import Timeline
@@ -74,7 +74,7 @@ class JudgeTask:
                 self.folder / part_name("matches", self.index, ".jsonl"),
             )
             tally = self._judge(timeline, scorer, encoder, paths, watch)
-            with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token()) as writer:
+            with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token(), private=True) as writer:
                 areas = scorer.bundle.capabilities.areas
                 table = accounts.roll_up(tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id)
                 writer.add(table)
@@ -85,7 +85,7 @@ class JudgeTask:
                 n_accounts=len(table),
                 n_flagged=int((tally.label == "harvesting").sum()),
                 n_flagged_accounts=table.column("label").to_pylist().count("harvesting"),
-                files=sizes(paths),
+                files=digests(paths),
                 cost=watch.cost(),
             )
 
@@ -96,8 +96,8 @@ class JudgeTask:
         bundle = scorer.bundle
         known = _indicators(self.indicators) if self.indicators else None
         with (
-            writing(paths[0], verdict.SCHEMA, token=new_token()) as writer,
-            writing(paths[2], indicators.SCHEMA, token=new_token()) as matches,
+            writing(paths[0], verdict.SCHEMA, token=new_token(), private=True) as writer,
+            writing(paths[2], indicators.SCHEMA, token=new_token(), private=True) as matches,
         ):
             for sessions in timed(timeline.chunks(CHUNK_PROMPTS), watch, "sort"):
                 encoded = encoder.seconds

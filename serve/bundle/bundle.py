@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from serve.bundle import trial
+from serve.bundle.contents import check_contents, read_json
 from serve.capability.area_classifier import Discriminant
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
@@ -26,9 +30,10 @@ from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
 from serve.model.ridge import Moments
 from serve.model.trees import read_booster
+from serve.sessions.size_classes import SIZE_EDGES
 
 FORMAT_VERSION = 1
-RELEASED = Path(__file__).parents[1] / "released"
+RELEASED = (Path(__file__).parents[1] / "released").resolve()
 """The bundle that ships with the package."""
 
 MANIFEST = "manifest.json"
@@ -83,15 +88,29 @@ class Bundle:
         """Verify and read a bundle.
 
         Raises:
-            BundleError: when a file is missing, too many, changed, of a newer format or not what the manifest says.
+            BundleError: when a file is missing, too many, changed, of a newer format or not what the manifest says, or
+                when a trial verdict with it fails.
+        """
+        manifest = trusted(folder)
+        with _refusing(folder):
+            return cls._read(folder, manifest)
+
+    @classmethod
+    def untried(cls, folder: Path) -> Self:
+        """Verify and read a bundle after a look at all that its files hold; for the process that tries it out.
+
+        Raises:
+            BundleError: saying what was found and expected.
         """
         manifest = verify(folder)
-        try:
+        with _refusing(folder):
+            names = read_json(folder / CAPABILITIES)
+            if not isinstance(names, dict) or not isinstance(names.get("areas"), dict):
+                raise BundleError(
+                    f"{folder / CAPABILITIES} has no areas, expected an object with their names and titles"
+                )
+            check_contents(folder, manifest["files"], n_judged(tuple(names["areas"])))
             return cls._read(folder, manifest)
-        except (ValueError, KeyError, TypeError, SafetensorError) as fault:
-            if isinstance(fault, BundleError):
-                raise
-            raise BundleError(f"{folder}: {fault}") from fault
 
     @classmethod
     def _read(cls, folder: Path, manifest: Mapping[str, Any]) -> Self:
@@ -102,6 +121,9 @@ class Bundle:
                 f"{folder}: lists {len(manifest['features'])} features, expected these {len(expected)}: {expected}"
             )
         reference = load_file(folder / REFERENCE)
+        quantiles = reference["benign_quantiles"]
+        if quantiles.shape != (shape := (len(SIZE_EDGES), len(expected), 2)):
+            raise BundleError(f"{folder}: benign quantiles have shape {quantiles.shape}, expected {shape}")
         encoder = _read_encoder(folder, manifest["encoder"])
         if encoder.n_dims != capabilities.anchors.shape[1]:
             raise BundleError(f"{folder}: encoder has {encoder.n_dims} dimensions, map {capabilities.anchors.shape[1]}")
@@ -113,13 +135,20 @@ class Bundle:
             evidence=Evidence(_read_words(folder), reference["weights"], reference["scales"], reference["intercepts"]),
             classifier=_read_classifier(folder, n_judged(capabilities.areas)),
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
-            reference=reference["benign_quantiles"],
+            reference=quantiles,
             benign=_read_benign(folder, len(capabilities.areas), len(expected)),
         )
 
     def training_rows(self) -> Any:
-        """The stored training feature rows (an Arrow table, no text), which `adapt` refits from."""
-        return pq.read_table(self.folder / FEATURES)
+        """The stored training feature rows (an Arrow table, no text), which `adapt` refits from.
+
+        Raises:
+            BundleError: when they can't be read.
+        """
+        try:
+            return pq.read_table(self.folder / FEATURES)
+        except (OSError, pa.ArrowException) as fault:
+            raise BundleError(f"{self.folder / FEATURES} is no Parquet file ({type(fault).__name__})") from fault
 
     def moments(self) -> Moments:
         """What the evidence heads were solved from, which `adapt` adds to.
@@ -131,13 +160,54 @@ class Bundle:
             raise BundleError(f"{self.folder} holds no {MOMENTS}, expected what a bundle of this release has")
         try:
             found = Moments.of_arrays(load_file(self.folder / MOMENTS), self.evidence.vocabulary)
-        except (ValueError, KeyError, SafetensorError) as fault:
+        except (ValueError, LookupError, TypeError, SafetensorError) as fault:
             raise BundleError(f"{self.folder / MOMENTS}: {fault}") from fault
         if len(found.scales) != len(self.evidence.weights):
             raise BundleError(
                 f"{self.folder / MOMENTS} has {len(found.scales)} inputs, expected {len(self.evidence.weights)}"
             )
         return found
+
+
+_FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, SafetensorError)
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Turn what a parser or an array raises into a `BundleError`."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except _FAULTS as fault:
+        said = str(fault) if isinstance(fault, ValueError | SafetensorError) else f"{type(fault).__name__} ({fault})"
+        raise BundleError(said if said.startswith(str(folder)) else f"{folder}: {said}") from fault
+
+
+def trusted(folder: Path) -> dict[str, Any]:
+    """Verify a bundle, and try it out in another process unless it was before; returns its manifest.
+
+    Raises:
+        BundleError: saying what was found and expected.
+    """
+    manifest = verify(folder)
+    digest = str(manifest[_DIGEST])
+    if folder.resolve() != RELEASED and not trial.is_proved(digest):
+        with _refusing(folder):
+            trial.prove(folder, digest)
+    return manifest
+
+
+def examine(folder: Path) -> dict[str, Any]:
+    """Verify a bundle and try it out in another process, whatever was tried before; returns its manifest.
+
+    Raises:
+        BundleError: saying what was found and expected.
+    """
+    manifest = verify(folder)
+    with _refusing(folder):
+        trial.try_out(folder)
+    return manifest
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -149,21 +219,31 @@ def verify(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(f"{folder} holds no {MANIFEST}, expected a bundle folder")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as fault:
-        raise BundleError(f"{path} is not JSON ({type(fault).__name__})") from fault
+    with _refusing(folder):
+        manifest = read_json(path)
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise BundleError(f"{path} has format version {repr(version)[:20]}, this release reads {FORMAT_VERSION}")
     if missing := [key for key in _KEYS if key not in manifest]:
         raise BundleError(f"{path} has no {', '.join(missing)}")
     if (found := manifest_digest(manifest)) != manifest[_DIGEST]:
         raise BundleError(f"{path} has digest {found}, expected {manifest[_DIGEST]}")
+    _verify_entries(path, manifest)
     _verify_files(folder, manifest)
     return manifest
+
+
+def _verify_entries(path: Path, manifest: Mapping[str, Any]) -> None:
+    fpr, features = manifest["fpr"], manifest["features"]
+    if isinstance(fpr, bool) or not isinstance(fpr, int | float) or not 0.0 < fpr < 1.0:
+        raise BundleError(f"{path} has fpr {str(fpr)[:20]}, expected a share between 0 and 1")
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise BundleError(f"{path} has features that aren't a list of names")
+    for name in ("encoder", "bundle_id"):
+        if not isinstance(manifest[name], str):
+            raise BundleError(f"{path} has {name} of type {type(manifest[name]).__name__}, expected a text")
 
 
 def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -310,5 +390,5 @@ def _read_words(folder: Path) -> tuple[str, ...]:
 
 
 def _names(folder: Path) -> set[str]:
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
     return {name for name in names if name != MANIFEST and not name.startswith(("__pycache__/", "__init__"))}

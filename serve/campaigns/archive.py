@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from serve.campaigns.detector import Campaign
 from serve.campaigns.sketches import Items, Sketches
+from serve.capability.capability_map import CapabilityMap
 from serve.io.discovery import Source
-from serve.io.writers import replacing
+from serve.io.writers import check_seal, replacing, sealed, sha256
 
 FORMAT_VERSION = 1
 NAME = "archive.json"
 _MIN_OVERLAP = 0.5
+_FAULTS = (OSError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Archive:
             return cls(None, {}, frozenset(), 0)
         try:
             listed = json.loads(path.read_text(encoding="utf-8"))
-            if listed["format_version"] != FORMAT_VERSION:
+            if not isinstance(listed["format_version"], int) or listed["format_version"] != FORMAT_VERSION:
                 raise ValueError(
                     f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
                 )
@@ -58,14 +60,43 @@ class Archive:
                 raise ValueError(
                     f"{path} was made with bundle {listed['bundle']}, not {bundle_id}: sketches don't compare"
                 )
+            check_seal(listed)
+            generation = _generation(listed["generation"])
+            _check_files(_paths(folder, generation), listed.get("files"))
+            sketches = _read(folder, generation)
+            sketches.check()
             return cls(
-                sketches=_read(folder, int(listed["generation"])),
-                campaigns={name: frozenset(accounts) for name, accounts in listed["campaigns"].items()},
-                sources=frozenset((str(name), int(size), int(at)) for name, size, at in listed["sources"]),
-                generation=int(listed["generation"]),
+                sketches=sketches,
+                campaigns={name: frozenset(map(_text, accounts)) for name, accounts in listed["campaigns"].items()},
+                sources=frozenset((_text(name), int(size), int(at)) for name, size, at in listed["sources"]),
+                generation=generation,
             )
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, pa.ArrowException) as fault:
+        except json.JSONDecodeError as fault:
+            raise ValueError(f"{folder} can't be read as an archive (JSONDecodeError)") from fault
+        except ValueError as fault:
+            said = str(fault) if not isinstance(fault, UnicodeError) else type(fault).__name__
+            raise ValueError(said if said.startswith(str(folder)) else f"{folder} holds no archive: {said}") from fault
+        except _FAULTS as fault:
             raise ValueError(f"{folder} can't be read as an archive ({type(fault).__name__})") from fault
+
+    def check(self, folder: Path, capabilities: CapabilityMap) -> None:
+        """Refuse sketches that aren't of this map.
+
+        Raises:
+            ValueError: naming the column, what was found and what was expected.
+        """
+        if self.sketches is None:
+            return
+        items, n_dims = self.sketches.items, capabilities.cells.shape[1]
+        if items.vector.shape[1] != n_dims:
+            raise ValueError(f"{folder} holds vectors of {items.vector.shape[1]} dimensions, expected {n_dims}")
+        columns = {
+            "area": (items.area, len(capabilities.areas)), "skill": (items.skill, len(capabilities.skills)),
+            "cell": (items.cell, len(capabilities.cells)),
+        }  # fmt: skip
+        for name, (found, size) in columns.items():
+            if (highest := int(found.max(initial=-1))) >= size:
+                raise ValueError(f"{folder} holds the {name} {highest}, expected up to {size - 1}")
 
     def knows(self, source: Source) -> bool:
         """Whether this very file was read before."""
@@ -109,13 +140,33 @@ class Archive:
             "format_version": FORMAT_VERSION,
             "bundle": bundle_id,
             "generation": generation,
+            "files": {file.name: sha256(file) for file in _paths(folder, generation)},
             "campaigns": kept,
             "sources": sorted(self.sources | {_mark(source) for source in sources}),
         }
         with replacing(folder / NAME) as part:
-            part.write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+            part.write_text(json.dumps(sealed(listed), ensure_ascii=False), encoding="utf-8")
         for stale in _paths(folder, self.generation):
             stale.unlink(missing_ok=True)
+
+
+def _generation(given: object) -> int:
+    if not isinstance(given, int) or not 0 < given < 10**9:
+        raise ValueError(f"generation is {str(given)[:20]}, expected a number from 1")
+    return given
+
+
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError
+    return given
+
+
+def _check_files(paths: Sequence[Path], listed: Mapping[str, str] | None) -> None:
+    """Refuse files that aren't as they were written; an archive of an earlier release lists no digests."""
+    for path in paths:
+        if listed is not None and (found := sha256(path)) != listed[path.name]:
+            raise ValueError(f"{path} has sha256 {found}, expected {str(listed[path.name])[:64]}")
 
 
 def _mark(source: Source) -> tuple[str, int, int]:
@@ -155,7 +206,10 @@ def _read(folder: Path, generation: int) -> Sketches:
 
 def _column(path: Path, name: str) -> pa.ChunkedArray:
     """One column; they are read one at a time, since a large archive as a table and as arrays doesn't fit twice."""
-    return pq.read_table(path, columns=[name]).column(name)
+    column = pq.read_table(path, columns=[name]).column(name)
+    if column.null_count:
+        raise ValueError(f"{path} has {column.null_count} nulls in {name}, expected none")
+    return column
 
 
 def _rows(matrix: NDArray[np.generic]) -> pa.Array:
@@ -166,6 +220,8 @@ def _matrix(path: Path, name: str) -> NDArray[np.generic]:
     """A column of lists of one length, filled in batch by batch."""
     with pq.ParquetFile(path) as file:
         kind = file.schema_arrow.field(name).type
+        if not pa.types.is_fixed_size_list(kind):
+            raise ValueError(f"{path} has {name} as {kind}, expected lists of one length")
         matrix = np.empty((file.metadata.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
         first = 0
         for batch in file.iter_batches(columns=[name], use_threads=False):

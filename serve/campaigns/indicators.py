@@ -8,6 +8,7 @@ tell that it is listed; an indicator file is for those who fight the same campai
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from serve.campaigns.detector import Campaign
 from serve.campaigns.fingerprints import skeleton_keys
 from serve.campaigns.sketches import Sketches
-from serve.io.writers import replacing
+from serve.io.writers import check_seal, replacing, sealed
 from serve.sessions.normalization import canonical
 from serve.sessions.records import Sessions
 
@@ -38,7 +39,13 @@ SCHEMA = pa.schema([
 """Columns of a matches file, one row a session and campaign: prompts with a listed skeleton, and the gain of its cells
 (nats), null where the indicators are of another map."""
 
+MAX_BYTES, MAX_CAMPAIGNS, MAX_SKELETONS, MAX_CELLS = 64 << 20, 10_000, 100_000, 32_767
+
 _SMOOTHING = 0.05
+_ROUNDING = 1e-6  # of each share that `write` writes
+_NAME = re.compile(r"[\w.:-]{1,80}", re.ASCII)
+_KEY = re.compile(r"[0-9a-f]{1,16}")
+_CELL = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True)
@@ -78,26 +85,45 @@ def write(path: Path, campaigns: Sequence[Campaign], sketches: Sketches, n_cells
         ],
     }
     with replacing(path) as part:
-        part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(sealed(listed), indent=1) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> Indicators:
-    """Read an indicator file.
+    """Read an indicator file, which may come from anyone.
 
     Raises:
         ValueError: naming the file and what is wrong.
     """
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{path} has {size} bytes, expected at most {MAX_BYTES}")
+        listed = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         if listed["format_version"] != FORMAT_VERSION:
             raise ValueError(
-                f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
+                f"{path} has format version {str(listed['format_version'])[:20]}, this release reads {FORMAT_VERSION}"
             )
-        n_cells = int(listed["n_cells"])
+        _check_seal(listed)
+        n_cells = _n_cells(listed["n_cells"])
+        if not isinstance(listed["campaigns"], list) or len(listed["campaigns"]) > MAX_CAMPAIGNS:
+            raise _WrongError(f"campaigns that are no list of at most {MAX_CAMPAIGNS}")
         found = tuple(_indicator(entry, n_cells) for entry in listed["campaigns"])
-        return Indicators(str(listed["bundle"]), _profile(listed["usual"], n_cells), found)
-    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as fault:
+        return Indicators(_name(listed["bundle"], "bundle"), _profile(listed["usual"], n_cells), found)
+    except _WrongError as fault:
+        raise ValueError(f"{path} holds no indicators: {fault}") from fault
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as fault:
         raise ValueError(f"{path} holds no indicators ({type(fault).__name__})") from fault
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path} holds no indicators ({type(fault).__name__})") from fault
+
+
+def check_map(known: Indicators, path: Path, bundle_id: str, n_cells: int) -> None:
+    """Refuse indicators that name this bundle but have another number of cells than its map.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    if known.bundle_id == bundle_id and len(known.usual) != n_cells:
+        raise ValueError(f"{path} has {len(known.usual)} cells for bundle {bundle_id}, expected {n_cells}")
 
 
 def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundle_id: str) -> pa.Table:
@@ -135,13 +161,52 @@ def _log_ratio(profile: NDArray[np.float64], usual: NDArray[np.float64]) -> NDAr
     return np.asarray(np.log(((1 - _SMOOTHING) * profile + flat) / ((1 - _SMOOTHING) * usual + flat)))
 
 
+class _WrongError(ValueError):
+    """Something in an indicator file that can't be: says what, and what was expected."""
+
+
+def _check_seal(listed: Mapping[str, Any]) -> None:
+    try:
+        check_seal(listed)
+    except ValueError as fault:
+        raise _WrongError(str(fault)) from fault
+
+
+def _n_cells(given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= MAX_CELLS:
+        raise _WrongError(f"n_cells {str(given)[:20]}, expected 1 to {MAX_CELLS}")
+    return given
+
+
+def _name(given: object, what: str) -> str:
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        raise _WrongError(f"a {what} that is no name, expected up to 80 letters, digits and . : _ -")
+    return given
+
+
 def _indicator(entry: Mapping[str, Any], n_cells: int) -> Indicator:
-    skeletons = frozenset(int(key, 16) for key in entry["skeletons"])
-    return Indicator(str(entry["campaign_id"]), skeletons, _profile(entry["cells"], n_cells))
+    skeletons = entry["skeletons"]
+    if not isinstance(skeletons, list) or len(skeletons) > MAX_SKELETONS:
+        raise _WrongError(f"a campaign whose skeletons are no list of at most {MAX_SKELETONS}")
+    for key in skeletons:
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise _WrongError("a skeleton that is no hash, expected 1 to 16 hex digits")
+    keys = frozenset(int(key, 16) for key in skeletons)
+    return Indicator(_name(entry["campaign_id"], "campaign_id"), keys, _profile(entry["cells"], n_cells))
 
 
-def _profile(shares: Mapping[str, float], n_cells: int) -> NDArray[np.float64]:
+def _profile(shares: Mapping[str, object], n_cells: int) -> NDArray[np.float64]:
     profile = np.zeros(n_cells)
     for cell, share in shares.items():
-        profile[int(cell)] = float(share)
+        if not _CELL.fullmatch(cell) or int(cell) >= n_cells:
+            raise _WrongError(f"the cell {cell[:10]!r}, expected 0 to {n_cells - 1}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+            raise _WrongError(f"the share {str(share)[:20]} of a cell, expected 0 to 1")
+        profile[int(cell)] = share
+    if (total := float(profile.sum())) > 1.0 + _ROUNDING * n_cells:
+        raise _WrongError(f"shares of cells that add up to {total:.4g}, expected at most 1")
     return profile
+
+
+def _refuse_constant(name: str) -> float:
+    raise _WrongError(f"the number {name}, expected finite ones")

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from serve.bundle.bundle import RELEASED, verify
+from serve.bundle.bundle import RELEASED, read_capabilities, trusted
 from serve.campaigns.archive import Archive
 from serve.campaigns.community_features import MIN_ACCOUNTS
 from serve.campaigns.detector import PRIOR, Campaign, Findings, find
@@ -126,8 +126,10 @@ def run(inquiry: Inquiry, progress: Progress) -> Outcome:
     Raises:
         ValueError: when inputs, outputs, archive or bundle are not what they should be.
     """
-    bundle_id = str(verify(inquiry.bundle)["bundle_id"])
+    bundle_id = str(trusted(inquiry.bundle)["bundle_id"])
     archive = Archive.load(inquiry.archive, bundle_id) if inquiry.archive else Archive(None, {}, frozenset(), 0)
+    if inquiry.archive and archive.sketches is not None:
+        archive.check(inquiry.archive, read_capabilities(inquiry.bundle))
     found = discover(inquiry.inputs)
     new = tuple(source for source in found.sources if not archive.knows(source))
     with progress, tempfile.TemporaryDirectory(dir=inquiry.out.parent, prefix="_campaigns.") as folder:

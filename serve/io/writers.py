@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 50_000
+SEAL = "sha256"
+"""Entry of a JSON file with the digest of the others."""
 
 
 class Writer(Protocol):
@@ -86,9 +89,9 @@ def check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, schema: pa.Schema, *, token: str = "") -> Iterator[Writer]:
+def writing(path: Path, schema: pa.Schema, *, token: str = "", private: bool = False) -> Iterator[Writer]:
     """A writer to `path`, which is there only when all is written; see `replacing`."""
-    with replacing(path, token=token) as part, WRITERS[path.suffix.lower()](part, schema) as writer:
+    with replacing(path, token=token, private=private) as part, WRITERS[path.suffix.lower()](part, schema) as writer:
         yield writer
 
 
@@ -106,13 +109,16 @@ def join(path: Path, parts: Sequence[Path], schema: pa.Schema) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, token: str = "") -> Iterator[Path]:
+def replacing(path: Path, *, token: str = "", private: bool = False) -> Iterator[Path]:
     """A name to write to, which becomes `path` at the end, on disk for good; it is removed when there is a fault.
 
-    `token` tells apart processes that may write the same file at the same time.
+    `token` tells apart processes that may write the same file at the same time; a `private` file is its owner's alone.
     """
     part = path.with_name(f".{path.name}{token}.part")
     try:
+        if private:
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -120,6 +126,32 @@ def replacing(path: Path, *, token: str = "") -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(listed: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the digest of all its other entries, by which a torn or changed one is known."""
+    return {**listed, SEAL: _digest(listed)}
+
+
+def check_seal(listed: Mapping[str, Any]) -> None:
+    """Refuse an object that isn't as it was sealed; one without a digest passes.
+
+    Raises:
+        ValueError: with both digests.
+    """
+    if SEAL in listed and (found := _digest(listed)) != listed[SEAL]:
+        raise ValueError(f"the digest {str(listed[SEAL])[:64]}, but its content makes {found}")
+
+
+def _digest(listed: Mapping[str, Any]) -> str:
+    entries = {key: value for key, value in listed.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _row_groups(parts: Sequence[Path]) -> Iterator[pa.Table]:

@@ -1,20 +1,26 @@
 """Work: the folder beside the verdicts where a job keeps what is done, so that it can stop anywhere and go on.
 
 A task's files appear under their names only when complete, and the manifest lists a task only when its files are there.
-What the manifest doesn't list is done again, to the same bytes.
+What the manifest doesn't list is done again, to the same bytes, and so is a file that isn't as it was written.
+
+Spill files hold prompts. They rest here, readable by their owner alone, from the first task until the job ends; the
+folder of a job that stopped stays until the job is resumed or somebody deletes the folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
+
+from serve.io.writers import sha256
 
 JOB, MANIFEST, LOCK = "job.json", "manifest.jsonl", "lock"
 
@@ -42,13 +48,13 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class ReadDone:
-    """A share of the input that was read: rows kept by partition, rows of no sample, files written (name → bytes)."""
+    """A share of the input that was read: rows kept by partition, rows of no sample, files written (name → sha256)."""
 
     index: int
     slices: tuple[SliceCount, ...]
     n_kept: tuple[int, ...]
     n_left_out: int
-    files: Mapping[str, int]
+    files: Mapping[str, str]
     cost: Cost
 
     kind = "read"
@@ -63,7 +69,7 @@ class ReadDone:
 
 @dataclass(frozen=True, slots=True)
 class JudgeDone:
-    """A partition that was judged, and the files written (name → bytes)."""
+    """A partition that was judged, and the files written (name → sha256)."""
 
     index: int
     n_exchanges: int
@@ -71,7 +77,7 @@ class JudgeDone:
     n_accounts: int
     n_flagged: int
     n_flagged_accounts: int
-    files: Mapping[str, int]
+    files: Mapping[str, str]
     cost: Cost
 
     kind = "judge"
@@ -102,11 +108,15 @@ class Work:
         """Take the folder for `job` (any JSON that tells jobs apart), with what was done before when `resume` is set.
 
         Raises:
-            ValueError: when another job holds the folder, it is a stranger's, or it was begun for another job.
+            ValueError: when another job holds the folder, it is a stranger's, others may write there, or it was begun
+                for another job.
         """
+        if folder.is_symlink():
+            raise ValueError(f"{folder} is in the way: it is a link, expected a folder or nothing")
         if folder.exists() and not (folder / LOCK).exists():
             raise ValueError(f"{folder} is in the way: it isn't the work folder of a job")
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _require_private(folder)
         lock = (folder / LOCK).open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,6 +135,8 @@ class Work:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not self.done and self.folder.exists():
+            self.remove()
         self._lock.close()
 
     def add(self, done: Done) -> None:
@@ -141,6 +153,15 @@ class Work:
         (self.folder / JOB).unlink(missing_ok=True)
         shutil.rmtree(self.folder)
 
+    def keep(self, fits: Callable[[Done], bool]) -> None:
+        """Keep what `fits`; anything else is done again."""
+        self.reads = {index: done for index, done in self.reads.items() if fits(done)}
+        self.judgements = {index: done for index, done in self.judgements.items() if fits(done)}
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        self.keep(lambda _: False)
+
     @property
     def done(self) -> tuple[Done, ...]:
         """All that is done, in this run or before."""
@@ -149,7 +170,7 @@ class Work:
     def _begin(self, job: dict[str, Any], *, resume: bool) -> None:
         path = self.folder / JOB
         if resume and path.exists():
-            begun = json.loads(path.read_text(encoding="utf-8"))
+            begun = _begun(path)
             if other := [name for name in job if job[name] != begun.get(name)]:
                 raise ValueError(f"{self.folder} was begun with another {', '.join(other)}: run without --resume")
             self._recall()
@@ -164,9 +185,8 @@ class Work:
         path = self.folder / MANIFEST
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         for line in lines:
-            fields = json.loads(line)
-            done = ReadDone.of(fields) if fields.pop("kind") == ReadDone.kind else JudgeDone.of(fields)
-            if all(_has_size(self.folder / name, size) for name, size in done.files.items()):
+            done = _entry(line)
+            if done and all(_is_same(self.folder, name, digest) for name, digest in done.files.items()):
                 self._remember(done)
         _write(path, "".join(map(_line, self.done)))
 
@@ -178,11 +198,43 @@ class Work:
 
 
 def _line(done: Done) -> str:
-    return json.dumps({"kind": done.kind, **dataclasses.asdict(done)}) + "\n"
+    """An entry with a digest of itself, by which a changed or torn one is known."""
+    text = json.dumps({"kind": done.kind, **dataclasses.asdict(done)})
+    return f"{hashlib.sha256(text.encode()).hexdigest()} {text}\n"
 
 
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
+def _entry(line: bytes) -> Done | None:
+    """What a line of the manifest says, None where it isn't as it was written."""
+    digest, _, text = line.partition(b" ")
+    if digest != hashlib.sha256(text).hexdigest().encode():
+        return None
+    try:
+        fields = json.loads(text)
+        return ReadDone.of(fields) if fields.pop("kind") == ReadDone.kind else JudgeDone.of(fields)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):  # of another release
+        return None
+
+
+def _begun(path: Path) -> dict[str, Any]:
+    try:
+        begun = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise ValueError(f"{path} can't be read ({type(fault).__name__}): run without --resume") from fault
+    if not isinstance(begun, dict):
+        raise ValueError(f"{path} holds a {type(begun).__name__}, expected an object: run without --resume")
+    return begun
+
+
+def _require_private(folder: Path) -> None:
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise ValueError(f"{folder} belongs to another user, expected a folder of one's own")
+    folder.chmod(0o700)
+
+
+def _is_same(folder: Path, name: str, digest: str) -> bool:
+    path = folder / name
+    return Path(name).name == name and path.is_file() and not path.is_symlink() and sha256(path) == digest
 
 
 def _write(path: Path, text: str) -> None:

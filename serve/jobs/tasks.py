@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from serve.io.discovery import Slice, said
 from serve.io.reading import read
-from serve.io.writers import replacing
+from serve.io.writers import replacing, sha256
 from serve.jobs.checkpoint import Cost, Done, ReadDone, SliceCount
 from serve.jobs.partitions import Spill
 
@@ -78,8 +78,8 @@ class ReadTask:
         spill_path, rejects_path = self.folder / spill_name(self.index), self.folder / rejects_name(self.index)
         with task_faults(self.folder):
             with (
-                replacing(rejects_path, token=new_token()) as rejects,
-                replacing(spill_path, token=new_token()) as part,
+                replacing(rejects_path, token=new_token(), private=True) as rejects,
+                replacing(spill_path, token=new_token(), private=True) as part,
                 rejects.open("w", encoding="utf-8") as rejects_file,
                 Spill(part, n_partitions=self.n_partitions, sample=self.sample) as spill,
             ):
@@ -94,7 +94,7 @@ class ReadTask:
                 slices=slices,
                 n_kept=tuple(spill.n_kept.tolist()),
                 n_left_out=spill.n_left_out,
-                files=sizes([spill_path, rejects_path]),
+                files=digests([spill_path, rejects_path]),
                 cost=watch.cost(),
             )
 
@@ -167,9 +167,9 @@ def _note(file: TextIO, position: int, line: int, reason: str) -> None:
     file.write(json.dumps([position, line, reason]) + "\n")
 
 
-def sizes(paths: Sequence[Path]) -> dict[str, int]:
-    """Bytes of each file, by name."""
-    return {path.name: path.stat().st_size for path in paths}
+def digests(paths: Sequence[Path]) -> dict[str, str]:
+    """Sha256 of each file, by name."""
+    return {path.name: sha256(path) for path in paths}
 
 
 def new_token() -> str:

@@ -47,8 +47,13 @@ class Calibration:
         offsets = arrays["offsets"].astype(np.int64)
         if len(offsets) != len(SIZE_EDGES) + 1 or offsets[-1] != len(arrays["margins"]):
             raise ValueError(f"calibration has {len(offsets) - 1} size classes, expected {len(SIZE_EDGES)}")
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError("calibration has size classes that overlap, expected offsets that rise from 0")
         slope, intercept = arrays["logistic"].tolist()
-        return cls(slope, intercept, arrays["margins"], offsets)
+        found = cls(slope, intercept, arrays["margins"], offsets)
+        if not slope > 0.0 or any((np.diff(found._class(index)) < 0).any() for index in range(len(SIZE_EDGES))):
+            raise ValueError(f"calibration has slope {slope} or margins that fall, expected both to rise")
+        return found
 
     def arrays(self) -> dict[str, NDArray[np.float64] | NDArray[np.int64]]:
         """What `of_arrays` reads."""

@@ -32,13 +32,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from serve.bundle.bundle import RELEASED, Bundle  # noqa: E402
+from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns.archive import Archive  # noqa: E402
 from serve.campaigns.community_features import GATE  # noqa: E402
-from serve.campaigns.detector import (  # noqa: E402
-    find,
-    indicators,
-    linked,
-)
+from serve.campaigns.detector import find, linked  # noqa: E402
 from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402

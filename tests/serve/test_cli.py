@@ -53,7 +53,7 @@ def test_score_writes_verdicts_and_says_what_it_did(
     verdicts = [json.loads(line) for line in source.with_name("out.jsonl").read_text().splitlines()]
     assert len(verdicts) == 30
     assert len(accounts.read_text().splitlines()) == 15
-    assert source.with_name("out.rejects.jsonl").read_text() == ""
+    assert source.with_name("out.jsonl.rejects.jsonl").read_text() == ""
 
 
 def test_too_many_rejects_have_their_own_exit_code(
@@ -273,7 +273,7 @@ def test_campaigns_writes_what_it_found_and_score_matches_its_indicators(
     document = json.loads(out.read_text())
     assert document["n_accounts"] == len(members.read_text().splitlines()) == 15
     assert score(source, bundle_folder, "--indicators", shared) == 0
-    assert source.with_name("out.matches.jsonl").is_file()
+    assert source.with_name("out.jsonl.matches.jsonl").is_file()
     with pytest.raises(SystemExit):
         main(["campaigns", str(source)])
 

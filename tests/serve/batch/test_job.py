@@ -177,9 +177,9 @@ class Quota:
 
     def __init__(self, n_allowed: int) -> None:
         self.n_left = n_allowed
-        self.measure = tasks.sizes
+        self.measure = tasks.digests
 
-    def __call__(self, paths: Sequence[Path]) -> dict[str, int]:
+    def __call__(self, paths: Sequence[Path]) -> dict[str, str]:
         self.n_left -= 1
         if self.n_left < 0:
             raise OSError(28, "No space left on device")
@@ -199,7 +199,7 @@ def test_a_job_that_stops_at_any_task_goes_on_to_the_same_output(
         with monkeypatch.context() as patch:
             quota = Quota(n_allowed)
             for module in (tasks, judge_task):
-                patch.setattr(module, "sizes", quota)
+                patch.setattr(module, "digests", quota)
             with pytest.raises(
                 JobStoppedError, match=r"No space left on device \(\d+ finished parts are kept .*--resume"
             ):
@@ -280,12 +280,23 @@ def test_rows_of_which_none_is_usable_give_empty_outputs(tmp_path: Path, bundle_
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 
 
-def test_a_fault_of_the_input_says_where_what_was_done_is_kept(tmp_path: Path, bundle_folder: Path) -> None:
+def test_a_fault_of_the_input_leaves_no_folder_where_nothing_was_done(tmp_path: Path, bundle_folder: Path) -> None:
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(b'{"account_id": "a", "prompt": "x"}\n' * 1000)[:-10])
-    with pytest.raises(
-        JobStoppedError, match=r"in\.jsonl\.gz: can't be read beyond line .* kept in .*_out\.jsonl\.work"
-    ):
+    with pytest.raises(JobStoppedError, match=r"in\.jsonl\.gz: can't be read beyond line .*") as fault:
         run(tmp_path / "in.jsonl.gz", tmp_path / "out.jsonl", bundle_folder)
+    assert "--resume" not in str(fault.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl.gz"]
+
+
+def test_a_fault_of_one_input_says_where_the_parts_of_others_are_kept(
+    tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in" / "a.jsonl.gz", exchanges)
+    (tmp_path / "in" / "b.jsonl.gz").write_bytes(gzip.compress(b'{"account_id": "a", "prompt": "x"}\n' * 1000)[:-10])
+    monkeypatch.setattr(batch, "_SHARE_BYTES", (1_000, 1_000))
+    message = r"b\.jsonl\.gz: can't be read .*\(1 finished parts are kept in .*_out\.jsonl\.work"
+    with pytest.raises(JobStoppedError, match=message):
+        run(tmp_path / "in", tmp_path / "out.jsonl", bundle_folder)
 
 
 def test_the_same_file_twice_counts_once(tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path) -> None:

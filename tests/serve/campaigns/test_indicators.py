@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serve.campaigns.fingerprints import skeleton_keys
-from serve.campaigns.indicators import SCHEMA, match, read
+from serve.campaigns.indicators import SCHEMA, check_map, match, read
 from serve.sessions.records import Exchange, Session, Sessions
 
 TEMPLATE = "write a function in rust that parses the field called {} from a line of the log"
@@ -78,3 +78,48 @@ def test_a_file_of_something_else_is_refused_by_name(listed: Listed, changes: di
 def test_a_file_of_another_release_is_refused(listed: Listed):
     with pytest.raises(ValueError, match="has format version 2, this release reads 1"):
         read(listed.write(format_version=2))
+
+
+CAMPAIGN = {"campaign_id": "c1", "skeletons": ["ab"], "cells": {"0": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_cells": 10**10}, "n_cells 10000000000, expected 1 to"),
+        ({"n_cells": -1}, "n_cells -1, expected"),
+        ({"n_cells": 2.5}, "n_cells 2.5, expected"),
+        ({"n_cells": True}, "n_cells True, expected"),
+        ({"n_cells": 3}, "the cell '3', expected 0 to 2"),
+        ({"usual": {"0": float("nan")}}, "the number NaN"),
+        ({"usual": {"0": 10**400}}, "of a cell, expected 0 to 1"),
+        ({"usual": {"0": -0.5}}, "the share -0.5 of a cell"),
+        ({"usual": {"0": 0.7, "1": 0.7}}, "add up to 1.4"),
+        ({"usual": {"-1": 0.7}}, "the cell '-1'"),
+        ({"bundle": "<b>"}, "a bundle that is no name"),
+        ({"campaigns": [CAMPAIGN | {"campaign_id": "../../etc"}]}, "a campaign_id that is no name"),
+        ({"campaigns": [CAMPAIGN | {"skeletons": ["f" * 40]}]}, "a skeleton that is no hash"),
+        ({"campaigns": [CAMPAIGN | {"skeletons": ["-1"]}]}, "a skeleton that is no hash"),
+        ({"campaigns": [CAMPAIGN | {"skeletons": "ab"}]}, "skeletons are no list"),
+        ({"campaigns": [CAMPAIGN | {"cells": {"0": "1"}}]}, "the share 1 of a cell"),
+    ],
+)
+def test_a_hostile_file_is_refused_and_says_what_is_wrong(listed: Listed, changes: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=r"indicators\.json holds no indicators: ") as fault:
+        read(listed.write(**changes))
+    assert message in str(fault.value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "", "null", "[1]", '{"format_version": 1', "\ud800"])
+def test_what_is_no_indicator_file_is_refused(listed: Listed, content: str):
+    listed.path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match="holds no indicators"):
+        read(listed.path)
+
+
+def test_another_number_of_cells_than_the_bundles_is_refused(listed: Listed):
+    known = read(listed.write())
+    check_map(known, listed.path, "b1", 10)
+    check_map(known, listed.path, "b2", 11)
+    with pytest.raises(ValueError, match="has 10 cells for bundle b1, expected 11"):
+        check_map(known, listed.path, "b1", 11)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +15,8 @@ COST = Cost({"read": 0.5}, "host:1", 100)
 def read_done(folder: Path, index: int) -> ReadDone:
     name = f"spill-{index}"
     (folder / name).write_text("data")
-    return ReadDone(index, (SliceCount("a.jsonl", 3, 2, {"not JSON": 1}),), (1, 0), 0, {name: 4}, COST)
+    files = {name: hashlib.sha256(b"data").hexdigest()}
+    return ReadDone(index, (SliceCount("a.jsonl", 3, 2, {"not JSON": 1}),), (1, 0), 0, files, COST)
 
 
 def begin(folder: Path) -> tuple[ReadDone, ReadDone, JudgeDone]:
@@ -80,3 +82,46 @@ def test_a_job_that_ended_leaves_nothing(tmp_path: Path) -> None:
     with Work.open(folder, json.loads(json.dumps(JOB)), resume=True) as work:
         work.remove()
     assert not folder.exists()
+
+
+def test_a_changed_file_of_the_same_size_is_done_again(tmp_path: Path) -> None:
+    first, _, judged = begin(tmp_path / "work")
+    (tmp_path / "work" / "spill-1").write_text("dada")
+    with Work.open(tmp_path / "work", JOB, resume=True) as work:
+        assert work.done == (first, judged)
+
+
+def test_a_changed_count_is_done_again(tmp_path: Path) -> None:
+    _, second, judged = begin(tmp_path / "work")
+    manifest = tmp_path / "work" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"n_rows": 2', '"n_rows": 3', 1))
+    with Work.open(tmp_path / "work", JOB, resume=True) as work:
+        assert work.done == (second, judged)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 100_000, '"' + "x" * 10])
+def test_a_broken_job_file_is_refused(tmp_path: Path, content: str) -> None:
+    begin(tmp_path / "work")
+    (tmp_path / "work" / "job.json").write_text(content)
+    with pytest.raises(ValueError, match="run without --resume"):
+        Work.open(tmp_path / "work", JOB, resume=True)
+
+
+def test_only_the_owner_reads_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir(mode=0o755)
+    (tmp_path / "work" / "lock").touch()
+    with Work.open(tmp_path / "work", JOB, resume=False):
+        assert (tmp_path / "work").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    begin(tmp_path / "elsewhere")
+    (tmp_path / "work").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is a link"):
+        Work.open(tmp_path / "work", JOB, resume=False)
+
+
+def test_a_job_that_did_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Work.open(tmp_path / "work", JOB, resume=False):
+        raise ZeroDivisionError
+    assert not (tmp_path / "work").exists()
