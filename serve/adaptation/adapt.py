@@ -1,6 +1,6 @@
-"""Adapt: a provider's own benign traffic in, a bundle that knows it out.
+"""Adapt: a provider's own benign traffic, and campaigns that it has confirmed, in; a bundle that knows both out.
 
-Half of the accounts are learned from as organic, in the evidence of a prompt beside the bundle's stored moments and in
+Half of the benign accounts are learned from as organic, by the prompt scorer beside the bundle's stored sample and by
 the classifier beside its stored training rows; the other half only give the benign margins that p-values rest on. So
 the false-positive rate is kept on people that neither ever saw.
 """
@@ -11,8 +11,8 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from serve.adaptation.classifier_refit import OWN_SHARE, Refitted, refit
+from serve.adaptation.prompt_refit import refit_scorers
+from serve.adaptation.provider_rows import (
+    UPPER,
+    CrossBundles,
+    Rows,
+    benign_rows,
+    harvesting_rows,
+    is_learned,
+    rows_of,
+)
 from serve.bundle.bundle import (
     BENIGN,
     CALIBRATION,
@@ -33,22 +44,14 @@ from serve.bundle.bundle import (
     RELEASED,
     Bundle,
     BundleError,
-    write_evidence,
     write_manifest,
+    write_prompt_scorer,
+    write_reference,
 )
-from serve.capability.breadth import CoverageNull
-from serve.capability.coverage import CellCounts
-from serve.features.prompt_scorer import HEADS, Evidence
-from serve.features.session_features import Totals, assembled, compared, observe, place
 from serve.io.discovery import InputError, discover, plan
 from serve.io.reading import read
-from serve.model.benign_profile import Benign, benign_quantiles
-from serve.model.calibration import MIN_DECIDABLE, Calibration
-from serve.model.classifier import Classifier
-from serve.model.refitting import ClassifierSettings, Rows, fit, score_map
-from serve.model.ridge import Moments, moment, solve
+from serve.model.calibration import MIN_DECIDABLE
 from serve.scoring.scorer import CHUNK_PROMPTS
-from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline, text_hashes
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
@@ -59,28 +62,19 @@ MIN_ACCOUNTS = 40
 MAX_HARVESTING_SHARE = 0.5
 """Share of accounts that score above one half, over which traffic can't be taken for benign."""
 
-OWN_SHARE = 0.5
-"""Share of the organic weight that the provider's own sessions have in what is learned from."""
+MIN_CONFIRMED_ACCOUNTS, MIN_CONFIRMED_EXCHANGES = 2, 50
+"""Confirmed campaigns of fewer can't be both learned from and tested on."""
 
-EVIDENCE_SHARE = 0.3
-"""Share of all weight that the provider's own prompts have where evidence is learned."""
+MIN_CONFIRMED_AUROC = 0.7
+"""How well accounts of confirmed campaigns that were left out must be told from benign ones."""
 
-SETTINGS = ClassifierSettings()
-"""How the classifier is refitted."""
-
-_MAX_CUT = 1500  # sessions of a size class and half that are made of longer ones
-_N_FOLDS = 3
-_SIDE = np.uint64(1 << 20)  # a low bit of the hash, since a sample of accounts is drawn by its high ones
-_PART = np.uint64(1 << 21)  # of the accounts that are learned from, whose prompts weigh those of the others
-_MAX_WEIGHED = 100  # prompts of a session that evidence is learned from
-_UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), 120)
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What is to be done: learn `inputs` (files, folders) as benign beside what `bundle` was learned from, and write
-    the folder `out`, whose bundle flags a share `fpr` of benign sessions.
+    """What is to be done: learn `inputs` (files, folders) as benign, and `harvesting` as campaigns, beside what
+    `bundle` was learned from, and write the folder `out`, whose bundle flags a share `fpr` of benign sessions.
 
     Raises:
         ValueError: when `fpr` is no share, or `out` is there already.
@@ -90,6 +84,7 @@ class Adaptation:
     out: Path
     bundle: Path = RELEASED
     fpr: float = 0.01
+    harvesting: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 < self.fpr <= 0.5:
@@ -103,7 +98,8 @@ class Adaptation:
 @dataclass(frozen=True, slots=True)
 class Adapted:
     """What was done: ids of the new bundle and of its parent, rows read and rejected, accounts and sessions on each
-    side, and the share of held-out sessions that the parent flagged at the same FPR."""
+    side, the share of held-out sessions that the parent flagged at the same FPR, and accounts of confirmed
+    campaigns."""
 
     bundle_id: str
     parent: str
@@ -114,65 +110,59 @@ class Adapted:
     n_calibrated: int
     parent_flagged: float
     n_by_class: tuple[int, ...]
+    n_confirmed: int = 0
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Feature rows of some sessions with their sizes, accounts (hashes) and cells; `is_whole` where nothing was cut."""
-
-    X: NDArray[np.float64]
-    n_exchanges: NDArray[np.int64]
-    account: NDArray[np.uint64]
-    is_whole: NDArray[np.bool_]
-    cells: CellCounts
-
-    def where(self, chosen: NDArray[np.bool_]) -> _Rows:
-        position = np.cumsum(chosen) - 1
-        own = chosen[self.cells.unit]
-        cells = CellCounts(
-            position[self.cells.unit[own]], self.cells.cell[own], self.cells.count[own], int(chosen.sum())
-        )  # fmt: skip
-        return _Rows(self.X[chosen], self.n_exchanges[chosen], self.account[chosen], self.is_whole[chosen], cells)
-
-
-def adapt(job: Adaptation) -> Adapted:
-    """Do it; the same traffic, in any order and files, makes the same bundle.
+def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None) -> Adapted:
+    """Do it; the same traffic, in any order and files, makes the same bundle. `progress` hears what comes next.
 
     Raises:
         BundleError: when the bundle can't be trusted or holds no training rows.
         InputError: when the traffic can't be read.
-        ValueError: when the traffic is too small, or the bundle finds most of it harvesting.
+        ValueError: when the traffic is too small, the bundle finds most of it harvesting, or confirmed campaigns are
+            too few, overlap the benign accounts or can't be told from them.
     """
     bundle = Bundle.load(job.bundle)
     stored = bundle.training_rows()
     if missing := [name for name in _COLUMNS if name not in stored.column_names]:
         raise BundleError(f"{job.bundle / FEATURES} has no {', '.join(missing)}, expected labelled training rows")
+    progress("reading")
     table, n_rows, n_rejected = _read(job.inputs)
     timeline = Timeline.of(table)
-    before = _joined([_rows_of(sessions, bundle) for sessions in timeline.chunks(CHUNK_PROMPTS)])
+    campaigns = Timeline.of(_read(job.harvesting)[0]) if job.harvesting else None
+    n_confirmed = 0 if campaigns is None else _check_confirmed(campaigns, timeline)
+    progress("judging with the bundle as it is")
+    before = Rows.joined([rows_of(sessions, bundle) for sessions in timeline.chunks(CHUNK_PROMPTS)])
     _check_size(before, job)
     p_value = _check_benign(before, bundle, job)
-    heads = _heads(timeline, bundle)
-    rows = _observed(timeline, heads)
-    learned, aside = rows.where(_is_learned(rows.account)), rows.where(~_is_learned(rows.account))
-    model = _refit(heads.served, stored, learned, aside)
+    progress("training the prompt scorer")
+    bundles = refit_scorers(timeline, campaigns, bundle)
+    progress("scoring sessions")
+    rows = benign_rows(timeline, bundles)
+    confirmed = None if campaigns is None else _confirmed_rows(campaigns, timeline, bundles)
+    learned, aside = rows.where(is_learned(rows.account)), rows.where(~is_learned(rows.account))
+    progress("fitting the classifier")
+    fitted = refit(bundles.served, stored, learned, aside, confirmed)
+    if confirmed is not None:
+        _check_told_apart(fitted, stored.num_rows, len(learned))
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
-        "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned.X), "n_calibrated": len(aside.X),
-        "n_calibrated_by_class": _counts(model.calibrated_n).tolist(),
+        "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned), "n_calibrated": len(aside),
+        "n_calibrated_by_class": _counts(fitted.calibrated_n).tolist(), "n_confirmed_accounts": n_confirmed,
     }  # fmt: skip
-    bundle_id = _write(heads, stored, learned, model, job, adapted_from)
-    flagged = p_value[~_is_learned(before.account)] <= job.fpr
+    progress("writing")
+    bundle_id = _write(bundles, stored, (learned, confirmed), fitted, job, adapted_from)
+    flagged = p_value[~is_learned(before.account)] <= job.fpr
     return Adapted(
         bundle_id, bundle.bundle_id, n_rows, n_rejected, len(np.unique(rows.account)), int(learned.is_whole.sum()),
-        int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(model.calibrated_n).tolist()),
+        int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(fitted.calibrated_n).tolist()), n_confirmed,
     )  # fmt: skip
 
 
 def told(adapted: Adapted, fpr: float) -> str:
     """What was done, as lines."""
     thin = [
-        f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, _UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
+        f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
     ]
     lines = [
         f"read        {adapted.n_rows:,} rows, {adapted.n_rejected:,} rejected; {adapted.n_accounts:,} accounts",
@@ -181,8 +171,10 @@ def told(adapted: Adapted, fpr: float) -> str:
         f"before      bundle {adapted.parent} flags {adapted.parent_flagged:.2%} of those at {fpr:.2%}",
         f"bundle      {adapted.bundle_id}",
     ]
+    if adapted.n_confirmed:
+        lines.insert(3, f"confirmed   {adapted.n_confirmed:,} accounts of campaigns")
     if thin:
-        lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are never flagged at {fpr:.2%}")
+        lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are undecided at {fpr:.2%}")
     return "\n".join(lines)
 
 
@@ -207,138 +199,7 @@ def _sampled(table: pa.Table, share: float) -> pa.Table:
     return table.filter(pc.is_in(table.column("account_id"), kept))
 
 
-@dataclass(frozen=True)
-class _Heads:
-    """The bundle with heads that know the provider's prompts, what they were solved from, and for each part of the
-    accounts that are learned from the bundle with heads that know only the other part's."""
-
-    served: Bundle
-    moments: Moments
-    crossed: tuple[Bundle, Bundle]
-
-    def of(self, account: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.bool_], Bundle]]:
-        """Which of these accounts each bundle weighs."""
-        learned, first = _is_learned(account), (account & _PART) > 0
-        yield ~learned, self.served
-        yield learned & first, self.crossed[0]
-        yield learned & ~first, self.crossed[1]
-
-
-def _heads(timeline: Timeline, bundle: Bundle) -> _Heads:
-    """Evidence heads learned anew with the accounts that are learned from, as benign."""
-    stored = bundle.moments()
-    n_inputs = len(stored.scales) + 1
-    sums, counts = np.zeros((2, n_inputs, n_inputs)), np.zeros(2)
-    for sessions in timeline.chunks(CHUNK_PROMPTS):
-        accounts = _account_hashes(sessions)
-        for part, is_part in enumerate(((accounts & _PART) > 0, (accounts & _PART) == 0)):
-            chosen = np.flatnonzero(_is_learned(accounts) & is_part).tolist()
-            cuts = [(index, min(int(sessions.n_exchanges[index]), _MAX_WEIGHED)) for index in chosen]
-            if cuts:
-                own = _cut(sessions, cuts)
-                inputs = place(own, bundle.encoder, bundle.capabilities, stored.vocabulary).inputs
-                sums[part] += moment(inputs, stored.scales).astype(np.float64) * len(inputs.vectors)
-                counts[part] += len(inputs.vectors)
-    means = [total / max(count, 1.0) for total, count in zip(sums, counts, strict=True)]
-    moments = stored.with_benign(sums.sum(axis=0) / max(counts.sum(), 1.0), EVIDENCE_SHARE)
-    crossed = [stored.with_benign(mean, EVIDENCE_SHARE) if n else stored for mean, n in zip(means, counts, strict=True)]
-    first, second = (replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(own))) for own in crossed)
-    served = replace(bundle, evidence=_harvest_anew(bundle.evidence, solve(moments)))
-    return _Heads(served, moments, (second, first))
-
-
-def _harvest_anew(known: Evidence, new: Evidence) -> Evidence:
-    """The new head for harvest beside the known ones: benign traffic doesn't say who is a person and who a product."""
-    head = np.array(HEADS) == "harvest"
-    return Evidence(
-        known.vocabulary, np.where(head, new.weights, known.weights), np.where(head, new.scales, known.scales),
-        np.where(head, new.intercepts, known.intercepts),
-    )  # fmt: skip
-
-
-def _observed(timeline: Timeline, heads: _Heads) -> _Rows:
-    """Feature rows of all sessions, and of beginnings of longer ones for each size class, one a session and class."""
-    sizes = np.diff(timeline.offsets)
-    hashes = _session_hashes(timeline)
-    wanted: dict[int, list[int]] = {}
-    for low, high in zip(SIZE_EDGES, _UPPER, strict=True):
-        longer = np.flatnonzero(sizes > high)
-        longer = longer[np.argsort(hashes[longer], kind="stable")][: 2 * _MAX_CUT]
-        for index in longer.tolist():
-            wanted.setdefault(index, []).append(low + int(hashes[index] >> np.uint64(32)) % (high - low + 1))
-    parts, start = [], 0
-    for sessions in timeline.chunks(CHUNK_PROMPTS):
-        for chosen, bundle in heads.of(_account_hashes(sessions)):
-            own = np.flatnonzero(chosen).tolist()
-            whole = [(index, int(sessions.n_exchanges[index])) for index in own]
-            if whole:
-                parts.append(_rows_of(_cut(sessions, whole), bundle))
-            cuts = [(index, n) for index in own for n in wanted.get(start + index, ())]
-            parts += [_rows_of(_cut(sessions, group), bundle, is_whole=False) for group in _grouped(cuts)]
-        start += len(sessions)
-    return _joined(parts)
-
-
-def _grouped(cuts: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    n_group = 4000
-    return (cuts[start : start + n_group] for start in range(0, len(cuts), n_group))
-
-
-def _cut(sessions: Sessions, cuts: list[tuple[int, int]]) -> Sessions:
-    """The first n exchanges of session i for each (i, n)."""
-    places = [np.arange(sessions.offsets[index], sessions.offsets[index] + n) for index, n in cuts]
-    rows = np.concatenate(places)
-    return Sessions(
-        tuple(sessions.session_ids[index] for index, _ in cuts),
-        tuple(sessions.account_ids[index] for index, _ in cuts),
-        np.concatenate([[0], np.cumsum([n for _, n in cuts])]).astype(np.int64),
-        tuple(sessions.prompts[row] for row in rows.tolist()),
-        sessions.at[rows],
-    )
-
-
-def _rows_of(sessions: Sessions, bundle: Bundle, *, is_whole: bool = True) -> _Rows:
-    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
-    totals = Totals.of(prompts)
-    X = assembled(totals, compared(prompts), bundle.capabilities)
-    return _Rows(X, sessions.n_exchanges, _account_hashes(sessions), np.full(len(sessions), is_whole), totals.cells)
-
-
-def _account_hashes(sessions: Sessions) -> NDArray[np.uint64]:
-    return text_hashes(pa.array(sessions.account_ids, pa.string()))
-
-
-def _joined(parts: Sequence[_Rows]) -> _Rows:
-    firsts = np.cumsum([0, *(part.cells.n_units for part in parts)])
-    cells = CellCounts(
-        np.concatenate([part.cells.unit + first for part, first in zip(parts, firsts, strict=False)]),
-        np.concatenate([part.cells.cell for part in parts]),
-        np.concatenate([part.cells.count for part in parts]),
-        int(firsts[-1]),
-    )
-    return _Rows(
-        np.concatenate([part.X for part in parts]), np.concatenate([part.n_exchanges for part in parts]),
-        np.concatenate([part.account for part in parts]), np.concatenate([part.is_whole for part in parts]), cells,
-    )  # fmt: skip
-
-
-def _session_hashes(timeline: Timeline) -> NDArray[np.uint64]:
-    return text_hashes(
-        pc.binary_join_element_wise(timeline.account_ids, timeline.session_ids, pa.scalar("\n", pa.large_string()))
-    )
-
-
-def is_learned(account_ids: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each account is one of those to learn from, told by its hash; the others are calibrated on."""
-    return _is_learned(text_hashes(pa.array(account_ids, pa.string())))
-
-
-def _is_learned(account: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Each account is with all its sessions on one side."""
-    return np.asarray((account & _SIDE) > 0)
-
-
-def _check_size(rows: _Rows, job: Adaptation) -> None:
+def _check_size(rows: Rows, job: Adaptation) -> None:
     n_accounts = len(np.unique(rows.account))
     if n_accounts < MIN_ACCOUNTS:
         raise ValueError(
@@ -346,7 +207,7 @@ def _check_size(rows: _Rows, job: Adaptation) -> None:
             "from and calibrated on"
         )
     needed = math.ceil(1.0 / job.fpr - 1e-9)
-    n_usable = int((~_is_learned(rows.account) & (rows.n_exchanges >= MIN_DECIDABLE)).sum())
+    n_usable = int((~is_learned(rows.account) & (rows.n_exchanges >= MIN_DECIDABLE)).sum())
     if n_usable < needed:
         raise ValueError(
             f"the traffic is too small: {n_usable} sessions of at least {MIN_DECIDABLE} exchanges among the accounts "
@@ -354,7 +215,7 @@ def _check_size(rows: _Rows, job: Adaptation) -> None:
         )
 
 
-def _check_benign(rows: _Rows, bundle: Bundle, job: Adaptation) -> NDArray[np.float64]:
+def _check_benign(rows: Rows, bundle: Bundle, job: Adaptation) -> NDArray[np.float64]:
     """The p-value of each session by the bundle as it is."""
     margins = bundle.classifier.margins(rows.X)
     chosen = rows.n_exchanges >= MIN_DECIDABLE
@@ -368,89 +229,58 @@ def _check_benign(rows: _Rows, bundle: Bundle, job: Adaptation) -> NDArray[np.fl
     return bundle.calibration.p_value(margins, rows.n_exchanges)
 
 
-@dataclass(frozen=True)
-class _Model:
-    classifier: Classifier
-    calibration: Calibration
-    calibrated_n: NDArray[np.int64]
-    reference: NDArray[np.float64]
-    benign: Benign
-    weight: NDArray[np.float64]
-    margins_left_out: NDArray[np.float64]
+def _check_confirmed(campaigns: Timeline, benign: Timeline) -> int:
+    """How many accounts the confirmed campaigns have."""
+    accounts = pc.unique(pa.chunked_array([campaigns.account_ids]))
+    n_both = int(pc.sum(pc.is_in(accounts, value_set=pc.unique(pa.chunked_array([benign.account_ids])))).as_py() or 0)
+    if n_both:
+        raise ValueError(f"{n_both} accounts are in both the benign and the harvesting traffic, expected none")
+    n_exchanges = len(campaigns.order)
+    if len(accounts) < MIN_CONFIRMED_ACCOUNTS or n_exchanges < MIN_CONFIRMED_EXCHANGES:
+        raise ValueError(
+            f"the harvesting traffic is of {len(accounts)} accounts and {n_exchanges} exchanges, expected at least "
+            f"{MIN_CONFIRMED_ACCOUNTS} and {MIN_CONFIRMED_EXCHANGES}: what is learned from some is tested on others"
+        )
+    return len(accounts)
 
 
-def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _Model:
-    """The classifier on stored and own rows; the score from margins left out; p-values from the accounts kept aside."""
-    names = list(bundle.manifest["features"])
-    X = np.concatenate([np.stack([stored[name].to_numpy() for name in names], axis=1), learned.X]).astype(np.float64)
-    y = np.concatenate([stored["y"].to_numpy(), np.zeros(len(learned.X))]).astype(np.int64)
-    weight = _weights(stored, learned)
-    # Dilutions are stored in single precision, in which 0.9 is another number.
-    diluted = np.concatenate([stored["dilution"].to_numpy(), np.zeros(len(learned.X))])
-    dilution = np.asarray(np.round(diluted, 4), dtype=np.float64)
-    rows = Rows(X, y, weight, dilution)
-    classifier = fit(rows, names, SETTINGS, seed=0)
-    part_of_stored = _parts(stored["campaign"].to_pylist(), stored["y"].to_numpy())
-    part = np.concatenate([part_of_stored, ((learned.account >> np.uint64(32)) % _N_FOLDS).astype(np.int64)])
-    left_out = np.zeros(len(X))
-    for fold in range(_N_FOLDS):
-        held = part == fold
-        left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
-    margins = classifier.margins(aside.X)
-    slope, intercept = score_map(left_out[y == 1], margins)
-    whole = _enough(aside)
-    calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
-    areas = bundle.capabilities.areas
-    null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(areas))
-    benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
-    return _Model(
-        classifier, calibration, aside.n_exchanges[whole],
-        benign_quantiles(aside.X, aside.n_exchanges), benign, weight, left_out,
-    )  # fmt: skip
+def _confirmed_rows(campaigns: Timeline, benign: Timeline, bundles: CrossBundles) -> Rows:
+    """Rows of confirmed campaigns, hidden in the first chunk of benign traffic."""
+    cover = next(benign.chunks(CHUNK_PROMPTS))
+    return Rows.joined([harvesting_rows(part, cover, bundles) for part in campaigns.chunks(CHUNK_PROMPTS)])
 
 
-def _enough(aside: _Rows) -> NDArray[np.bool_]:
-    """Rows to calibrate on: whole sessions, and beginnings of longer ones too in size classes that lack whole ones."""
-    classes = size_class(aside.n_exchanges)
-    n_whole = np.bincount(classes[aside.is_whole], minlength=len(SIZE_EDGES))
-    return np.asarray(aside.is_whole | (n_whole < _MAX_CUT)[classes])
-
-
-def _weights(stored: pa.Table, learned: _Rows) -> NDArray[np.float64]:
-    """Stored weights, with `OWN_SHARE` of the organic weight given to the provider's accounts, each with the square
-    root of its share."""
-    weight, y = stored["weight"].to_numpy().astype(np.float64), stored["y"].to_numpy()
-    _, inverse, counts = np.unique(learned.account, return_inverse=True, return_counts=True)
-    own = 1.0 / np.sqrt(counts[inverse])
-    own *= OWN_SHARE * weight[y == 0].sum() / own.sum()
-    return np.concatenate([np.where(y == 0, (1.0 - OWN_SHARE) * weight, weight), own])
-
-
-def _parts(campaigns: Sequence[str], y: NDArray[np.int8]) -> NDArray[np.int64]:
-    """A part for each row, by the first corpus group of its campaign or source; each label is dealt to all parts."""
-    groups, parts = np.array([name.split("+")[0] for name in campaigns]), np.zeros(len(y), dtype=np.int64)
-    for label in (0, 1):
-        _, inverse = np.unique(groups[y == label], return_inverse=True)
-        parts[y == label] = inverse % _N_FOLDS
-    return parts
+def _check_told_apart(fitted: Refitted, n_stored: int, n_learned: int) -> None:
+    """That left-out accounts of confirmed campaigns score above left-out benign ones."""
+    benign = np.sort(fitted.margins_left_out[n_stored : n_stored + n_learned])
+    own = fitted.margins_left_out[n_stored + n_learned :]
+    below, not_above = np.searchsorted(benign, own, "left"), np.searchsorted(benign, own, "right")
+    auroc = float((below + not_above).mean() / 2.0 / len(benign))
+    if auroc < MIN_CONFIRMED_AUROC:
+        raise ValueError(
+            f"what is given as harvesting looks like the benign traffic (AUROC {auroc:.2f} on accounts left out, "
+            f"expected at least {MIN_CONFIRMED_AUROC}): are these the right files?"
+        )
 
 
 def _write(
-    heads: _Heads, stored: pa.Table, learned: _Rows, model: _Model, job: Adaptation, adapted_from: Mapping[str, Any]
-) -> str:
+    bundles: CrossBundles, stored: pa.Table, own: tuple[Rows, Rows | None], fitted: Refitted, job: Adaptation,
+    adapted_from: Mapping[str, Any],
+) -> str:  # fmt: skip
     """Write all files beside `job.out` and put the folder in place at the end."""
-    bundle = heads.served
+    bundle = bundles.served
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
         shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
-        (folder / CLASSIFIER).write_text(model.classifier.booster.model_to_string(), encoding="utf-8")
-        save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
-        save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
-        save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-        write_evidence(bundle.evidence, heads.moments, model.reference, folder)
+        (folder / CLASSIFIER).write_text(fitted.classifier.booster.model_to_string(), encoding="utf-8")
+        save_file(_contiguous(fitted.classifier.experts.arrays()), folder / EXPERTS)
+        save_file(_contiguous(fitted.calibration.arrays()), folder / CALIBRATION)
+        save_file(_contiguous(fitted.benign.arrays()), folder / BENIGN)
+        write_prompt_scorer(bundle.prompt_scorer, bundle.prompt_sample(), folder)
+        write_reference(fitted.reference, folder)
         names = list(bundle.manifest["features"])
         pq.write_table(
-            _training_rows(names, stored, learned, model), folder / FEATURES, compression="zstd", compression_level=19,
+            _training_rows(names, stored, own, fitted), folder / FEATURES, compression="zstd", compression_level=19,
             use_dictionary=["kind", "campaign"], use_byte_stream_split=names, store_schema=False,
         )  # fmt: skip
         kept = {key: bundle.manifest[key] for key in ("encoder", "features", "data", "metrics")}
@@ -459,26 +289,31 @@ def _write(
     return bundle_id
 
 
-def _training_rows(names: list[str], stored: pa.Table, learned: _Rows, model: _Model) -> pa.Table:
+def _training_rows(names: list[str], stored: pa.Table, own: tuple[Rows, Rows | None], fitted: Refitted) -> pa.Table:
     """The stored rows and the provider's, so that what was adapted can be adapted again."""
-    n = len(learned.X)
-    own: dict[str, Any] = {name: learned.X[:, column].astype(np.float32) for column, name in enumerate(names)}
-    own |= {
-        "y": np.zeros(n, np.int8), "weight": np.zeros(n), "kind": ["provider"] * n, "campaign": ["provider"] * n,
-        "n_exchanges": learned.n_exchanges.astype(np.int32), "dilution": np.zeros(n, np.float32),
-        "margin_left_out": np.zeros(n),
-    }  # fmt: skip
     schema = pa.schema([stored.schema.field(name) for name in (*names, *_COLUMNS)])
-    table = pa.concat_tables([
-        stored.select(schema.names),
-        pa.table({name: pa.array(own[name]).cast(schema.field(name).type) for name in schema.names}, schema=schema),
-    ])  # fmt: skip
-    for name, values in (("weight", model.weight), ("margin_left_out", model.margins_left_out)):
+    tables = [stored.select(schema.names)]
+    for rows, kind, label in ((own[0], "provider", 0), (own[1], "confirmed", 1)):
+        if rows is not None:
+            tables.append(_as_table(rows, kind, label, names, schema))
+    table = pa.concat_tables(tables)
+    for name, values in (("weight", fitted.weight), ("margin_left_out", fitted.margins_left_out)):
         table = table.set_column(table.column_names.index(name), schema.field(name), pa.array(values))
     return table
 
 
-def _digest(rows: _Rows) -> str:
+def _as_table(rows: Rows, kind: str, label: int, names: list[str], schema: pa.Schema) -> pa.Table:
+    n = len(rows)
+    own: dict[str, Any] = {name: rows.X[:, column].astype(np.float32) for column, name in enumerate(names)}
+    own |= {
+        "y": np.full(n, label, np.int8), "weight": np.zeros(n), "kind": [kind] * n, "campaign": [kind] * n,
+        "n_exchanges": rows.n_exchanges.astype(np.int32), "dilution": rows.dilution.astype(np.float32),
+        "margin_left_out": np.zeros(n),
+    }  # fmt: skip
+    return pa.table({name: pa.array(own[name]).cast(schema.field(name).type) for name in schema.names}, schema=schema)
+
+
+def _digest(rows: Rows) -> str:
     """Digest of what was read of the traffic."""
     return hashlib.sha256(np.ascontiguousarray(rows.X).tobytes() + rows.account.tobytes()).hexdigest()
 

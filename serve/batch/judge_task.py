@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.campaigns import indicators
-from serve.embedding.encoders import Encoder
+from serve.embedding.encoders import Encoded, Encoder
 from serve.features.session_features import observe
 from serve.io.writers import writing
 from serve.jobs.checkpoint import JudgeDone
@@ -35,10 +35,14 @@ class TimedEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
         """See `Encoder.encode`."""
+        return self.read(texts).vectors
+
+    def read(self, texts: Sequence[str]) -> Encoded:
+        """See `Encoder.read`."""
         start = time.process_time()
-        vectors = self._encoder.encode(texts)
+        encoded = self._encoder.read(texts)
         self.seconds += time.process_time() - start
-        return vectors
+        return encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class JudgeTask:
             for sessions in timed(timeline.chunks(CHUNK_PROMPTS), watch, "sort"):
                 encoded = encoder.seconds
                 with watch.of("judge"):
-                    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+                    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
                     verdicts = scorer.judge_observed(sessions, prompts)
                 watch.add("encode", encoder.seconds - encoded)
                 watch.add("judge", encoded - encoder.seconds)

@@ -22,17 +22,17 @@ from serve.bundle.contents import check_contents, read_json
 from serve.capability.area_classifier import Discriminant
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
-from serve.features.prompt_scorer import Evidence
+from serve.features.prompt_scorer import PromptScorer
+from serve.features.prompt_training import DenseExamples
 from serve.features.session_features import feature_names, n_judged
 from serve.model.benign_profile import Benign
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
-from serve.model.ridge import Moments
 from serve.model.trees import read_booster
 from serve.sessions.size_classes import SIZE_EDGES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RELEASED = (Path(__file__).parents[1] / "released").resolve()
 """The bundle that ships with the package."""
 
@@ -44,12 +44,12 @@ STATIC = "static"
 EXPERTS = "experts.safetensors"
 CALIBRATION = "calibration.safetensors"
 REFERENCE = "reference.safetensors"
-WORDS = "words.json"
+PROMPT_SCORER = "prompt_scorer.safetensors"
+PROMPT_SAMPLE = "prompt_sample.safetensors"
 FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
-MOMENTS = "moments.safetensors"
 _REQUIRED = (
-    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, CALIBRATION, REFERENCE, WORDS, FEATURES,
+    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, CALIBRATION, REFERENCE, PROMPT_SCORER, FEATURES,
 )  # fmt: skip
 _REQUIRED_STATIC = (f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json")
 _DIGEST = "manifest_sha256"
@@ -72,7 +72,7 @@ class Bundle:
     manifest: Mapping[str, Any]
     encoder: Encoder
     capabilities: CapabilityMap
-    evidence: Evidence
+    prompt_scorer: PromptScorer
     classifier: Classifier
     calibration: Calibration
     reference: NDArray[np.float64]
@@ -132,7 +132,7 @@ class Bundle:
             manifest=manifest,
             encoder=encoder,
             capabilities=capabilities,
-            evidence=Evidence(_read_words(folder), reference["weights"], reference["scales"], reference["intercepts"]),
+            prompt_scorer=_read_prompt_scorer(folder, encoder.n_dims),
             classifier=_read_classifier(folder, n_judged(capabilities.areas)),
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
             reference=quantiles,
@@ -150,21 +150,22 @@ class Bundle:
         except (OSError, pa.ArrowException) as fault:
             raise BundleError(f"{self.folder / FEATURES} is no Parquet file ({type(fault).__name__})") from fault
 
-    def moments(self) -> Moments:
-        """What the evidence heads were solved from, which `adapt` adds to.
+    def prompt_sample(self) -> DenseExamples:
+        """A sample of the training prompts as the prompt scorer's hidden layer reads them, which `adapt` adds to.
 
         Raises:
-            BundleError: when there are none, or they are of other inputs.
+            BundleError: when there is none, or it is of another scorer.
         """
-        if not (self.folder / MOMENTS).is_file():
-            raise BundleError(f"{self.folder} holds no {MOMENTS}, expected what a bundle of this release has")
+        path = self.folder / PROMPT_SAMPLE
+        if not path.is_file():
+            raise BundleError(f"{self.folder} holds no {PROMPT_SAMPLE}, expected what a bundle of this release has")
         try:
-            found = Moments.of_arrays(load_file(self.folder / MOMENTS), self.evidence.vocabulary)
+            found = DenseExamples.of_arrays(load_file(path))
         except (ValueError, LookupError, TypeError, SafetensorError) as fault:
-            raise BundleError(f"{self.folder / MOMENTS}: {fault}") from fault
-        if len(found.scales) != len(self.evidence.weights):
+            raise BundleError(f"{path}: {fault}") from fault
+        if found.dense.ndim != 2 or found.dense.shape[1] != self.prompt_scorer.hidden.shape[1]:
             raise BundleError(
-                f"{self.folder / MOMENTS} has {len(found.scales)} inputs, expected {len(self.evidence.weights)}"
+                f"{path} has prompts of shape {found.dense.shape}, expected (n, {self.prompt_scorer.hidden.shape[1]})"
             )
         return found
 
@@ -318,15 +319,15 @@ def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CAPABILITY_VECTORS)
 
 
-def write_evidence(evidence: Evidence, moments: Moments, benign_quantiles: NDArray[np.float64], folder: Path) -> None:
-    """Write heads with their vocabulary, what they were solved from, and the benign quantiles of features."""
-    reference = {
-        "weights": evidence.weights, "scales": evidence.scales, "intercepts": evidence.intercepts,
-        "benign_quantiles": benign_quantiles,
-    }  # fmt: skip
-    for name, arrays in ((REFERENCE, reference), (MOMENTS, moments.arrays())):
+def write_prompt_scorer(scorer: PromptScorer, sample: DenseExamples, folder: Path) -> None:
+    """Write the prompt scorer and the sample of prompts that it can be trained on with."""
+    for name, arrays in ((PROMPT_SCORER, scorer.arrays()), (PROMPT_SAMPLE, sample.arrays())):
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
-    (folder / WORDS).write_text(json.dumps(evidence.vocabulary, ensure_ascii=False), encoding="utf-8")
+
+
+def write_reference(benign_quantiles: NDArray[np.float64], folder: Path) -> None:
+    """Write quantiles of every feature over benign sessions."""
+    save_file({"benign_quantiles": np.ascontiguousarray(benign_quantiles)}, folder / REFERENCE)
 
 
 def read_capabilities(folder: Path) -> CapabilityMap:
@@ -382,11 +383,11 @@ def _read_classifier(folder: Path, n_features: int) -> Classifier:
     return found
 
 
-def _read_words(folder: Path) -> tuple[str, ...]:
-    vocabulary = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
-        raise BundleError(f"{folder / WORDS} is not a list of words")
-    return tuple(vocabulary)
+def _read_prompt_scorer(folder: Path, n_dims: int) -> PromptScorer:
+    scorer = PromptScorer.of_arrays(load_file(folder / PROMPT_SCORER))
+    if scorer.n_dims != n_dims:
+        raise BundleError(f"{folder / PROMPT_SCORER} reads {scorer.n_dims} dimensions, encoder has {n_dims}")
+    return scorer
 
 
 def _names(folder: Path) -> set[str]:

@@ -25,6 +25,11 @@ ARRAYS: Final[Mapping[str, Mapping[str, str]]] = {
         "area_offsets": "f1",
     },
     "experts.safetensors": {"knots": "f2", "scores": "f2", "weights": "f2", "intercepts": "f1", "share": "f1"},
+    "prompt_scorer.safetensors": {
+        "table": "i2", "hidden": "i2", "length": "i2", "hidden_scale": "f1", "output": "i2", "intercepts": "f1",
+        "scales": "f1",
+    },
+    "prompt_sample.safetensors": {"dense": "i2", "length": "i1", "kind": "i1", "weight": "f1"},
     "static/model.safetensors": {"embeddings": "f2", "weights": "f1", "mapping": "i1"},
 }  # fmt: skip
 """Arrays that a file may hold, each with its kind (float, int) and number of dimensions; files that aren't listed here

@@ -116,7 +116,7 @@ class SketchTask:
 
 def _sketch(sessions: Any, scorer: Scorer) -> Sketches:
     bundle = scorer.bundle
-    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.evidence)
+    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
     return sketch(sessions, prompts, scorer.judge_observed(sessions, prompts).p_value)
 
 
@@ -190,7 +190,7 @@ def _nobody(scorer: Scorer) -> Sketches:
 
     nothing = Sessions((), (), np.zeros(1, np.int64), (), np.zeros(0))
     bundle = scorer.bundle
-    prompts = observe(nothing, bundle.encoder, bundle.capabilities, bundle.evidence)
+    prompts = observe(nothing, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
     return sketch(nothing, prompts, np.zeros(0))
 
 

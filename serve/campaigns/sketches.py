@@ -203,10 +203,11 @@ def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64],
     hashes = np.frombuffer(
         b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts), np.uint64
     )
+    evidence = np.tanh(prompts.evidence / 2.0)  # twice the probability less one: how far a prompt leans, -1 to 1
     items = _deduplicated(Items(
         owner=owner, text=hashes.copy(), count=np.ones(len(texts), np.int64),
-        priority=_priority(prompts.evidence[:, 0], hashes, _salt(names)[owner]),
-        evidence=prompts.evidence.astype(np.float32), vector=prompts.vectors, area=prompts.assigned.area,
+        priority=_priority(evidence[:, 0], hashes, _salt(names)[owner]),
+        evidence=evidence.astype(np.float32), vector=prompts.vectors, area=prompts.assigned.area,
         skill=prompts.assigned.skill, cell=prompts.assigned.cell, keys=np.zeros((len(texts), N_KEYS), np.uint64),
         at=sessions.at,
     ))  # fmt: skip

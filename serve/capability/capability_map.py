@@ -41,7 +41,7 @@ class Assignment:
     """Where prompts fall, as columns of shape (n_prompts,); `NONE` where nothing is near enough.
 
     `confidence` is the calibrated probability (0-1) that `area` is right; `cosine` the similarity to the nearest
-    anchor; `cell_cosines` (n_prompts, n_cells) the similarity to every cell.
+    anchor.
     """
 
     area: NDArray[np.int16]
@@ -49,7 +49,12 @@ class Assignment:
     cell: NDArray[np.int16]
     confidence: NDArray[np.float64]
     cosine: NDArray[np.float64]
-    cell_cosines: NDArray[np.float32]
+
+    def rows(self, chosen: NDArray[np.int64]) -> Assignment:
+        """Where the prompts at these indices fall."""
+        return Assignment(
+            self.area[chosen], self.skill[chosen], self.cell[chosen], self.confidence[chosen], self.cosine[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -166,10 +171,8 @@ class CapabilityMap:
             raise ValueError(f"vectors have shape {vectors.shape}, expected (n, {self.anchors.shape[1]})")
         cosines, nearest = self._neighbours(vectors)
         area, skill, confidence = self._vote(vectors.astype(np.float32), cosines, nearest)
-        cell_cosines = self._cells.of(vectors).astype(np.float32) / np.float32(SCALE * SCALE)
-        return Assignment(
-            area, skill, self._cell(cell_cosines, area), confidence, cosines[:, 0].astype(np.float64), cell_cosines
-        )
+        cell = self._cell(self._cells.of(vectors), area)
+        return Assignment(area, skill, cell, confidence, cosines[:, 0].astype(np.float64))
 
     def nearness(self, vectors: NDArray[np.int8]) -> NDArray[np.float64]:
         """The floor above which each vector, shape (n_prompts, n_dims), would be *none of these*."""
@@ -227,15 +230,15 @@ class CapabilityMap:
         relative = np.exp(self.sharpness * (odds - odds[rows, area][:, None]))
         return area, 1.0 / relative.sum(axis=1)
 
-    def _cell(self, cell_cosines: NDArray[np.float32], area: NDArray[np.int16]) -> NDArray[np.int16]:
+    def _cell(self, products: NDArray[np.int32], area: NDArray[np.int16]) -> NDArray[np.int16]:
         cell = np.full(len(area), NONE, dtype=np.int16)
         if len(area) < _FEW:  # a look at all cells costs less than a look for the prompts of each area
-            own = np.where(self.cell_areas == area[:, None], cell_cosines, -np.inf)
+            own = np.where(self.cell_areas == area[:, None], products, np.iinfo(np.int32).min)
             return np.where(area == NONE, cell, own.argmax(axis=1).astype(np.int16))
         bounds = np.searchsorted(self.cell_areas, np.arange(len(self.areas) + 1)).tolist()
         for index, (low, high) in enumerate(itertools.pairwise(bounds)):
             rows = np.flatnonzero(area == index)
-            cell[rows] = low + cell_cosines[rows, low:high].argmax(axis=1)
+            cell[rows] = low + products[rows, low:high].argmax(axis=1)
         return cell
 
 

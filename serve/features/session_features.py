@@ -7,12 +7,13 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from serve.capability import coverage
 from serve.capability.capability_map import Assignment, CapabilityMap
-from serve.embedding.encoders import Encoder, encode_unique
+from serve.embedding.encoders import Encoder, read_unique
 from serve.features import similarity as geometry
-from serve.features.prompt_scorer import Evidence, EvidenceInputs
+from serve.features.prompt_scorer import PromptInputs, PromptScorer
 from serve.sessions.normalization import Form, canonical_sessions, form
 from serve.sessions.records import Sessions
 
@@ -38,28 +39,13 @@ class Evidenced:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Evidenced:
-    """Read, encode, place and weigh every prompt of these sessions."""
-    placed = place(sessions, encoder, capabilities, evidence.vocabulary)
-    weighed = evidence.of(placed.inputs)
-    return Evidenced(sessions.offsets, placed.inputs.vectors, placed.assigned, weighed, form(placed.texts))
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Canonical texts of all prompts of some sessions, where they lie, and what evidence is weighed from."""
-
-    texts: tuple[str, ...]
-    assigned: Assignment
-    inputs: EvidenceInputs
-
-
-def place(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, vocabulary: tuple[str, ...]) -> Placed:
-    """Read, encode and place every prompt of these sessions."""
+def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, scorer: PromptScorer) -> Evidenced:
+    """Read, encode, place and score every prompt of these sessions; each distinct text once."""
     texts = canonical_sessions(sessions.prompts, sessions.offsets)
-    vectors = encode_unique(encoder, texts)
-    assigned = capabilities.assign(vectors)
-    return Placed(texts, assigned, EvidenceInputs.of(vectors, assigned.cell_cosines, texts, vocabulary))
+    encoded, rows = read_unique(encoder, texts)
+    assigned = capabilities.assign(encoded.vectors).rows(rows)
+    scores = scorer.of(PromptInputs.of(encoded))
+    return Evidenced(sessions.offsets, encoded.vectors[rows], assigned, scores[rows], form(texts))
 
 
 def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
@@ -109,14 +95,13 @@ def compared(prompts: Evidenced) -> NDArray[np.float64]:
     """Columns from prompts that are compared pair by pair, shape (n_sessions, N_COMPARED)."""
     rows = np.zeros((len(prompts.offsets) - 1, N_COMPARED))
     words = np.log1p(prompts.form.n_words)
+    for block in geometry.blocks(prompts.offsets, geometry.MAX_SCORED):
+        rows[block.session, : len(_EVIDENCE)] = np.stack(evidence_columns(prompts.evidence[block.rows]), axis=1)
     for block in geometry.blocks(prompts.offsets):
         products = geometry.gram(prompts.vectors[block.rows])
-        weights = prompts.evidence[block.rows]
-        columns = [
-            *evidence_columns(weights), *_subset(products, weights[:, :, 0]), *_geometry(products),
-            *word_columns(words[block.rows]),
-        ]  # fmt: skip
-        rows[block.session] = np.stack(columns, axis=1)
+        harvest = np.ascontiguousarray(prompts.evidence[block.rows, 0])
+        columns = [*_subset(products, harvest), *_geometry(products), *word_columns(words[block.rows])]
+        rows[block.session, len(_EVIDENCE) :] = np.stack(columns, axis=1)
     return rows
 
 
@@ -139,8 +124,17 @@ _EVIDENCE = (
         for head in ("harvest", "person", "product")
         for measure in ("mean", "q10", "q25", "q50", "q75", "q90")
     ),
-    "evidence.harvest_max", "evidence.harvest_share", "evidence.harvest_strong_share", "evidence.harvest_run",
+    "evidence.harvest_max", "evidence.harvest_top2", "evidence.harvest_top5", "evidence.harvest_share",
+    "evidence.harvest_strong_share", "evidence.harvest_probability", "evidence.harvest_run",
+    "evidence.harvest_mixture", "evidence.harvest_mixture_share",
 )  # fmt: skip
+
+
+STRONG = 2.0
+"""Log-odds from which a prompt looks strongly like harvest."""
+
+_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+_GRID_STEP = 2.0**-20  # what exp and log give is rounded to, so that sums are the same in any order
 
 
 def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -150,10 +144,24 @@ def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         own = np.ascontiguousarray(weights[:, :, head])
         columns += [_mean(own), *geometry.quantiles(own, _QUANTILES).T]
     harvest = np.ascontiguousarray(weights[:, :, 0])
+    ranked = -np.sort(-harvest, axis=1)
     return [
-        *columns, harvest.max(axis=1), (harvest > 0).mean(axis=1), (harvest > 0.5).mean(axis=1),
-        _best_run(harvest),
+        *columns, ranked[:, 0], _mean(np.ascontiguousarray(ranked[:, :2])), _mean(np.ascontiguousarray(ranked[:, :5])),
+        (harvest > 0).mean(axis=1), (harvest > STRONG).mean(axis=1), _mean(_on_grid(expit(harvest))),
+        _best_run(harvest), *_mixture(harvest),
     ]  # fmt: skip
+
+
+def _mixture(harvest: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The highest log-likelihood ratio, a prompt, of "a share of these prompts is harvest" against "none is", and the
+    share that has it: max over shares s of the mean of log(1 - s + s odds)."""
+    odds = np.exp(harvest)
+    ratios = np.stack([_mean(_on_grid(np.log1p(share * (odds - 1.0)))) for share in _SHARES])
+    return np.maximum(ratios.max(axis=0), 0.0), np.asarray(_SHARES)[ratios.argmax(axis=0)]
+
+
+def _on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(_GRID_STEP * np.rint(values / _GRID_STEP))
 
 
 def _best_run(values: NDArray[np.float64], n_run: int = 8) -> NDArray[np.float64]:

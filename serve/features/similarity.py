@@ -33,10 +33,15 @@ class Block:
     rows: NDArray[np.int64]
 
 
-def blocks(offsets: NDArray[np.int64]) -> Iterator[Block]:
-    """Split sessions into blocks of equal size, each small enough to hold its Gram matrices in memory."""
+MAX_SCORED = 1024
+"""Prompts of a session whose scores are ranked, thinned in the same way."""
+
+
+def blocks(offsets: NDArray[np.int64], limit: int = MAX_PROMPTS) -> Iterator[Block]:
+    """Split sessions into blocks of equal size, each small enough to hold its Gram matrices in memory; of a session of
+    more than `limit` prompts some are left out (see `stride`)."""
     sizes = np.diff(offsets)
-    steps = stride(sizes)
+    steps = stride(sizes, limit)
     kept = -(-sizes // steps)
     for n in np.unique(kept):
         members = np.flatnonzero(kept == n)
@@ -46,9 +51,10 @@ def blocks(offsets: NDArray[np.int64]) -> Iterator[Block]:
             yield Block(session, offsets[session][:, None] + steps[session][:, None] * np.arange(n, dtype=np.int64))
 
 
-def stride(n_exchanges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Steps, a power of two, between the prompts that are compared in sessions of these sizes (each at least 1)."""
-    folds = np.ceil(np.log2(np.maximum(n_exchanges, MAX_PROMPTS) / MAX_PROMPTS)).astype(np.int64)
+def stride(n_exchanges: NDArray[np.int64], limit: int = MAX_PROMPTS) -> NDArray[np.int64]:
+    """Steps, a power of two, between the prompts of sessions of these sizes (each at least 1) of which at most `limit`
+    are looked at."""
+    folds = np.ceil(np.log2(np.maximum(n_exchanges, limit) / limit)).astype(np.int64)
     return np.left_shift(np.int64(1), folds)
 
 

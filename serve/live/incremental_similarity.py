@@ -86,11 +86,12 @@ class Comparison:
     def columns(
         self, vectors: NDArray[np.int8], evidence: NDArray[np.float64], words: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """What `features.compared` gives for these prompts: `evidence` (n, n_heads), log lengths `words` (n,)."""
+        """What `features.compared` gives: of compared prompts log lengths `words` (n,), of scored ones `evidence`
+        (n_scored, n_heads), in which every compared one is."""
         blocks = [*evidence_columns(evidence[None]), *word_columns(words[None])]
         ready = [float(column[0]) for column in blocks]
         n_words = len(ready) - 5
-        harvest = np.ascontiguousarray(evidence[:, 0])
+        harvest = np.ascontiguousarray(evidence[:: -(-len(evidence) // self.n), 0])
         return np.array([*ready[:n_words], *self._subset(vectors, harvest), *self._geometry(), *ready[n_words:]])
 
     def _subset(self, vectors: NDArray[np.int8], harvest: NDArray[np.float64]) -> list[float]:

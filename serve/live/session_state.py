@@ -21,9 +21,9 @@ from safetensors.numpy import save as save_arrays
 from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
 from serve.features import similarity as geometry
-from serve.features.prompt_scorer import EvidenceInputs
+from serve.features.prompt_scorer import PromptInputs
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
-from serve.features.similarity import MAX_PROMPTS
+from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.live.incremental_similarity import Comparison
 from serve.live.sealing import Seal
 from serve.live.wrapper_detection import Mark, Opening, is_last
@@ -46,9 +46,9 @@ class GrowthError(ValueError):
 class Growth:
     """A session so far.
 
-    Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), `evidence` (capacity, n_heads), log
-    lengths `words` (capacity,). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,) digests, sums.
-    `is_partial` says that exchanges before these were lost.
+    Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,). Of
+    scored ones: `evidence` (capacity, n_heads). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,) digests,
+    sums. `is_partial` says that exchanges before these were lost.
     """
 
     session_id: str
@@ -102,6 +102,16 @@ class Growth:
         return -(-self.n // self.stride)
 
     @property
+    def scored_stride(self) -> int:
+        """Steps between the prompts whose scores are kept; it divides `stride`."""
+        return max(1, self.stride * MAX_PROMPTS // MAX_SCORED)
+
+    @property
+    def n_scored(self) -> int:
+        """Prompts whose scores are kept."""
+        return -(-self.n // self.scored_stride)
+
+    @property
     def n_bytes(self) -> int:
         """About what this takes in memory."""
         arrays = (self.vectors, self.evidence, self.words, self.cells, self.openings, self.texts)
@@ -150,7 +160,7 @@ class Growth:
             self.comparison = Comparison.of(self.vectors[:n])
         while self.comparison.n < n:
             self.comparison.add(self.vectors[: self.comparison.n + 1])
-        return self.comparison.columns(self.vectors[:n], self.evidence[:n], self.words[:n])
+        return self.comparison.columns(self.vectors[:n], self.evidence[: self.n_scored], self.words[:n])
 
     def _begin_again(self) -> None:
         """Forget what was read, so that it can be read without its wrapper."""
@@ -160,10 +170,10 @@ class Growth:
         self.comparison = self.columns = None
 
     def _read(self, texts: tuple[str, ...], bundle: Bundle, seal: Seal) -> None:
-        vectors = bundle.encoder.encode(texts)
+        encoded = bundle.encoder.read(texts)
+        vectors = encoded.vectors
         assigned = bundle.capabilities.assign(vectors)
-        inputs = EvidenceInputs.of(vectors, assigned.cell_cosines, texts, bundle.evidence.vocabulary)
-        evidence = bundle.evidence.of(inputs)
+        evidence = bundle.prompt_scorer.of(PromptInputs.of(encoded))
         for row, text in enumerate(texts):
             self._count(text, int(assigned.cell[row]), seal)
             self.confidence += float(assigned.confidence[row])
@@ -190,21 +200,24 @@ class Growth:
         """Keep what is compared, if this prompt is."""
         stride = int(geometry.stride(np.array([self.n + 1]))[0])
         if stride != self.stride:
-            kept = self.n_compared
-            for array in (self.vectors, self.evidence, self.words):
-                thinned = array[:kept:2].copy()
-                array[: len(thinned)] = thinned
+            n_compared, n_scored, scored_stride = self.n_compared, self.n_scored, self.scored_stride
             self.stride, self.comparison, self.columns = stride, None, None
+            _thin(self.vectors, n_compared)
+            _thin(self.words, n_compared)
+            if self.scored_stride != scored_stride:
+                _thin(self.evidence, n_scored)
+        if self.n % self.scored_stride == 0:
+            place = self.n // self.scored_stride
+            if place == len(self.evidence):
+                self.evidence = _doubled(self.evidence)
+            self.evidence[place] = evidence
+            self.columns = None
         if self.n % stride:
             return
         place = self.n // stride
         if place == len(self.words):
-            self.vectors, self.evidence, self.words = (
-                _doubled(self.vectors),
-                _doubled(self.evidence),
-                _doubled(self.words),
-            )
-        self.vectors[place], self.evidence[place], self.words[place] = vector, evidence, np.log1p(np.int64(n_words))
+            self.vectors, self.words = _doubled(self.vectors), _doubled(self.words)
+        self.vectors[place], self.words[place] = vector, np.log1p(np.int64(n_words))
         self.columns = None
 
     def to_bytes(self) -> bytes:
@@ -212,7 +225,7 @@ class Growth:
         head: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
         head["marks"] = [[mark.n_chars, mark.digest.hex()] for mark in (self.opening.head, self.opening.tail)]
         head["sealed"] = [sealed.hex() for sealed in self.opening.sealed]
-        sizes = {"vectors": self.n_compared, "evidence": self.n_compared, "words": self.n_compared}
+        sizes = {"vectors": self.n_compared, "evidence": self.n_scored, "words": self.n_compared}
         arrays: dict[str, NDArray[Any]] = {
             name: np.ascontiguousarray(getattr(self, name)[: sizes.get(name, self.n)]) for name in _SHARED_ARRAYS
         }
@@ -242,8 +255,14 @@ class Growth:
 def reading_id(bundle: Bundle) -> str:
     """What prompts are read with: two bundles of the same id read a prompt alike, whatever else they differ in."""
     files = bundle.manifest["files"]
-    names = sorted(name for name in files if name.startswith(("static/", "capabilities", "reference", "words")))
+    names = sorted(name for name in files if name.startswith(("static/", "capabilities", "prompt_scorer")))
     return "".join(str(files[name]["sha256"])[:8] for name in names)
+
+
+def _thin(array: NDArray[Any], n: int) -> None:
+    """Move every second of the first n rows to the front."""
+    thinned = array[:n:2].copy()
+    array[: len(thinned)] = thinned
 
 
 def _doubled(array: NDArray[Any]) -> NDArray[Any]:

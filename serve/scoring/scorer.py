@@ -60,7 +60,7 @@ class Scorer:
 
     def judge(self, sessions: Sessions, *, explain_all: bool = False) -> Verdicts:
         """Verdicts on sessions as columns; reasons for those flagged, or for all."""
-        prompts = observe(sessions, self.bundle.encoder, self.bundle.capabilities, self.bundle.evidence)
+        prompts = observe(sessions, self.bundle.encoder, self.bundle.capabilities, self.bundle.prompt_scorer)
         return self.judge_observed(sessions, prompts, explain_all=explain_all)
 
     def judge_observed(self, sessions: Sessions, prompts: Evidenced, *, explain_all: bool = False) -> Verdicts:

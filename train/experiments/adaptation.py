@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from serve.adaptation.adapt import Adaptation, adapt, is_learned
+from serve.adaptation.adapt import Adaptation, adapt
+from serve.adaptation.provider_rows import are_learned
 from serve.scoring.scorer import Scorer, load
 from train.config.settings import HoldOut, Settings, SettingsError
 from train.evaluation.exam import ExamSettings, exam_composition, exam_table
@@ -94,7 +95,7 @@ def _own_traffic(base: Ground, rows: NDArray[np.int64], settings: Settings) -> C
     """Accounts of which those that `adapt` learns from and those it calibrates on are different people, as real ones
     are: drawn at random, one person would be several accounts."""
     pool = base.inputs.pool
-    learned = is_learned([account_name(index) for index in range(N_OWN)])
+    learned = are_learned([account_name(index) for index in range(N_OWN)])
     is_first = np.random.default_rng(settings.seed + 8).random(int(pool.person.max()) + 1)[pool.person[rows]] < 0.5
     wanted = replace(settings.compose, harvest_share=0.0, min_exchanges=5)
     drawn = []

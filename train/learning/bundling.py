@@ -23,8 +23,9 @@ from serve.bundle.bundle import (
     MANIFEST,
     STATIC,
     write_capabilities,
-    write_evidence,
     write_manifest,
+    write_prompt_scorer,
+    write_reference,
 )
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import MINILM
@@ -142,7 +143,8 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
     save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
     save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-    write_evidence(model.evidence.whole, model.evidence.moments, model.reference, folder)
+    write_prompt_scorer(model.evidence.whole, model.evidence.sample, folder)
+    write_reference(model.reference, folder)
     pq.write_table(
         training_rows(model, names), folder / FEATURES, compression="zstd", compression_level=19,
         use_dictionary=["kind", "campaign"], use_byte_stream_split=list(names), store_schema=False,

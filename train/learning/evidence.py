@@ -1,5 +1,9 @@
-"""Learn evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as
-unseen ones will be. Gram matrices add up over groups, so leaving groups out costs one solve and no second pass."""
+"""Learn the prompt scorer, cross-fitted: what a session is learned from is scored as unseen traffic will be.
+
+Campaigns are always scored by a scorer that never saw their group. Organic prompts are scored either by one that never
+saw their source (as a new provider's will be) or by one that saw the source, but other people of it (as those of a
+provider that adapted will be).
+"""
 
 from __future__ import annotations
 
@@ -8,152 +12,175 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.embedding.encoders import SCALE
-from serve.features.prompt_scorer import HEADS, LEVELS, N_LENGTHS, Evidence, EvidenceInputs
-from serve.features.word_frequencies import LEVEL_UNIT, commonest
-from serve.model import ridge
-from serve.model.ridge import Moments, moment
+from serve.features.prompt_scorer import HEADS, PromptInputs, PromptScorer
+from serve.features.prompt_training import DenseExamples, Examples, TrainingSettings, train
 from serve.sessions.normalization import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 
-# How strongly each kind of input counts against the ridge penalty, chosen on inner folds (see RESEARCH.md).
-_VECTOR, _KERNEL, _LENGTH, _WORD = 4.0 / SCALE, 4.0 / LEVELS, 1.0, 0.5 / LEVEL_UNIT
-
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
-    """Ridge strength (share of the mean eigenvalue), prompts a group at most, and parts for cross-fitting.
+    """How the prompt scorer is trained: prompts a group at most, parts for cross-fitting, how many times its share a
+    group that is `group_power` larger counts (0 counts all groups alike), and the network (see `TrainingSettings`).
 
-    With `known_organic`, benign traffic to judge is of the sources learned from, so what is calibrated on is weighed by
-    heads that saw its source; without it, by heads that didn't, as a new provider's traffic will be.
+    With `known_organic`, benign traffic to judge is of the sources learned from, so what is calibrated on is scored by
+    scorers that saw its source; without it, by scorers that didn't, as a new provider's traffic will be. `n_sample`
+    prompts are stored for `adapt`.
     """
 
-    ridge: float = 0.05
-    n_words: int = 600
     max_prompts: int = 3000
     n_parts: int = 4
-    starter_weight: float = 0.5
+    group_power: float = 0.0
+    starter_weight: float = 1.0
     known_organic: bool = False
+    n_sample: int = 5000
+    n_columns: int = 32
+    n_hidden: int = 128
+    n_passes: int = 2
+    max_draws: int = 120_000
+    rate: float = 2e-3
+    table_rate: float = 0.1
+    sequence_dropout: float = 0.1
+    hidden_dropout: float = 0.2
+
+    @property
+    def training(self) -> TrainingSettings:
+        """The network's settings."""
+        return TrainingSettings(
+            n_columns=self.n_columns, n_hidden=self.n_hidden, n_passes=self.n_passes, max_draws=self.max_draws,
+            rate=self.rate, table_rate=self.table_rate, sequence_dropout=self.sequence_dropout,
+            hidden_dropout=self.hidden_dropout,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class GroupGrams:
-    """Second moments of the inputs of each group's prompts: `moments` (n_groups, n_inputs + 1, n_inputs + 1), with the
-    intercept last, divided by the number of prompts."""
+class Lessons:
+    """Prompts that a scorer may learn from: `row` (n,) of the pool, with group and examples."""
 
-    groups: tuple[str, ...]
-    kinds: tuple[str, ...]
-    n_prompts: NDArray[np.int64]
-    vocabulary: tuple[str, ...]
-    scales: NDArray[np.float64]
-    moments: NDArray[np.float32]
+    row: NDArray[np.int64]
+    group: NDArray[np.str_]
+    examples: Examples
+
+
+@dataclass(frozen=True)
+class CrossScorers:
+    """`scorers[k]` was trained without the prompts of part k; `part_of` (n_pool,) is the part of each prompt of the
+    pool, -1 where no part left it out."""
+
+    scorers: tuple[PromptScorer, ...]
+    part_of: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CrossEvidence:
-    """Evidence for prompts of the pool: `parts[k]` was learned without the groups of part k.
+    """Scores for prompts of the pool: `whole` was trained with all lessons; `cross` scores each prompt by a scorer that
+    never saw it; `known` does so with scorers that saw other people of an organic prompt's source."""
 
-    `part_of` (n_pool,) is the part of each prompt of the pool, -1 for `whole`, which was learned from all of them, by
-    `moments`; `is_real` (n_pool,) says what real people or products sent.
-    """
+    whole: PromptScorer
+    sample: DenseExamples
+    cross: CrossScorers
+    known: CrossScorers
 
-    whole: Evidence
-    moments: Moments
-    parts: tuple[Evidence, ...]
-    part_of: NDArray[np.int64]
-    is_real: NDArray[np.bool_]
-
-    def of(self, rows: NDArray[np.int64], inputs: EvidenceInputs) -> NDArray[np.float64]:
-        """Evidence of prompts `rows` of the pool, each from heads that never saw its group."""
+    def of(self, rows: NDArray[np.int64], inputs: PromptInputs) -> NDArray[np.float64]:
+        """Scores of prompts `rows` of the pool, each from a scorer that never saw it."""
         found = np.zeros((len(rows), len(HEADS)))
-        part_of = self.part_of[rows]
+        part_of = self.cross.part_of[rows]
         for part in np.unique(part_of):
-            own = part_of == part
-            evidence = self.whole if part < 0 else self.parts[part]
-            found[own] = evidence.of(inputs.rows(own))
+            own = np.flatnonzero(part_of == part)
+            scorer = self.whole if part < 0 else self.cross.scorers[part]
+            found[own] = scorer.of(inputs.rows(own))
         return found
 
     def knowing_organic(self) -> CrossEvidence:
-        """The same, with organic prompts weighed by heads that saw their source, as those of judged traffic will be
-        where it is known; but those of the starter corpus, whose few sources would be known by heart."""
-        return replace(self, part_of=np.where(self.is_real, -1, self.part_of))
+        """The same, with organic prompts scored by scorers that saw their source, as those of judged traffic will be
+        where it is known."""
+        return replace(self, cross=self.known)
 
     def knowing_all(self) -> CrossEvidence:
-        """The heads that judge: every prompt is weighed by those that saw everything that is learned from."""
-        return replace(self, part_of=np.full_like(self.part_of, -1))
+        """The scorer that judges: every prompt is scored by the one that saw everything that is learned from."""
+        return replace(self, cross=CrossScorers((), np.full_like(self.cross.part_of, -1)))
 
 
-def group_grams(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: EvidenceSettings) -> GroupGrams:
-    """Second moments of each group among `rows`; evaluation prompts are left out."""
+def lessons(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: EvidenceSettings) -> Lessons:
+    """What is learned from: prompts of each group among `rows`, evenly drawn; evaluation prompts are left out."""
     groups, kinds = pool.groups, pool.kinds
     usable = rows[kinds[rows] != "evaluation"]
-    names = [str(name) for name in np.unique(groups[usable])]
-    owned = [usable[groups[usable] == name] for name in names]
+    owned = [usable[groups[usable] == name] for name in np.unique(groups[usable])]
     picked = [own[np.linspace(0, len(own) - 1, min(len(own), settings.max_prompts)).astype(np.int64)] for own in owned]
-    texts = [[canonical(pool.texts[row]) for row in own] for own in picked]
-    vocabulary = commonest((text for own in texts for text in own), settings.n_words)
-    scales = _scales(cache, len(vocabulary))
-    moments = [moment(_inputs(cache, own, vocabulary), scales) for own in texts]
-    own_kinds = tuple(str(kinds[own[0]]) for own in owned)
-    counts = np.array([len(own) for own in owned])
-    return GroupGrams(tuple(names), own_kinds, counts, vocabulary, scales, np.stack(moments))
+    row = np.concatenate(picked)
+    found = cache.lookup([canonical(pool.texts[index]) for index in row])
+    kind = np.array([HEADS.index(str(name)) for name in kinds[row]], dtype=np.int64)
+    weight = _weights(groups[row], kind, pool.is_starter[row], settings)
+    return Lessons(row, groups[row], Examples(PromptInputs.of(found.encoded), kind, weight))
 
 
-def cross_evidence(pool: Pool, grams: GroupGrams, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
-    """Heads from all groups, and for each part of the groups heads without them."""
-    part_of_group = _parts(grams, settings.n_parts, seed)
-    members = [solve(grams, part_of_group != part, settings) for part in range(settings.n_parts)]
-    codes = dict(zip(grams.groups, part_of_group.tolist(), strict=True))
-    part_of = np.array([codes.get(source.group, -1) for source in pool.sources], dtype=np.int64)[pool.source]
+def cross_evidence(pool: Pool, learned: Lessons, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
+    """The scorer of all lessons, and those of all but a part."""
+    whole = train(learned.examples, settings.training, seed=seed)
+    by_group = _part_of_groups(pool, learned, settings.n_parts, seed)
     is_real = (pool.labels == "organic") & ~pool.is_starter
-    moments = weighted(grams, np.ones(len(grams.groups), bool), settings)
-    return CrossEvidence(ridge.solve(moments), moments, tuple(members), part_of, is_real)
+    person = np.random.default_rng(seed).integers(0, settings.n_parts, int(pool.person.max(initial=0)) + 1)
+    seen = np.zeros(len(pool), np.bool_)
+    seen[learned.row] = True
+    # People that nothing is learned from (those to calibrate on) are scored as judged traffic is: by the whole.
+    by_person = np.where(is_real, np.where(_people_seen(pool, seen), person[pool.person], -1), by_group)
+    known = _crossed(learned, by_person, settings, seed)
+    cross = known if settings.known_organic else _crossed(learned, by_group, settings, seed)
+    return CrossEvidence(whole, _sample(learned, whole, settings.n_sample, seed), cross, known)
 
 
-def solve(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Evidence:
-    """Heads of the `used` groups alone."""
-    return ridge.solve(weighted(grams, used, settings))
+def _crossed(learned: Lessons, part_of: NDArray[np.int64], settings: EvidenceSettings, seed: int) -> CrossScorers:
+    own = part_of[learned.row]
+    scorers = [
+        train(_chosen(learned.examples, np.flatnonzero(own != part)), settings.training, seed=seed)
+        for part in range(settings.n_parts)
+    ]
+    return CrossScorers(tuple(scorers), part_of)
 
 
-def weighted(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> Moments:
-    """Moments of the `used` groups together, every kind with the same weight."""
-    weights = _group_weights(grams, used, settings)
-    second = np.zeros(grams.moments.shape[1:])
-    for group in np.flatnonzero(weights):
-        second += weights[group] * grams.moments[group]
-    means = grams.moments[:, -1, :].astype(np.float64)
-    goals = [np.array([1.0 if kind == head else -1.0 for kind in grams.kinds]) * weights @ means for head in HEADS]
-    return Moments(grams.vocabulary, grams.scales, second, np.stack(goals, axis=1), settings.ridge)
+def _chosen(examples: Examples, rows: NDArray[np.int64]) -> Examples:
+    """Some examples, with the three kinds in balance again."""
+    kind, weight = examples.kind[rows], examples.weight[rows].copy()
+    for own in (kind == head for head in range(len(HEADS))):
+        weight[own] /= max(float(weight[own].sum()), 1e-12)
+    return Examples(examples.inputs.rows(rows), kind, weight)
 
 
-def _group_weights(grams: GroupGrams, used: NDArray[np.bool_], settings: EvidenceSettings) -> NDArray[np.float64]:
-    """Square roots of group sizes, starter groups turned down, scaled so that every kind weighs the same."""
-    kinds = np.array(grams.kinds)
-    starter = np.array([name.startswith("starter/") for name in grams.groups])
-    weights = np.sqrt(np.minimum(grams.n_prompts, 3000)) * np.where(starter, settings.starter_weight, 1.0) * used
-    for kind in np.unique(kinds):
-        total = weights[kinds == kind].sum()
-        weights[kinds == kind] /= max(total, 1e-12)
-    return np.asarray(weights / max(weights.sum(), 1e-12))
+def _weights(
+    groups: NDArray[np.str_], kind: NDArray[np.int64], starter: NDArray[np.bool_], settings: EvidenceSettings
+) -> NDArray[np.float64]:
+    """Chance of each prompt to be drawn: by its group's, and every kind the same in all."""
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    weight = (counts**settings.group_power / counts)[inverse] * np.where(starter, settings.starter_weight, 1.0)
+    for own in (kind == head for head in range(len(HEADS))):
+        weight[own] /= max(float(weight[own].sum()), 1e-12)
+    return np.asarray(weight)
 
 
-def _parts(grams: GroupGrams, n_parts: int, seed: int) -> NDArray[np.int64]:
-    """A part for each group, kinds spread evenly."""
+def _part_of_groups(pool: Pool, learned: Lessons, n_parts: int, seed: int) -> NDArray[np.int64]:
+    """A part for each prompt of the pool by its group, kinds spread evenly; -1 where nothing of it is learned from."""
     rng = np.random.default_rng(seed)
-    part_of = np.zeros(len(grams.groups), dtype=np.int64)
-    for kind in np.unique(grams.kinds):
-        members = np.flatnonzero(np.array(grams.kinds) == kind)
-        part_of[rng.permutation(members)] = np.arange(len(members)) % n_parts
-    return part_of
+    names, first = np.unique(learned.group, return_index=True)
+    kind = learned.examples.kind[first]
+    part = np.zeros(len(names), dtype=np.int64)
+    for head in range(len(HEADS)):
+        members = np.flatnonzero(kind == head)
+        part[rng.permutation(members)] = np.arange(len(members)) % n_parts
+    codes = dict(zip(names.tolist(), part.tolist(), strict=True))
+    return np.array([codes.get(source.group, -1) for source in pool.sources], dtype=np.int64)[pool.source]
 
 
-def _scales(cache: PromptCache, n_words: int) -> NDArray[np.float64]:
-    """Factor of each input, in the order of the weights."""
-    counts = (cache.encoder.n_dims, len(cache.capabilities.cells), N_LENGTHS, n_words)
-    return np.repeat([_VECTOR, _KERNEL, _LENGTH, _WORD], counts)
+def _people_seen(pool: Pool, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether anything of the person behind each prompt is learned from."""
+    return np.asarray(np.bincount(pool.person, weights=seen) > 0)[pool.person]
 
 
-def _inputs(cache: PromptCache, texts: list[str], vocabulary: tuple[str, ...]) -> EvidenceInputs:
-    found = cache.lookup(texts)
-    return EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, vocabulary)
+def _sample(learned: Lessons, scorer: PromptScorer, n: int, seed: int) -> DenseExamples:
+    """Some lessons as the scorer's hidden layer reads them, drawn by weight without replacement; they count alike."""
+    examples = learned.examples
+    chance = examples.weight / examples.weight.sum()
+    n = min(n, int((chance > 0).sum()))
+    rows = np.sort(np.random.default_rng(seed).choice(len(chance), size=n, replace=False, p=chance))
+    drawn = Examples(examples.inputs.rows(rows), examples.kind[rows], np.ones(n))
+    return DenseExamples.of(drawn, scorer)

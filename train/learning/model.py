@@ -20,7 +20,7 @@ from train.encoders.prompt_cache import PromptCache
 from train.learning import classifier
 from train.learning.calibration import calibrate
 from train.learning.classifier import LeftOut
-from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, group_grams
+from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, lessons
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
@@ -96,8 +96,8 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
     """Learn evidence from the fold's training rows, and compose the sessions that the classifier learns from."""
-    grams = group_grams(pool, fold.train, cache, recipe.evidence)
-    evidence = cross_evidence(pool, grams, recipe.evidence, seed=recipe.seed)
+    learned = lessons(pool, fold.train, cache, recipe.evidence)
+    evidence = cross_evidence(pool, learned, recipe.evidence, seed=recipe.seed)
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
     composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
     return Lesson(evidence, composed, table(composed, pool, cache, evidence.knowing_organic()))

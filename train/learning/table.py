@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.features.prompt_scorer import EvidenceInputs
+from serve.features.prompt_scorer import PromptInputs
 from serve.features.session_features import Evidenced, feature_rows
 from serve.sessions.normalization import canonical_sessions, form
 from train.corpora.pool import Pool
@@ -63,8 +63,7 @@ def session_vectors(composition: Composition, pool: Pool, cache: PromptCache) ->
 def _observed(part: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Evidenced:
     texts = canonical_sessions(part.texts(pool), part.offsets)
     found = cache.lookup(texts)
-    inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, evidence.whole.vocabulary)
-    weights = evidence.of(part.rows, inputs)
+    weights = evidence.of(part.rows, PromptInputs.of(found.encoded))
     return Evidenced(part.offsets, found.vectors, found.assigned, weights, form(texts))
 
 

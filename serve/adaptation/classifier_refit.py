@@ -1,0 +1,115 @@
+"""Classifier refit: trees, logistic models and calibration from stored training rows and a provider's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from serve.adaptation.provider_rows import MAX_CUT, Rows
+from serve.bundle.bundle import Bundle
+from serve.capability.breadth import CoverageNull
+from serve.model import refitting
+from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.calibration import Calibration
+from serve.model.classifier import Classifier
+from serve.model.refitting import ClassifierSettings, fit, score_map
+from serve.sessions.size_classes import SIZE_EDGES, size_class
+
+OWN_SHARE = 0.5
+"""Share of the organic weight that the provider's own sessions have in what is learned from."""
+
+CONFIRMED_SHARE = 0.5
+"""Share of the harvesting weight that sessions of confirmed campaigns have."""
+
+SETTINGS = ClassifierSettings()
+"""How the classifier is refitted."""
+
+_N_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What judges after the refit; `weight` and `margins_left_out` of every row that it was learned from: the stored
+    ones, the provider's, those of confirmed campaigns."""
+
+    classifier: Classifier
+    calibration: Calibration
+    calibrated_n: NDArray[np.int64]
+    reference: NDArray[np.float64]
+    benign: Benign
+    weight: NDArray[np.float64]
+    margins_left_out: NDArray[np.float64]
+    y: NDArray[np.int64]
+
+
+def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirmed: Rows | None) -> Refitted:
+    """The classifier on all rows; the score from margins left out; p-values from the accounts kept aside."""
+    names = list(bundle.manifest["features"])
+    own = [learned] if confirmed is None else [learned, confirmed]
+    X = np.concatenate([
+        np.stack([stored[name].to_numpy() for name in names], axis=1), *(rows.X for rows in own)
+    ]).astype(np.float64)  # fmt: skip
+    labels = [np.zeros(len(learned), np.int64)] + [np.ones(len(rows), np.int64) for rows in own[1:]]
+    y = np.concatenate([stored["y"].to_numpy().astype(np.int64), *labels])
+    # Dilutions are stored in single precision, in which 0.9 is another number.
+    diluted = np.concatenate([stored["dilution"].to_numpy(), *(rows.dilution for rows in own)])
+    weight = _weights(stored, learned, confirmed)
+    rows = refitting.Rows(X, y, weight, np.asarray(np.round(diluted, 4), dtype=np.float64))
+    classifier = fit(rows, names, SETTINGS, seed=0)
+    part = np.concatenate([
+        _parts(stored["campaign"].to_pylist(), stored["y"].to_numpy()),
+        *(((own_rows.account >> np.uint64(32)) % _N_FOLDS).astype(np.int64) for own_rows in own),
+    ])  # fmt: skip
+    left_out = np.zeros(len(X))
+    for fold in range(_N_FOLDS):
+        held = part == fold
+        left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
+    margins = classifier.margins(aside.X)
+    slope, intercept = score_map(left_out[y == 1], margins)
+    whole = _enough(aside)
+    calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
+    null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(bundle.capabilities.areas))
+    benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
+    return Refitted(
+        classifier, calibration, aside.n_exchanges[whole], benign_quantiles(aside.X, aside.n_exchanges), benign, weight,
+        left_out, y,
+    )  # fmt: skip
+
+
+def _enough(aside: Rows) -> NDArray[np.bool_]:
+    """Rows to calibrate on: whole sessions, and beginnings of longer ones too in size classes that lack whole ones."""
+    classes = size_class(aside.n_exchanges)
+    n_whole = np.bincount(classes[aside.is_whole], minlength=len(SIZE_EDGES))
+    return np.asarray(aside.is_whole | (n_whole < MAX_CUT)[classes])
+
+
+def _weights(stored: pa.Table, learned: Rows, confirmed: Rows | None) -> NDArray[np.float64]:
+    """Stored weights, with `OWN_SHARE` of the organic weight given to the provider's accounts and `CONFIRMED_SHARE` of
+    the harvesting one to confirmed campaigns', each account with the square root of its share."""
+    weight, y = stored["weight"].to_numpy().astype(np.float64), stored["y"].to_numpy()
+    parts = [weight.copy(), _by_account(learned) * OWN_SHARE * weight[y == 0].sum()]
+    parts[0][y == 0] *= 1.0 - OWN_SHARE
+    if confirmed is not None:
+        parts.append(_by_account(confirmed) * CONFIRMED_SHARE * weight[y == 1].sum())
+        parts[0][y == 1] *= 1.0 - CONFIRMED_SHARE
+    return np.concatenate(parts)
+
+
+def _by_account(rows: Rows) -> NDArray[np.float64]:
+    """Weights that add up to 1, of each account in proportion to the square root of its number of rows."""
+    _, inverse, counts = np.unique(rows.account, return_inverse=True, return_counts=True)
+    own = 1.0 / np.sqrt(counts[inverse])
+    return np.asarray(own / own.sum())
+
+
+def _parts(campaigns: Sequence[str], y: NDArray[np.int8]) -> NDArray[np.int64]:
+    """A part for each row, by the first corpus group of its campaign or source; each label is dealt to all parts."""
+    groups, parts = np.array([name.split("+")[0] for name in campaigns]), np.zeros(len(y), dtype=np.int64)
+    for label in (0, 1):
+        _, inverse = np.unique(groups[y == label], return_inverse=True)
+        parts[y == label] = inverse % _N_FOLDS
+    return parts
