@@ -47,8 +47,8 @@ class Growth:
     """A session so far.
 
     Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,). Of
-    scored ones: `evidence` (capacity, n_heads). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,) digests,
-    sums. `is_partial` says that exchanges before these were lost.
+    scored ones: `evidence` (capacity, n_heads). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,)
+    digests, sums. `is_partial` says that exchanges before these were lost.
     """
 
     session_id: str
