@@ -35,6 +35,7 @@ from serve.adaptation.provider_rows import (
     rows_of,
 )
 from serve.bundle.bundle import (
+    ACCOUNTS,
     BENIGN,
     CALIBRATION,
     CLASSIFIER,
@@ -276,6 +277,8 @@ def _write(
         save_file(_contiguous(fitted.classifier.experts.arrays()), folder / EXPERTS)
         save_file(_contiguous(fitted.calibration.arrays()), folder / CALIBRATION)
         save_file(_contiguous(fitted.benign.arrays()), folder / BENIGN)
+        if fitted.accounts is not None:
+            save_file(_contiguous(fitted.accounts.arrays()), folder / ACCOUNTS)
         write_prompt_scorer(bundle.prompt_scorer, bundle.prompt_sample(), folder)
         write_reference(fitted.reference, folder)
         names = list(bundle.manifest["features"])

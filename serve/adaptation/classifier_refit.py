@@ -13,10 +13,12 @@ from serve.adaptation.provider_rows import MAX_CUT, Rows
 from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.model import refitting
+from serve.model.account_model import AccountModel
 from serve.model.benign_profile import Benign, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings, fit, score_map
+from serve.scoring.accounts import Tally, account_rows
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 OWN_SHARE = 0.5
@@ -44,6 +46,7 @@ class Refitted:
     weight: NDArray[np.float64]
     margins_left_out: NDArray[np.float64]
     y: NDArray[np.int64]
+    accounts: AccountModel | None
 
 
 def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirmed: Rows | None) -> Refitted:
@@ -76,8 +79,23 @@ def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirme
     benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
     return Refitted(
         classifier, calibration, aside.n_exchanges[whole], benign_quantiles(aside.X, aside.n_exchanges), benign, weight,
-        left_out, y,
+        left_out, y, _accounts(bundle, aside, calibration.p_value(margins, aside.n_exchanges)),
     )  # fmt: skip
+
+
+def _accounts(bundle: Bundle, aside: Rows, p_value: NDArray[np.float64]) -> AccountModel | None:
+    """The account model with p-values of the accounts kept aside, from their whole sessions."""
+    if bundle.accounts is None:
+        return None
+    order = np.flatnonzero(aside.is_whole)
+    order = order[np.argsort(aside.account[order], kind="stable")]
+    n_areas, unknown = len(bundle.capabilities.areas), np.full(len(order), np.nan)
+    tally = Tally(
+        aside.account[order].astype(object), aside.n_exchanges[order], unknown, unknown, np.zeros(len(order)),
+        p_value[order], np.array(["organic"] * len(order)), aside.X[order, -(n_areas + 1) : -1],
+        aside.score_counts[order],
+    )  # fmt: skip
+    return bundle.accounts.recalibrated(account_rows(tally))
 
 
 def _enough(aside: Rows) -> NDArray[np.bool_]:

@@ -45,6 +45,7 @@ class Rows:
     dilution: NDArray[np.float64]
     is_whole: NDArray[np.bool_]
     cells: CellCounts
+    score_counts: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.X)
@@ -58,7 +59,7 @@ class Rows:
         )  # fmt: skip
         return Rows(
             self.X[chosen], self.n_exchanges[chosen], self.account[chosen], self.dilution[chosen],
-            self.is_whole[chosen], cells,
+            self.is_whole[chosen], cells, self.score_counts[chosen],
         )  # fmt: skip
 
     @classmethod
@@ -75,6 +76,7 @@ class Rows:
             np.concatenate([part.X for part in parts]), np.concatenate([part.n_exchanges for part in parts]),
             np.concatenate([part.account for part in parts]), np.concatenate([part.dilution for part in parts]),
             np.concatenate([part.is_whole for part in parts]), cells,
+            np.concatenate([part.score_counts for part in parts]),
         )  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def rows_of(sessions: Sessions, bundle: Bundle, *, is_whole: bool = True, diluti
     X = assembled(totals, compared(prompts), bundle.capabilities)
     return Rows(
         X, sessions.n_exchanges, account_hashes(sessions), np.full(len(sessions), dilution),
-        np.full(len(sessions), is_whole), totals.cells,
+        np.full(len(sessions), is_whole), totals.cells, totals.score_counts,
     )  # fmt: skip
 
 

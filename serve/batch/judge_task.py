@@ -80,7 +80,9 @@ class JudgeTask:
             tally = self._judge(timeline, scorer, encoder, paths, watch)
             with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token(), private=True) as writer:
                 areas = scorer.bundle.capabilities.areas
-                table = accounts.roll_up(tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id)
+                table = accounts.roll_up(
+                    tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id, model=scorer.bundle.accounts
+                )
                 writer.add(table)
             return JudgeDone(
                 index=self.index,

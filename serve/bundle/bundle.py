@@ -25,6 +25,7 @@ from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import DenseExamples
 from serve.features.session_features import feature_names, n_judged
+from serve.model.account_model import AccountModel
 from serve.model.benign_profile import Benign
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
@@ -48,6 +49,7 @@ PROMPT_SCORER = "prompt_scorer.safetensors"
 PROMPT_SAMPLE = "prompt_sample.safetensors"
 FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
+ACCOUNTS = "accounts.safetensors"
 _REQUIRED = (
     CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, CALIBRATION, REFERENCE, PROMPT_SCORER, FEATURES,
 )  # fmt: skip
@@ -65,7 +67,8 @@ class Bundle:
     """All that is needed to judge.
 
     `reference` holds quantiles of every feature over benign sessions of like size, for reasons; `benign` what they
-    cover and their profile, for systematicness and drift (None in bundles of a release before it was there).
+    cover and their profile, for systematicness and drift; `accounts` judges whole accounts (either is None where a bundle
+    has none).
     """
 
     folder: Path
@@ -77,6 +80,7 @@ class Bundle:
     calibration: Calibration
     reference: NDArray[np.float64]
     benign: Benign | None = None
+    accounts: AccountModel | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -137,6 +141,7 @@ class Bundle:
             calibration=Calibration.of_arrays(load_file(folder / CALIBRATION)),
             reference=quantiles,
             benign=_read_benign(folder, len(capabilities.areas), len(expected)),
+            accounts=_read_accounts(folder),
         )
 
     def training_rows(self) -> Any:
@@ -373,6 +378,12 @@ def _read_benign(folder: Path, n_areas: int, n_features: int) -> Benign | None:
     if not (folder / BENIGN).is_file():  # the manifest lists every file, so it can't have been lost
         return None
     return Benign.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
+
+
+def _read_accounts(folder: Path) -> AccountModel | None:
+    if not (folder / ACCOUNTS).is_file():
+        return None
+    return AccountModel.of_arrays(load_file(folder / ACCOUNTS))
 
 
 def _read_classifier(folder: Path, n_features: int) -> Classifier:

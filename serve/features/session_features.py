@@ -14,6 +14,7 @@ from serve.capability.capability_map import Assignment, CapabilityMap
 from serve.embedding.encoders import Encoder, read_unique
 from serve.features import similarity as geometry
 from serve.features.prompt_scorer import PromptInputs, PromptScorer
+from serve.features.score_counts import score_counts
 from serve.sessions.normalization import Form, canonical_sessions, form
 from serve.sessions.records import Sessions
 
@@ -63,7 +64,8 @@ def n_judged(areas: tuple[str, ...]) -> int:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells`."""
+    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells` and
+    `score_counts` (n_sessions, N_COUNTS)."""
 
     n_exchanges: NDArray[np.int64]
     cells: coverage.CellCounts
@@ -72,6 +74,7 @@ class Totals:
     n_short: NDArray[np.float64]
     n_same_opening: NDArray[np.float64]
     n_same_text: NDArray[np.float64]
+    score_counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, prompts: Evidenced) -> Self:
@@ -83,7 +86,8 @@ class Totals:
         )  # fmt: skip
         sums = (np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns)
         cells = coverage.CellCounts.of(owner, prompts.assigned.cell.astype(np.int64), n_sessions)
-        return cls(np.diff(prompts.offsets), cells, *sums)
+        scores = score_counts(prompts.evidence, owner, n_sessions)
+        return cls(np.diff(prompts.offsets), cells, *sums, scores)
 
 
 def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from serve.features.score_counts import N_COUNTS
 from serve.live.sealing import Seal
 from serve.live.session_state import Growth, reading_id
 from serve.live.stores import Held, ProcessStore, Store, StoreBusyError, StoreDownError
@@ -124,7 +125,7 @@ class LiveSessions:
         """
         found = [json.loads(summary) for summary in self.store.summaries(self.seal.digest(account_id))]
         areas = self.scorer.bundle.capabilities.areas
-        rows = [row for row in found if len(row["area_share"]) == len(areas)]
+        rows = [row for row in found if len(row["area_share"]) == len(areas) and len(row["score_counts"]) == N_COUNTS]
         if not rows:
             return None
         names = ("from", "to", "score", "p_value", "area_share")
@@ -138,8 +139,10 @@ class LiveSessions:
             columns["p_value"],
             np.array([row["label"] for row in rows]),
             columns["area_share"],
+            np.array([row["score_counts"] for row in rows], dtype=np.int64),
         )
-        table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=self.scorer.bundle.bundle_id)
+        bundle = self.scorer.bundle
+        table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=bundle.bundle_id, model=bundle.accounts)
         row: dict[str, Any] = table.to_pylist(maps_as_pydicts="strict")[0]
         return row | {"is_partial": any(own["is_partial"] for own in rows)}
 
@@ -202,6 +205,7 @@ class LiveSessions:
             "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
             "p_value": verdict.p_value, "label": verdict.label, "is_partial": observation.is_partial,
             "area_share": [verdict.area_share.get(area, 0.0) for area in areas],
+            "score_counts": growth.score_counts.tolist(),
         }  # fmt: skip
         store = self.store if observation.is_shared else self._aside
         try:

@@ -22,6 +22,7 @@ from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
 from serve.features import similarity as geometry
 from serve.features.prompt_scorer import PromptInputs
+from serve.features.score_counts import N_COUNTS, score_counts
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.live.incremental_similarity import Comparison
@@ -35,7 +36,7 @@ _SCALARS = (
     "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
     "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride",
 )  # fmt: skip
-_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
+_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "score_counts", "openings", "texts")
 
 
 class GrowthError(ValueError):
@@ -59,6 +60,7 @@ class Growth:
     evidence: NDArray[np.float64]
     words: NDArray[np.float64]
     cells: NDArray[np.uint16]
+    score_counts: NDArray[np.int64]
     openings: NDArray[np.uint64]
     texts: NDArray[np.uint64]
     opening: Opening = field(default_factory=Opening)
@@ -91,6 +93,7 @@ class Growth:
             evidence=np.zeros((4, 3)),
             words=np.zeros(4),
             cells=np.zeros(n_cells, np.uint16),
+            score_counts=np.zeros(N_COUNTS, np.int64),
             openings=np.zeros(4, np.uint64),
             texts=np.zeros(4, np.uint64),
             is_partial=is_partial,
@@ -146,7 +149,8 @@ class Growth:
         kept = np.flatnonzero(self.cells)
         counts = CellCounts(np.zeros(len(kept), np.int64), kept, self.cells[kept].astype(np.int64), 1)
         sums = (self.confidence, self.cosine, self.n_short, self.n_same_opening, self.n_same_text)
-        totals = Totals(np.array([self.n]), counts, *(np.array([float(value)]) for value in sums))
+        columns = (np.array([float(value)]) for value in sums)
+        totals = Totals(np.array([self.n]), counts, *columns, self.score_counts[None].copy())
         if self.columns is None:
             self.columns = self._compared()
         judged = Judged(
@@ -167,6 +171,7 @@ class Growth:
         self.n, self.n_short, self.n_same_opening, self.n_same_text = 0, 0, 0, 0
         self.confidence, self.cosine = 0.0, 0.0
         self.cells[:] = 0
+        self.score_counts[:] = 0
         self.comparison = self.columns = None
 
     def _read(self, texts: tuple[str, ...], bundle: Bundle, seal: Seal) -> None:
@@ -174,6 +179,7 @@ class Growth:
         vectors = encoded.vectors
         assigned = bundle.capabilities.assign(vectors)
         evidence = bundle.prompt_scorer.of(PromptInputs.of(encoded))
+        self.score_counts += score_counts(evidence, np.zeros(len(texts), np.int64), 1)[0]
         for row, text in enumerate(texts):
             self._count(text, int(assigned.cell[row]), seal)
             self.confidence += float(assigned.confidence[row])
@@ -229,7 +235,7 @@ class Growth:
         arrays: dict[str, NDArray[Any]] = {
             name: np.ascontiguousarray(getattr(self, name)[: sizes.get(name, self.n)]) for name in _SHARED_ARRAYS
         }
-        arrays["cells"] = self.cells
+        arrays["cells"], arrays["score_counts"] = self.cells, self.score_counts
         arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
         return bytes(save_arrays(arrays))
 
@@ -245,7 +251,9 @@ class Growth:
             head = json.loads(arrays.pop("head").tobytes())
             marks = [Mark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
             opening = Opening(tuple(map(bytes.fromhex, head["sealed"])), *marks)
-            room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
+            room: dict[str, Any] = {
+                name: array if name in ("cells", "score_counts") else _roomy(array) for name, array in arrays.items()
+            }
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
             return cls(opening=opening, **fields)
         except (SafetensorError, ValueError, KeyError, TypeError) as fault:

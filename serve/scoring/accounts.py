@@ -1,11 +1,12 @@
 """Accounts: the verdicts on an account's sessions, rolled up to one row an account.
 
-The account's p-value combines its sessions' by Simes' rule, the smallest of n p(k) / k over the sorted p-values p(1) to
-p(n). It is valid where p-values depend positively, as conformal ones that share a calibration set do (Simes 1986;
-Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual but benign person is unusual in every
-session, and Fisher would count that as new evidence each time. So Simes decides the label.
+An account is judged as a whole by a bundle's account model. Beside it stands Simes' combination of its sessions'
+p-values, the smallest of n p(k) / k over the sorted p-values p(1) to p(n), which decides where the bundle has no such
+model or too few benign accounts of that size. It is valid where p-values depend positively, as conformal ones that share
+a calibration set do (Simes 1986; Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual but
+benign person is unusual in every session, and Fisher would count that as new evidence each time.
 
-Simes' p-value is for one look. For a look after every session, `e_value` and `alarm_after` follow `martingale`.
+Both are for one look. For a look after every session, `e_value` and `alarm_after` follow `sequential_test`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve.model.account_model import AccountModel, AccountRows
 from serve.scoring.sequential_test import alarms, capital, raised
 from serve.scoring.verdict import Verdicts
 
@@ -26,12 +28,14 @@ SCHEMA = pa.schema([
     ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")),
     ("max_score", pa.float64()), ("min_p_value", pa.float64()), ("p_value", pa.float64()),
     ("flagged_share", pa.float64()), ("label", pa.string()), ("top_areas", pa.map_(pa.string(), pa.float64())),
-    ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()),
+    ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()), ("score", pa.float64()),
+    ("simes_p_value", pa.float64()),
 ])  # fmt: skip
-"""Columns of an accounts file; `p_value` is Simes' combination, `flagged_share` the share of sessions flagged.
+"""Columns of an accounts file; `score`, `p_value` and `label` are of the whole account, `simes_p_value` combines its
+sessions' p-values, `flagged_share` is the share of sessions flagged.
 
-`e_value` is the most that an account's capital against benign use ever was, and `alarm_after` the number of exchanges
-after which it first reached 1 / FPR, null where it never did.
+`e_value` is an account's capital against benign use after its last session (its mean over benign accounts is at most
+1), and `alarm_after` the number of exchanges after which it first reached 1 / FPR, null where it never did.
 """
 
 N_TOP_AREAS = 3
@@ -49,28 +53,58 @@ class Tally:
     p_value: NDArray[np.float64]
     label: NDArray[np.str_]
     area_share: NDArray[np.float64]
+    score_counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, verdicts: Verdicts) -> Self:
         """The columns of these verdicts; `area_share` without *none*."""
         return cls(
             np.array(verdicts.account_ids, dtype=object), verdicts.n_exchanges, verdicts.started_at, verdicts.ended_at,
-            verdicts.score, verdicts.p_value, verdicts.label, verdicts.area_share[:, :-1],
+            verdicts.score, verdicts.p_value, verdicts.label, verdicts.area_share[:, :-1], verdicts.score_counts,
         )  # fmt: skip
 
     @classmethod
     def joined(cls, tallies: Sequence[Tally]) -> Self:
         """One tally of several, in their order."""
-        columns = ("account_ids", "n_exchanges", "started_at", "ended_at", "score", "p_value", "label", "area_share")
+        columns = (
+            "account_ids", "n_exchanges", "started_at", "ended_at", "score", "p_value", "label", "area_share",
+            "score_counts",
+        )  # fmt: skip
         return cls(*(np.concatenate([getattr(tally, name) for tally in tallies]) for name in columns))
 
 
-def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> pa.Table:
-    """One row an account, of `SCHEMA`; an account is flagged where its combined p-value is at most `fpr`."""
-    begins = np.flatnonzero(np.append(True, tally.account_ids[1:] != tally.account_ids[:-1]))
-    n_sessions = np.diff(np.append(begins, len(tally.account_ids)))
+def account_rows(tally: Tally) -> AccountRows:
+    """What the account model reads, one row an account in the order of the tally."""
+    begins, n_sessions = _bounds(tally)
     n_exchanges = np.add.reduceat(tally.n_exchanges, begins)
-    p_value = simes(tally.p_value, begins)
+    prompts = np.add.reduceat(tally.area_share * tally.n_exchanges[:, None], begins, axis=0)
+    low = np.log10(np.maximum(tally.p_value, 1e-6))
+    return AccountRows(
+        n_exchanges, n_sessions, np.add.reduceat(tally.score_counts, begins, axis=0), simes(tally.p_value, begins),
+        np.add.reduceat(low, begins) / n_sessions, np.add.reduceat((tally.p_value < 0.05) * 1.0, begins) / n_sessions,
+        prompts / n_exchanges[:, None],
+    )  # fmt: skip
+
+
+def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each account's sessions begin, and how many there are."""
+    begins = np.flatnonzero(np.append(True, tally.account_ids[1:] != tally.account_ids[:-1]))
+    return begins, np.diff(np.append(begins, len(tally.account_ids)))
+
+
+def roll_up(
+    tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str, model: AccountModel | None = None
+) -> pa.Table:
+    """One row an account, of `SCHEMA`; an account is flagged where its p-value is at most `fpr`: the account model's,
+    or, without one, Simes' combination of its sessions'."""
+    if not len(tally.account_ids):
+        return SCHEMA.empty_table()
+    begins, n_sessions = _bounds(tally)
+    n_exchanges = np.add.reduceat(tally.n_exchanges, begins)
+    combined = simes(tally.p_value, begins)
+    score, p_value = np.maximum.reduceat(tally.score, begins), combined
+    if model is not None:
+        score, p_value = model.judged(account_rows(tally), fpr)
     decided = np.maximum.reduceat((tally.label != "undecided").astype(np.int64), begins) > 0
     prompts = np.add.reduceat(tally.area_share * tally.n_exchanges[:, None], begins, axis=0)
     columns = {
@@ -82,6 +116,8 @@ def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> p
         "max_score": pa.array(np.maximum.reduceat(tally.score, begins)),
         "min_p_value": pa.array(np.minimum.reduceat(tally.p_value, begins)),
         "p_value": pa.array(p_value),
+        "score": pa.array(score),
+        "simes_p_value": pa.array(combined),
         "flagged_share": pa.array(
             np.add.reduceat((tally.label == "harvesting").astype(np.float64), begins) / n_sessions
         ),
@@ -90,7 +126,7 @@ def roll_up(tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str) -> p
         "bundle": pa.array([bundle] * len(begins), pa.string()),
         **_over_life(tally, begins, n_sessions, fpr),
     }
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
 def _over_life(
@@ -105,7 +141,7 @@ def _over_life(
     sent = np.cumsum(tally.n_exchanges[order])
     before = np.where(begins > 0, sent[begins - 1], 0)
     return {
-        "e_value": pa.array(np.maximum.reduceat(held, begins)),
+        "e_value": pa.array(held[begins + n_sessions - 1]),
         "alarm_after": pa.array(sent[first] - before, pa.int64(), mask=first < 0),
     }
 

@@ -76,7 +76,8 @@ class Scorer:
         margin = bundle.classifier.margins(rows)
         p_value = bundle.calibration.p_value(margin, n_exchanges)
         flagged = p_value <= self.fpr
-        label = np.where(flagged, "harvesting", np.where(n_exchanges < MIN_DECIDABLE, "undecided", "organic"))
+        unclear = (n_exchanges < MIN_DECIDABLE) | ~bundle.calibration.is_decidable(n_exchanges, self.fpr)
+        label = np.where(flagged, "harvesting", np.where(unclear, "undecided", "organic"))
         n_areas = len(bundle.capabilities.areas)
         return Verdicts(
             areas=bundle.capabilities.areas,
@@ -95,6 +96,7 @@ class Scorer:
             bundle=bundle.bundle_id,
             systematicness=self._systematicness(counts),
             profile=(None,) * len(rows) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
+            score_counts=judged.totals.score_counts,
             features=rows,
         )
 

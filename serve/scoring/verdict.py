@@ -82,7 +82,8 @@ class Verdicts:
     """Verdicts of many sessions as columns (n_sessions,), in the order they were asked for.
 
     `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `reasons` holds an
-    empty tuple where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown.
+    empty tuple where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown;
+    `score_counts` (n_sessions, N_COUNTS) say how many prompts score how (see `features.score_counts`).
     """
 
     areas: tuple[str, ...]
@@ -101,6 +102,7 @@ class Verdicts:
     bundle: str
     systematicness: NDArray[np.float64]
     profile: tuple[str | None, ...]
+    score_counts: NDArray[np.int64]
     features: NDArray[np.float64] = field(repr=False)
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from serve.features.score_counts import N_COUNTS
 from serve.io.discovery import InputError, said
 from serve.io.writers import check_suffix
 from serve.scoring.accounts import Tally
@@ -59,10 +60,11 @@ class Ledger:
         return np.asarray(self.label == "harvesting")
 
     def tally(self) -> Tally:
-        """What the roll-up by account reads."""
+        """What the roll-up by account reads; a file of verdicts doesn't say how single prompts score."""
         return Tally(
             np.array(self.account_ids, dtype=object), self.n_exchanges, self.started_at, self.ended_at, self.score,
             self.p_value, self.label, self.area_share[:, :-1],
+            np.zeros((len(self), N_COUNTS), np.int64),
         )  # fmt: skip
 
     def verdict(self, index: int) -> Verdict:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from serve.bundle.bundle import (
+    ACCOUNTS,
     BENIGN,
     CALIBRATION,
     CLASSIFIER,
@@ -143,6 +144,7 @@ def _write(parts: Parts, folder: Path, fpr: float) -> str:
     save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
     save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
     save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
+    save_file(_contiguous(model.accounts.arrays()), folder / ACCOUNTS)
     write_prompt_scorer(model.evidence.whole, model.evidence.sample, folder)
     write_reference(model.reference, folder)
     pq.write_table(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import feature_names
+from serve.model.account_model import AccountModel
 from serve.model.benign_profile import Benign, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
@@ -18,6 +19,7 @@ from serve.sessions.size_classes import SIZE_EDGES
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning import classifier
+from train.learning.accounts import Margins, composed_rows
 from train.learning.calibration import calibrate
 from train.learning.classifier import LeftOut
 from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, lessons
@@ -29,11 +31,13 @@ from train.synthesis.compose import Composer, ComposeSettings, Composition
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """How many sessions are composed to learn from and to calibrate on, and inner folds for margins left out."""
+    """How many sessions are composed to learn from and to calibrate on, inner folds for margins left out, and how many
+    whole accounts are composed, for either."""
 
     n_sessions: int = 12_000
     n_calibration: int = 6_000
     n_inner_folds: int = 4
+    n_accounts: int = 1500
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Model:
     table: Table
     margins_left_out: NDArray[np.float64]
     inner: tuple[LeftOut, ...]
+    accounts: AccountModel
 
     def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw log-odds of feature rows."""
@@ -88,10 +93,53 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     composed = _benign(pool, fold, topic, timing, recipe)
     served = evidence.knowing_organic() if recipe.evidence.known_organic else evidence
     benign = table(composed, pool, cache, served)
-    calibration = calibrate(left_out[learned.y == 1], judge.margins(benign.X), benign.n_exchanges)
+    outside = _outside(learned, inner, recipe)
+    margins = judge.margins(benign.X) if recipe.evidence.known_organic else outside(benign.X, benign.campaign)
+    calibration = calibrate(left_out[learned.y == 1], margins, benign.n_exchanges)
+    accounts = _accounts(pool, fold, cache, timing, recipe, evidence, outside, judge, calibration)
     reference = benign_quantiles(benign.X, benign.n_exchanges)
     usual = _usual(composed, pool, cache, evidence, judge, calibration, _coverage_null(composed, topic, cache))
-    return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner)
+    return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner, accounts)
+
+
+def _outside(learned: Table, inner: tuple[LeftOut, ...], recipe: Recipe) -> Margins:
+    """Margins by the inner classifier that never saw a session's campaign or source; by the first for one that none
+    saw."""
+    part = classifier.campaign_parts(learned.campaign, recipe.model.n_inner_folds, recipe.seed)
+    of_name = {str(name).split("+")[0]: int(own) for name, own in zip(learned.campaign, part, strict=True)}
+    by_fold = {own.fold: own.classifier for own in inner}
+    first = min(by_fold)
+
+    def margins(X: NDArray[np.float64], campaign: NDArray[np.str_]) -> NDArray[np.float64]:
+        folds = np.array([of_name.get(str(name).split("+")[0], first) for name in campaign], dtype=np.int64)
+        found = np.zeros(len(X))
+        for fold in np.unique(folds):
+            own = folds == fold
+            found[own] = by_fold.get(int(fold), by_fold[first]).margins(X[own])
+        return found
+
+    return margins
+
+
+def _accounts(
+    pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe, evidence: CrossEvidence,
+    outside: Margins, judge: Classifier, calibration: Calibration,
+) -> AccountModel:  # fmt: skip
+    """The account model: learned from accounts whose campaigns and sources are scored as unseen ones, calibrated on
+    accounts of people kept aside, scored as those to judge will be."""
+    topic, n = topics(pool, cache), recipe.model.n_accounts
+    composer = Composer(pool, fold.train, topic, timing, seed=recipe.seed + 2)
+    learned = composer.accounts(n, 0.5, recipe.compose)
+    rows = composed_rows(learned, pool, cache, evidence.knowing_organic(), outside, calibration)
+    aside = Composer(pool, fold.calibrate, topic, timing, seed=recipe.seed + 3).accounts(n, 0.0, recipe.compose)
+    known = recipe.evidence.known_organic
+    margins: Margins = (lambda X, _: judge.margins(X)) if known else outside
+    served = evidence.knowing_organic() if known else evidence
+    benign = composed_rows(aside, pool, cache, served, margins, calibration)
+    first = learned.first()
+    return AccountModel.fit(
+        rows, learned.sessions.is_harvesting[first].astype(np.int64), learned.sessions.dilution[first], benign
+    )
 
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
@@ -129,7 +177,7 @@ def _benign(pool: Pool, fold: Fold, topic: NDArray[np.int64], timing: Timing, re
     """Benign sessions of every size class, the same number in each, from the people kept aside to calibrate on."""
     composer = Composer(pool, fold.calibrate, topic, timing, seed=recipe.seed + 1)
     quota = max(1, recipe.model.n_calibration // len(SIZE_EDGES))
-    uppers = [edge - 1 for edge in SIZE_EDGES[1:]] + [120]
+    uppers = [edge - 1 for edge in SIZE_EDGES[1:]] + [2 * SIZE_EDGES[-1]]
     settings = recipe.compose
     parts = [
         composer.mixed(quota, ComposeSettings(

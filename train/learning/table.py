@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,12 +45,21 @@ class Table:
 
 def table(composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Table:
     """Feature rows of every session, evidence cross-fitted where the evidence has parts for a prompt."""
-    parts = [feature_rows(_observed(part, pool, cache, evidence), cache.capabilities) for part in _chunks(composition)]
+    parts = [
+        feature_rows(prompts, cache.capabilities) for _, prompts in observed_parts(composition, pool, cache, evidence)
+    ]
     y = composition.is_harvesting.astype(np.int64)
     return Table(
         np.concatenate(parts), y, _balanced(composition.campaign, y), np.diff(composition.offsets), composition.kind,
         composition.campaign, composition.dilution,
     )  # fmt: skip
+
+
+def observed_parts(
+    composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence
+) -> Iterator[tuple[Composition, Evidenced]]:
+    """Consecutive parts of a composition with what is known of their prompts."""
+    return ((part, _observed(part, pool, cache, evidence)) for part in _chunks(composition))
 
 
 def session_vectors(composition: Composition, pool: Pool, cache: PromptCache) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ kind, campaign, dilution and surface channel; texts are made at the end, when a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from train.synthesis.channel import Channel, draw_channel
 ORGANIC_KINDS = ("person", "aggregator", "product")
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
 LENGTHS = (10, 25, 50, 100)
+ACCOUNT_DILUTIONS = (0.0, 0.5, 0.75, 0.9, 0.95)
+MAX_ACCOUNT = 800
+"""Exchanges of the largest account that is composed."""
+
 _STARTER_SHARE = 0.35
 _MIN_PROMPTS = 10  # of a source on one side of a split
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -94,6 +98,18 @@ class Composition:
         )
 
 
+@dataclass(frozen=True)
+class AccountComposition:
+    """Sessions of whole accounts: `account` (n_sessions,) says whose each is, 0, 1, 2 and so on."""
+
+    sessions: Composition
+    account: NDArray[np.int64]
+
+    def first(self) -> NDArray[np.int64]:
+        """The first session of each account, (n_accounts,)."""
+        return np.unique(self.account, return_index=True)[1]
+
+
 class Composer:
     """Draws sessions from the rows of a pool that one side of a split may use.
 
@@ -129,6 +145,35 @@ class Composer:
         drawn = [self.harvest(int(n), float(share)) for n, share in zip(lengths, dilutions, strict=False)]
         drawn += [self.organic(str(kind), int(n)) for kind, n in zip(kinds, lengths[n_harvest:], strict=True)]
         return self._composition(drawn)
+
+    def accounts(
+        self, n_accounts: int, harvest_share: float, settings: ComposeSettings, n: int | None = None,
+        dilutions: Sequence[float] = ACCOUNT_DILUTIONS,
+    ) -> AccountComposition:  # fmt: skip
+        """Whole accounts of `n` exchanges, or of any size up to `MAX_ACCOUNT`, cut into sessions; a share of them of
+        campaigns, at each of the dilutions alike."""
+        n_harvest = round(n_accounts * harvest_share) if self._harvests else 0
+        sizes = np.exp(self._rng.uniform(np.log(8), np.log(MAX_ACCOUNT), n_accounts)).astype(np.int64)
+        sizes = sizes if n is None else np.full(n_accounts, n)
+        kinds = self._rng.choice(
+            ORGANIC_KINDS, n_accounts - n_harvest, p=_organic_shares(settings, self._people, self._products)
+        )
+        drawn = [
+            self.harvest(int(size), float(dilutions[index % len(dilutions)]), source=index % len(self._harvests))
+            for index, size in enumerate(sizes[:n_harvest].tolist())
+        ]
+        drawn += [self.organic(str(kind), int(size)) for kind, size in zip(kinds, sizes[n_harvest:], strict=True)]
+        cut = [self._sessions(account) for account in drawn]
+        owner = np.repeat(np.arange(len(cut)), [len(own) for own in cut])
+        return AccountComposition(self._composition([part for own in cut for part in own]), owner.astype(np.int64))
+
+    def _sessions(self, account: Drawn) -> list[Drawn]:
+        """An account's exchanges as sessions of 1 to 60, shorter ones more often."""
+        sizes: list[int] = []
+        while (left := len(account.rows) - sum(sizes)) > 0:
+            sizes.append(min(left, int(np.exp(self._rng.uniform(0.0, np.log(61.0))))))
+        parts = np.split(account.rows, np.cumsum(sizes)[:-1])
+        return [replace(account, rows=rows) for rows in parts]
 
     def fixed(self, kind: str, n_sessions: int, n: int, dilution: float = 0.0) -> Composition:
         """Sessions of one kind ("organic" draws its kinds alike), one length and one dilution: a cell of the exam."""
