@@ -67,8 +67,8 @@ class Bundle:
     """All that is needed to judge.
 
     `reference` holds quantiles of every feature over benign sessions of like size, for reasons; `benign` what they
-    cover and their profile, for systematicness and drift; `accounts` judges whole accounts (either is None where a bundle
-    has none).
+    cover and their profile, for systematicness and drift; `accounts` judges whole accounts (either is None where a
+    bundle has none).
     """
 
     folder: Path

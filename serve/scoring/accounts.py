@@ -2,9 +2,9 @@
 
 An account is judged as a whole by a bundle's account model. Beside it stands Simes' combination of its sessions'
 p-values, the smallest of n p(k) / k over the sorted p-values p(1) to p(n), which decides where the bundle has no such
-model or too few benign accounts of that size. It is valid where p-values depend positively, as conformal ones that share
-a calibration set do (Simes 1986; Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual but
-benign person is unusual in every session, and Fisher would count that as new evidence each time.
+model or too few benign accounts of that size. It is valid where p-values depend positively, as conformal ones that
+share a calibration set do (Simes 1986; Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual
+but benign person is unusual in every session, and Fisher would count that as new evidence each time.
 
 Both are for one look. For a look after every session, `e_value` and `alarm_after` follow `sequential_test`.
 """

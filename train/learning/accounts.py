@@ -1,4 +1,4 @@
-"""Learn the account model: whole accounts of campaigns, thinly hidden ones among them, against whole benign accounts."""
+"""Learn the account model: whole accounts of campaigns, thinly hidden ones among them, against benign ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from train.learning.table import observed_parts
 from train.synthesis.compose import AccountComposition
 
 Margins = Callable[[NDArray[np.float64], NDArray[np.str_]], NDArray[np.float64]]
-"""Margins of feature rows (n_sessions, n_features) of these campaigns or sources, by classifiers that never saw them."""
+"""Margins of feature rows (n_sessions, n_features) of these campaigns or sources, which the classifier never saw."""
 
 
 def composed_rows(
