@@ -11,19 +11,21 @@ from sklearn.metrics import roc_auc_score
 
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
+from train.learning.accounts import composed_rows
 from train.learning.evidence import CrossEvidence
-from train.learning.model import topics
+from train.learning.model import Model, topics
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, Composition
+from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, ComposeSettings, Composition
 
 _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True, slots=True)
 class ExamSettings:
-    """Sessions a cell and fold; `lengths` and `dilutions` are the cells."""
+    """Sessions a cell and fold; `lengths` and `dilutions` are the cells. `n_accounts` whole accounts
+    of `account_exchanges` are examined beside them, three in seven of campaigns."""
 
     n_harvesting: int = 80
     n_organic: int = 1200
@@ -31,6 +33,24 @@ class ExamSettings:
     lengths: tuple[int, ...] = LENGTHS
     dilutions: tuple[float, ...] = DILUTIONS
     n_bootstrap: int = 100
+    n_accounts: int = 700
+    account_exchanges: int = 670
+
+
+@dataclass(frozen=True)
+class AccountSitting:
+    """Whole exam accounts of one size: columns (n_accounts,), `scores` by rule, and the account model's p-values."""
+
+    is_harvesting: NDArray[np.bool_]
+    dilution: NDArray[np.float64]
+    scores: Mapping[str, NDArray[np.float64]]
+    p_value: NDArray[np.float64]
+
+    def tpr(self, rule: str, dilution: float, fpr: float) -> float:
+        """Share of campaigns' accounts that a rule catches at this FPR on the benign ones."""
+        own = self.is_harvesting & np.isclose(self.dilution, dilution)
+        scores = self.scores[rule]
+        return float(_caught(scores[own], scores[~self.is_harvesting], fpr).mean())
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,7 @@ class Sitting:
     p_value: NDArray[np.float64] | None = None
     score: NDArray[np.float64] | None = None
     detected_at: NDArray[np.int64] | None = None
+    accounts: AccountSitting | None = None
 
     @property
     def is_harvesting(self) -> NDArray[np.bool_]:
@@ -87,6 +108,26 @@ def exam_composition(
 def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence) -> Table:
     """Feature rows of exam sessions: evidence is the whole one, since no exam prompt was learned from."""
     return table(composition, pool, cache, evidence.knowing_all())
+
+
+def exam_accounts(
+    pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, settings: ExamSettings, model: Model, *, seed: int
+) -> AccountSitting:
+    """Whole accounts of a fold's exam, scored by the account model and by rules on their sessions alone."""
+    composer = Composer(pool, fold.test, topics(pool, cache), timing, seed=seed)
+    composed = composer.accounts(settings.n_accounts, 3 / 7, ComposeSettings(), n=settings.account_exchanges)
+
+    def margins(X: NDArray[np.float64], _: NDArray[np.str_]) -> NDArray[np.float64]:
+        return model.margins(X)
+
+    rows = composed_rows(composed, pool, cache, model.evidence.knowing_all(), margins, model.calibration)
+    first = composed.first()
+    scores = {
+        "account model": model.accounts.experts.margins(rows.features()),
+        "Simes": -np.log(rows.simes), "mean log p": -rows.mean_log_p, "share below 0.05": rows.low_share,
+    }  # fmt: skip
+    p_value = model.accounts.judged(rows, 0.01)[1]
+    return AccountSitting(composed.sessions.is_harvesting[first], composed.sessions.dilution[first], scores, p_value)
 
 
 def auroc(sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:

@@ -19,7 +19,7 @@ from train.experiments.run import answered
 from train.inputs.prepared_inputs import ground
 from train.learning import classifier
 from train.learning.model import learn_table
-from train.learning.split import SETTINGS, folds
+from train.learning.split import KNOWN, NEW, folds
 
 FPR = 0.01
 LENGTH = 50
@@ -54,9 +54,9 @@ def measure(settings: Settings) -> dict[str, list[Sitting]]:
     names = np.array(feature_names(areas))
     asked = replace(settings.exam, lengths=(LENGTH,), n_evaluation=0)
     sittings: dict[str, list[Sitting]] = {}
-    for setting in SETTINGS:
+    for setting in (KNOWN, NEW):
         for fold in folds(pool, settings.split, setting, seed=settings.seed):
-            evidence = replace(settings.evidence, known_organic=setting == SETTINGS[0])
+            evidence = replace(settings.evidence, known_organic=setting == KNOWN)
             lesson = learn_table(pool, fold, cache, timing, replace(settings.recipe, evidence=evidence))
             composition, lengths = exam_composition(pool, fold, cache, timing, asked, seed=settings.seed + 100)
             examined = exam_table(composition, pool, cache, lesson.evidence)

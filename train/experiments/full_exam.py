@@ -14,11 +14,11 @@ from train.config.settings import Settings
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.evaluation.baselines import BASELINES, Traffic
-from train.evaluation.exam import Sitting, exam_composition, exam_table
+from train.evaluation.exam import Sitting, exam_accounts, exam_composition, exam_table
 from train.evaluation.leakage import shuffled, surface_margins, surface_numbers
 from train.learning import classifier
 from train.learning.model import Model, learn
-from train.learning.split import SETTINGS, TEST, TRAIN, Fold, folds
+from train.learning.split import KNOWN, LABELLED, SETTINGS, TEST, TRAIN, Fold, folds
 from train.learning.table import Table, session_vectors
 from train.reports.exam_report import REPORTS, write_exam
 from train.synthesis.arrival_times import Timing
@@ -52,7 +52,7 @@ def exam(settings: Settings, pool: Pool, cache: PromptCache, timing: Timing) -> 
 
 def sit(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: Timing) -> Sitting:
     """Learn from a fold and score its exam sessions with our model, the baselines and the leakage models."""
-    known = fold.setting == SETTINGS[0]
+    known = fold.setting in (KNOWN, LABELLED)
     recipe = replace(settings.recipe, evidence=replace(settings.evidence, known_organic=known))
     model = learn(pool, fold, cache, timing, recipe)
     composition, lengths = exam_composition(pool, fold, cache, timing, settings.exam, seed=settings.seed + 100)
@@ -68,6 +68,7 @@ def sit(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: 
         fold.name, fold.setting, lengths, examined.kind, examined.campaign, examined.dilution, scores,
         p_value=model.calibration.p_value(margins, examined.n_exchanges), score=model.calibration.score(margins),
         detected_at=_detected_at(settings, pool, fold, model, composition, cache),
+        accounts=exam_accounts(pool, fold, cache, timing, settings.exam, model, seed=settings.seed + 200),
     )  # fmt: skip
 
 

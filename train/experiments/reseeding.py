@@ -20,7 +20,7 @@ from train.experiments.run import answered
 from train.inputs.prepared_inputs import ground
 from train.learning.calibration import expected_calibration_error
 from train.learning.model import learn
-from train.learning.split import SETTINGS, folds
+from train.learning.split import KNOWN, folds
 
 FPRS = (0.01, 0.001)
 EXAM = ExamSettings(n_harvesting=250, n_organic=1000, n_evaluation=0, lengths=(50,))
@@ -52,7 +52,7 @@ def measure(settings: Settings, n_runs: int) -> Iterator[Reseeded]:
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
     evidence = replace(settings.evidence, known_organic=True)
     for seed in range(n_runs):
-        fold = next(folds(pool, settings.split, SETTINGS[0], seed=seed))
+        fold = next(folds(pool, settings.split, KNOWN, seed=seed))
         model = learn(pool, fold, cache, timing, replace(settings.recipe, evidence=evidence, seed=seed))
         composition, _ = exam_composition(pool, fold, cache, timing, EXAM, seed=seed + 100)
         examined = exam_table(composition, pool, cache, model.evidence)

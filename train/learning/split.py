@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from serve.sessions.normalization import canonical
 from train.corpora.pool import Pool
 
-SETTINGS = ("known traffic", "new provider")
+KNOWN, NEW, LABELLED = SETTINGS = ("known traffic", "new provider", "labelled campaign")
 UNUSED, TRAIN, CALIBRATE, TEST = range(4)
+_CONFIRMED_SHARE = 0.5  # of a labelled campaign's prompts, by conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Fold:
     """Rows of the pool by side: no group of a campaign, no person and no text is on two of them.
 
     In the setting *known traffic* other people of the examined organic sources were learned from; for a *new provider*
-    neither the campaigns nor the organic sources were.
+    neither the campaigns nor the organic sources were; of a *labelled campaign* other conversations were learned from,
+    too.
     """
 
     name: str
@@ -90,17 +92,19 @@ def _sides(
     chance = _person_chance(pool, seed)
     sides = np.full(len(pool), TRAIN)
     organic = (labels == "organic") & ~starter if setting != "release" else labels == "organic"
-    if setting == "new provider":
+    if setting == NEW:
         held = np.isin(groups, sources)
         sides[organic & ~held & (chance < settings.calibrate_share)] = CALIBRATE
         sides[organic & held] = TEST
     else:
         sides[organic & (chance < settings.calibrate_share)] = CALIBRATE
-        if setting == "known traffic":
+        if setting in (KNOWN, LABELLED):
             sides[organic & (chance >= 1.0 - settings.test_share)] = TEST
     sides[(labels == "evaluation") | np.isin(groups, campaigns) & np.isin(sides, (TRAIN, CALIBRATE))] = UNUSED
     learned = np.unique(groups[np.isin(sides, (TRAIN, CALIBRATE))])
     sides[(labels == "harvesting") & np.isin(groups, campaigns)] = TEST
+    if setting == LABELLED:
+        sides[(labels == "harvesting") & np.isin(groups, campaigns) & (chance < _CONFIRMED_SHARE)] = TRAIN
     sides[(labels == "evaluation") & ~starter & ~np.isin(groups, learned)] = TEST
     return _without_straddlers(pool, sides)
 

@@ -24,6 +24,7 @@ from train.evaluation.exam import (
 from train.learning.calibration import expected_calibration_error
 from train.reports.exam_figures import exam_plates
 from train.reports.run_page import write_exam_page
+from train.synthesis.compose import ACCOUNT_DILUTIONS
 
 OURS = "ours"
 FPRS = (0.01, 0.001)
@@ -72,7 +73,24 @@ def _measured(own: Sequence[Sitting], settings: ExamSettings) -> dict[str, Any]:
         "ece": _ece(own),
         "exchanges_until_detection": _detection(own),
         "length": middle,
+        "accounts": _accounts(own),
     }
+
+
+def _accounts(own: Sequence[Sitting]) -> dict[str, Any]:
+    """TPR at 1 % FPR of each rule on whole accounts, by dilution, and the realised FPR of the model's p-values."""
+    found = [sitting.accounts for sitting in own if sitting.accounts is not None]
+    if not found:
+        return {}
+    rules = {
+        rule: {
+            str(share): round(float(np.mean([accounts.tpr(rule, share, 0.01) for accounts in found])), 4)
+            for share in ACCOUNT_DILUTIONS
+        }
+        for rule in found[0].scores
+    }
+    flagged = float(np.mean([(accounts.p_value[~accounts.is_harvesting] <= 0.01).mean() for accounts in found]))
+    return {"tpr@0.01": rules, "realised_fpr": round(flagged, 5)}
 
 
 def _cells(own: Sequence[Sitting], name: str, length: int, settings: ExamSettings) -> Iterator[dict[str, Any]]:
@@ -149,7 +167,18 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
 def _page(values: Mapping[str, Any]) -> str:
     lines = ["# Exam", ""]
     for setting, own in values["settings"].items():
-        lines += [f"## {setting[0].upper()}{setting[1:]}", "", *_ours(own), "", *_others(own), "", *_details(own), ""]
+        lines += [
+            f"## {setting[0].upper()}{setting[1:]}",
+            "",
+            *_ours(own),
+            "",
+            *_others(own),
+            "",
+            *_whole_accounts(own),
+            "",
+            *_details(own),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -174,6 +203,20 @@ def _others(own: Mapping[str, Any]) -> Iterator[str]:
     for name in dict.fromkeys(row["model"] for row in rows):
         cells = [f"{row['auroc'][0]:.2f} / {row['tpr@0.01'][0]:.2f}" for row in rows if row["model"] == name]
         yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _whole_accounts(own: Mapping[str, Any]) -> Iterator[str]:
+    """TPR at 1 % FPR of each rule on whole accounts."""
+    if not own["accounts"]:
+        return
+    yield "Whole accounts, TPR at 1 % FPR:"
+    yield ""
+    yield "| rule | " + " | ".join(f"{share:.0%}" for share in ACCOUNT_DILUTIONS) + " |"
+    yield "|---" * (len(ACCOUNT_DILUTIONS) + 1) + "|"
+    for rule, cells in own["accounts"]["tpr@0.01"].items():
+        yield f"| {rule} | " + " | ".join(f"{value:.2f}" for value in cells.values()) + " |"
+    yield ""
+    yield f"FPR of the account model's p-values at 1 %, as realised: {own['accounts']['realised_fpr']:.4f}."
 
 
 def _details(own: Mapping[str, Any]) -> Iterator[str]:
