@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -49,17 +51,39 @@ def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, s
     return Evidenced(sessions.offsets, encoded.vectors[rows], assigned, scores[rows], form(texts))
 
 
+SHOWN_ONLY = ("area.", "evidence.person", "evidence.product", "surface.words", "surface.short_share")
+"""Beginnings of the names of features that are for people: what a campaign is about, how long its prompts are and
+whether they look like a person's or a product's says little of the next campaign's (see train/RESEARCH.md)."""
+
+
 def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the columns of `feature_rows`, `family.measure`, in order."""
+    """Names of the columns of `feature_rows`, `family.measure`, in order: first those that a classifier reads."""
+    names = _measured_names(areas)
+    return tuple(names[column] for column in _order(areas))
+
+
+def n_judged(areas: tuple[str, ...]) -> int:
+    """How many of the features, the first ones, a classifier reads."""
+    return len(judged_names(feature_names(areas)))
+
+
+def judged_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The features that a classifier reads."""
+    return tuple(name for name in names if not name.startswith(SHOWN_ONLY))
+
+
+def _measured_names(areas: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in the order in which the columns are measured."""
     return (
         *_SIZE, *_EVIDENCE, *_SUBSET, *_GEOMETRY, *_COVERAGE, *_SURFACE, *(f"area.{area}" for area in (*areas, "none")),
     )  # fmt: skip
 
 
-def n_judged(areas: tuple[str, ...]) -> int:
-    """How many of the features, the first ones, a classifier reads: shares of areas are for people, since what one
-    campaign is about says nothing of the next one's."""
-    return len(feature_names(areas)) - len(areas) - 1
+@functools.cache
+def _order(areas: tuple[str, ...]) -> tuple[int, ...]:
+    """The column of each feature among those measured."""
+    names = _measured_names(areas)
+    return tuple(sorted(range(len(names)), key=lambda column: names[column].startswith(SHOWN_ONLY)))
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,7 @@ def assembled(totals: Totals, columns: NDArray[np.float64], capabilities: Capabi
         columns[:, -N_WORD_COLUMNS:], (totals.n_short / n)[:, None], (totals.n_same_opening / n)[:, None],
         (totals.n_same_text / n)[:, None], _areas(totals, capabilities),
     ]  # fmt: skip
-    return np.concatenate(parts, axis=1)
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, list(_order(capabilities.areas))])
 
 
 _SIZE = ("size.log_exchanges",)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from scipy.special import expit, ndtri
 
+from serve.features.session_features import judged_names
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
 from serve.model.trees import grow
@@ -20,7 +21,6 @@ DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 
 # Features whose direction is certain: more evidence of harvest never makes a session more innocent.
 _RISING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
-_AREA = "area."
 _N_KNOTS = 128
 _CERTAIN = 5e5  # weight of each label against the penalty on the slope, which is there for separable margins alone
 _EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
@@ -40,8 +40,8 @@ class ClassifierSettings:
     lambda_l2: float = 5.0
     monotone: bool = True
     n_threads: int = 2
-    expert_strength: float = 0.01
-    expert_share: float = 0.7
+    expert_strength: float = 0.1
+    expert_share: float = 0.85
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Rows:
 
 
 def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
-    """Boost trees and fit experts on the features that are judged by (all but areas); the same rows, settings and seed
+    """Boost trees and fit experts on the features that are judged by (see `session_features.SHOWN_ONLY`); the same rows, settings and seed
     give the same classifier."""
-    judged = [name for name in names if not name.startswith(_AREA)]
+    judged = list(judged_names(names))
     rising = np.array([name.startswith(_RISING) for name in judged])
     X = np.ascontiguousarray(rows.X[:, : len(judged)])
     parameters = _parameters(rising & settings.monotone, settings, seed)
