@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.sessions.canonical_text import canonical
+
+__all__ = [
+    "N_OPENING", "Form", "Wrapper", "canonical", "canonical_sessions", "form", "opening_words", "wrapper",
+]  # fmt: skip
+
 _DIGITS = re.compile(r"\d+")
-_FINAL = " .!?…。！？;:,"
 N_OPENING = 4
 """Exchanges that decide a session's wrapper."""
 _MIN_SHARE = 0.75
 _MAX_WRAPPER_WORDS = 16
-
-
-def canonical(text: str) -> str:
-    """The text as it is encoded: NFKC, lower case, single spaces, no final punctuation.
-
-    A text of punctuation only is kept as it is, so that nothing becomes empty.
-    """
-    folded = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    folded = " ".join(folded.lower().split())
-    return folded.rstrip(_FINAL) or folded
 
 
 @dataclass(frozen=True, slots=True)

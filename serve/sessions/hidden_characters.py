@@ -1,0 +1,95 @@
+"""Hidden characters: what a reader doesn't see and a model reads past, so that it may hide words from a watcher.
+
+Zero-width and bidi controls, tags, variation selectors, soft hyphens, control characters, what stands in place of
+bytes that are no text, and marks piled on a letter.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MAX_MARKS = 8
+"""Combining marks in a row that are read; without a bound, normalising a text takes quadratic time."""
+_PILED = 3
+_VISIBLE_CONTROLS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
+_ALSO_HIDDEN = (
+    "\u034f\u0488\u0489\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\ua670\ua671\ua672\uffa0\ufffd"
+)
+_EMOJI_CLASS = "\u2190-\u27ff\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+
+
+def _class(signs: Iterable[str]) -> str:
+    """A character class of these signs, as ranges."""
+    ranges: list[list[int]] = []
+    for code in sorted(map(ord, signs)):
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
+
+
+def _is_hidden(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs") and sign not in _VISIBLE_CONTROLS
+
+
+def _is_mark(sign: str) -> bool:
+    """Whether a sign becomes nothing but combining marks."""
+    if unicodedata.combining(sign):
+        return True
+    becomes = unicodedata.decomposition(sign).split(">")[-1].split()
+    return bool(becomes) and all(unicodedata.combining(chr(int(code, 16))) for code in becomes)
+
+
+def _leaves_marks(sign: str) -> bool:
+    """Whether a sign, composed and in lower case, is or holds a mark, or is not composed any more."""
+    lower = unicodedata.normalize("NFKC", sign).lower()
+    return any(map(_is_mark, lower)) or not unicodedata.is_normalized("NFKC", lower)
+
+
+_SIGNS = [chr(code) for code in (*range(0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x1F000))]  # all that have such
+_HIDDEN_CLASS = _class(filter(_is_hidden, _SIGNS)) + _ALSO_HIDDEN + "\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
+_MARKS_CLASS = _class(filter(_is_mark, _SIGNS))
+_DIACRITICAL_CLASS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20dc\u20e1\u20e5-\u20f0\ufe20-\ufe2f"
+_EMOJI = f"[{_EMOJI_CLASS}]\ufe0f?(?:\u200d[{_EMOJI_CLASS}]\ufe0f?)*|[0-9#*]\ufe0f\u20e3"
+_EMOJI_OR_HIDDEN = re.compile(f"({_EMOJI})|[{_HIDDEN_CLASS}]+")
+_MANY_MARKS = re.compile(f"([{_MARKS_CLASS}]{{{MAX_MARKS}}})[{_MARKS_CLASS}]+")
+_PILE = re.compile(f"[{_DIACRITICAL_CLASS}]{{{_PILED},}}")
+_DIACRITICAL = re.compile(f"[{_DIACRITICAL_CLASS}]+")
+_AMONG_LETTERS = re.compile(
+    f"\ufffd|[\U000e0000-\U000e007f]|[A-Za-z ][{_HIDDEN_CLASS}]|[A-Za-z][{_DIACRITICAL_CLASS}]{{2}}"
+)
+NOT_PLAIN = frozenset((
+    *filter(_is_hidden, _SIGNS), *_ALSO_HIDDEN, *filter(_leaves_marks, _SIGNS), *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xD800, 0xE000)), *map(chr, range(0xE0000, 0xE1000)),
+))  # fmt: skip
+"""Characters that a text without hidden ones and without marks doesn't hold."""
+del _SIGNS
+
+CONTROLS = bytes(code for code in (*range(32), 127) if chr(code) not in _VISIBLE_CONTROLS)
+"""Hidden characters of ASCII."""
+
+
+def without_hidden(text: str) -> str:
+    """The text without hidden characters, but those that emoji are made with.
+
+    At most `MAX_MARKS` marks in a row are left, and none where diacritics pile up.
+    """
+    if NOT_PLAIN.isdisjoint(set(text)):
+        return text
+    shown = _EMOJI_OR_HIDDEN.sub(r"\1", text)
+    return _MANY_MARKS.sub(r"\1", _PILE.sub("", shown))
+
+
+def without_diacritics(text: str) -> str:
+    """A composed text without the diacritics that no letter took in."""
+    return _DIACRITICAL.sub("", text)
+
+
+def has_hidden(text: str) -> bool:
+    """Whether hidden characters stand where no script and no emoji needs them: after an ASCII letter or a blank."""
+    if text.isascii():
+        return len(text.encode().translate(None, CONTROLS)) < len(text)
+    return _AMONG_LETTERS.search(text) is not None

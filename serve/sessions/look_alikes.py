@@ -1,0 +1,86 @@
+"""Look-alikes: letters of other scripts in place of Latin ones, after Unicode's table of confusables (UTS 39)."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_ASCII_LETTER = re.compile(r"[a-zA-Z]")
+_SMALL_CAPITAL = "LATIN LETTER SMALL CAPITAL "
+_RARE_LATIN = frozenset("\u0251\u0261")
+"""Latin letters that pass for ASCII ones and are hardly anybody's; others are of an alphabet, or small capitals."""
+
+
+@functools.cache
+def _tables() -> tuple[Mapping[int, str], frozenset[str], frozenset[str]]:
+    """The ASCII letter of each look-alike, the look-alikes, and those alike enough to fool a reader word by word."""
+    from confusable_homoglyphs.confusables import confusables_data
+
+    found: dict[str, str] = {}
+    distant: dict[str, str] = {}
+    for sign, others in confusables_data.items():
+        letters = [other["c"] for other in others if len(other["c"]) == 1]
+        if len(sign) != 1 or sign.isascii() or not sign.isalpha() or not letters:
+            continue
+        if _is_letter(letters[0]):
+            found[sign] = letters[0]
+        elif capital := _small_capital(letters[0]):
+            distant[sign] = capital
+    for sign in filter(_small_capital, map(chr, range(0x0250, 0x1D30))):
+        distant[sign] = _small_capital(sign)
+    close = frozenset(filter(_is_foreign, found))
+    every = {sign: letter for sign, letter in (distant | found).items() if _is_foreign(sign)}
+    every |= {sign: every[sign.lower()] for sign in map(str.upper, every) if len(sign) == 1 and sign.lower() in every}
+    every = {sign: letter for sign, letter in every.items() if _is_foreign(sign)}
+    return {ord(sign): letter.lower() for sign, letter in every.items()}, frozenset(every), close
+
+
+def _is_letter(sign: str) -> bool:
+    return sign.isascii() and sign.isalpha()
+
+
+def _is_foreign(sign: str) -> bool:
+    if unicodedata.normalize("NFKC", sign) != sign or sign.isascii():
+        return False
+    is_latin = unicodedata.name(sign, "").startswith("LATIN")
+    return not is_latin or sign in _RARE_LATIN or bool(_small_capital(sign))
+
+
+def _small_capital(sign: str) -> str:
+    """The letter of a small capital, empty where `sign` is none."""
+    name = unicodedata.name(sign, "")
+    letter = name.removeprefix(_SMALL_CAPITAL) if name.startswith(_SMALL_CAPITAL) else ""
+    return letter if len(letter) == 1 else ""
+
+
+def with_latin_letters(text: str) -> str:
+    """The text with look-alikes read as the Latin letters that they pass for.
+
+    Only in words of two letters or more that mix them with ASCII letters; and in words of nothing else where the rest
+    of the text is Latin. So a text in Russian or Greek stays as it is.
+    """
+    table, every, close = _tables()
+    if every.isdisjoint(text):
+        return text
+    words = [word for word in set(_WORD.findall(text)) if not every.isdisjoint(word)]
+    mixed = {word for word in words if _ASCII_LETTER.search(word) and _reads_as_latin(word, every)}
+    whole = {word for word in words if close.issuperset(word)}
+    if not mixed and not whole:
+        return text
+    folded = mixed | whole if whole and _is_latin(text, every) else mixed
+    return _WORD.sub(lambda word: word[0].translate(table) if word[0] in folded else word[0], text)
+
+
+def _reads_as_latin(word: str, every: frozenset[str]) -> bool:
+    """Whether few letters are neither ASCII nor look like it, as in no real word that takes a Latin stem."""
+    return 3 * sum(sign.isascii() or sign in every for sign in word) >= 2 * len(word)
+
+
+def _is_latin(text: str, every: frozenset[str]) -> bool:
+    """Whether at least as many letters are ASCII as belong to other scripts beyond doubt."""
+    n_ascii = sum(map(len, re.findall(r"[a-zA-Z]+", text)))
+    n_letters = sum(map(len, re.findall(r"[^\W\d_]+", text)))
+    return n_ascii >= n_letters - n_ascii - sum(map(every.__contains__, text))
