@@ -22,7 +22,7 @@ from serve.campaigns.detector import Campaign
 from serve.campaigns.fingerprints import skeleton_keys
 from serve.campaigns.sketches import Sketches
 from serve.io.writers import check_seal, replacing, sealed
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from serve.sessions.records import Sessions
 
 FORMAT_VERSION = 1

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from serve.campaigns.fingerprints import N_KEYS, skeleton_keys
 from serve.features.session_features import Evidenced
-from serve.sessions.normalization import canonical, canonical_sessions
+from serve.sessions.canonical_text import canonical
+from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Sessions
 
 SIZE = 96

@@ -29,7 +29,8 @@ from serve.live.incremental_similarity import Comparison
 from serve.live.sealing import Seal
 from serve.live.wrapper_detection import Mark, Opening, is_last
 from serve.scoring.scorer import Judged
-from serve.sessions.normalization import N_OPENING, canonical, opening_words
+from serve.sessions.canonical_text import canonical
+from serve.sessions.normalization import N_OPENING, opening_words
 from serve.sessions.records import Exchange
 
 _SCALARS = (

@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 
 from serve.sessions.canonical_text import canonical
 
-__all__ = [
-    "N_OPENING", "Form", "Wrapper", "canonical", "canonical_sessions", "form", "opening_words", "wrapper",
-]  # fmt: skip
-
 _DIGITS = re.compile(r"\d+")
 N_OPENING = 4
 """Exchanges that decide a session's wrapper."""

@@ -40,7 +40,8 @@ from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
-from serve.sessions.normalization import canonical, canonical_sessions, form  # noqa: E402
+from serve.sessions.canonical_text import canonical  # noqa: E402
+from serve.sessions.normalization import canonical_sessions, form  # noqa: E402
 from serve.sessions.records import Sessions  # noqa: E402
 from train.corpora.loading import CorporaSettings, load_pool  # noqa: E402
 from train.encoders.prompt_cache import PromptCache  # noqa: E402

@@ -37,7 +37,7 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 
 def rows_of(folder: Path, use: str) -> dict[str, list[str]]:
     """Distinct canonical texts, sorted, by the name of their corpus."""
-    from serve.sessions.normalization import canonical
+    from serve.sessions.canonical_text import canonical
 
     cards = json.loads((folder / "CARDS.json").read_text(encoding="utf-8"))
     found = {}

@@ -24,7 +24,7 @@ from serve.capability import capability_map as capabilities
 from serve.capability import coverage
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import quantise
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.corpora.loading import CorporaSettings, load_pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.calibration import expected_calibration_error

@@ -12,7 +12,7 @@ from model2vec.distill import distill
 from numpy.typing import NDArray
 
 from serve.embedding.encoders import StaticEncoder, minilm, minilm_folder, window
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.encoders.settings import DistillSettings
 
 

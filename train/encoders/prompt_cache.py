@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serve.capability.capability_map import Assignment, CapabilityMap
 from serve.embedding.encoders import Encoded, Encoder
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 
 _BATCH = 20_000
 

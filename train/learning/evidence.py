@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.features.prompt_scorer import HEADS, PromptInputs, PromptScorer
 from serve.features.prompt_training import DenseExamples, Examples, TrainingSettings, train
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 

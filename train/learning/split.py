@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 
 KNOWN, NEW, LABELLED = SETTINGS = ("known traffic", "new provider", "labelled campaign")

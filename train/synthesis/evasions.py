@@ -15,7 +15,7 @@ import numpy as np
 
 from serve.bundle.bundle import Bundle
 from serve.embedding.encoders import encode_unique
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serve.capability.area_classifier import Discriminant
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import Encoder, encode_unique
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from serve.sessions.records import text_fault
 
 _SLICE_BYTES = 128 << 20

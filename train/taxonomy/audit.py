@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serve.capability.capability_map import Skill
 from serve.embedding.encoders import SCALE, Encoder, encode_unique
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.taxonomy.areas import Taxonomy
 
 MIN_EXAMPLES = 12

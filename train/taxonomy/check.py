@@ -14,7 +14,7 @@ from serve.bundle.bundle import RELEASED, Bundle
 from serve.embedding.encoders import Encoder, encode_unique
 from serve.io.discovery import discover, plan
 from serve.io.reading import read
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.taxonomy.areas import DEFAULT, AreaSettings, Taxonomy, build_map, read_taxonomy
 from train.taxonomy.audit import Audit, audit, told
 

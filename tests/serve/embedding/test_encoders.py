@@ -30,7 +30,7 @@ from serve.embedding.encoders import (
     window,
 )
 from serve.scoring.scorer import Scorer
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 
 
 def cosine(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:

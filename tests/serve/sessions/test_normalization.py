@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serve.sessions.normalization import N_OPENING, Wrapper, canonical, canonical_sessions, form, wrapper
+from serve.sessions.canonical_text import canonical
+from serve.sessions.normalization import N_OPENING, Wrapper, canonical_sessions, form, wrapper
 from serve.sessions.records import text_fault
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)

@@ -9,7 +9,7 @@ import pytest
 
 from serve.features.prompt_scorer import HEADS, EvidenceInputs
 from serve.features.word_frequencies import words
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import CrossEvidence, EvidenceSettings, GroupGrams, cross_evidence, group_grams, solve

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.corpora.loading import CorporaSettings, load_pool
 from train.corpora.pool import Pool, PromptRow, Source
 from train.learning.split import SETTINGS, Fold, SplitSettings, folds, release_split

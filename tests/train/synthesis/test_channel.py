@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from serve.sessions.records import text_fault
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serve.embedding.encoders import Encoder
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.taxonomy.areas import DEFAULT, AreaSettings, Hints, Taxonomy, build_map, example_texts, read_taxonomy
 
 GOOD = """
