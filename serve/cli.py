@@ -435,6 +435,14 @@ def _labels(options: argparse.Namespace) -> int:
 def _add_adapt(parser: argparse.ArgumentParser) -> None:
     _add_exchanges(parser, "BENIGN")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument(
+        "--harvesting",
+        nargs="+",
+        type=Path,
+        default=(),
+        metavar="FILE",
+        help="exchanges of confirmed campaigns' accounts",
+    )
     parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
 
@@ -444,8 +452,17 @@ def _adapt(options: argparse.Namespace) -> int:
     from serve.bundle.bundle import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
-    with _inputs(options) as inputs:
-        done = adapt(Adaptation(inputs.paths, options.out, options.bundle or RELEASED, options.fpr))
+    def progress(stage: str) -> None:
+        print(f"adapt: {stage} ...", file=sys.stderr, flush=True)
+
+    parent = options.bundle or RELEASED
+    with ExitStack() as stack:
+        inputs = stack.enter_context(_inputs(options))
+        confirmed: tuple[Path, ...] = ()
+        if options.harvesting:
+            other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
+            confirmed = stack.enter_context(_inputs(other)).paths
+        done = adapt(Adaptation(inputs.paths, options.out, parent, options.fpr, confirmed), progress)
     print(told(done, options.fpr))
     return _end(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 

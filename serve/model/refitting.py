@@ -59,8 +59,8 @@ class Rows:
 
 
 def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed: int) -> Classifier:
-    """Boost trees and fit experts on the features that are judged by (see `SHOWN_ONLY`); the same rows, settings and seed
-    give the same classifier."""
+    """Boost trees and fit experts on the features that are judged by (`session_features.judged_names`); the same rows,
+    settings and seed give the same classifier."""
     judged = list(judged_names(names))
     rising = np.array([name.startswith(_RISING) for name in judged])
     X = np.ascontiguousarray(rows.X[:, : len(judged)])
