@@ -42,34 +42,13 @@ TOPICS = (
             ("evidence.harvest_strong_share", f"{_OF} read strongly like tasks put to a teacher model{_BENIGN}"),
             (
                 "subset.quarter_evidence",
-                "The most suspicious quarter weighs {value} for harvesting" + _BENIGN,
+                "The most suspicious quarter has mean log-odds of {value} for harvesting" + _BENIGN,
             ),
             (
                 "subset.tenth_evidence",
-                "The most suspicious tenth weighs {value} for harvesting" + _BENIGN,
+                "The most suspicious tenth has mean log-odds of {value} for harvesting" + _BENIGN,
             ),
-            ("evidence.harvest_q50", "The median prompt weighs {value} for harvesting" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("evidence.person",),
-        (
-            ("evidence.person_q50", "The median prompt weighs {value} for a person writing" + _BENIGN),
-            (
-                "evidence.person_q10",
-                "The least personal tenth weighs {value} for a person writing" + _BENIGN,
-            ),
-            ("evidence.person_q90", "The most personal tenth weighs {value} for a person writing" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("evidence.product",),
-        (
-            ("evidence.product_q50", "The median prompt weighs {value} for product traffic" + _BENIGN),
-            (
-                "evidence.product_q90",
-                "The most product-like tenth weighs {value} for product traffic" + _BENIGN,
-            ),
+            ("evidence.harvest_q50", "The median prompt has log-odds of {value} for harvesting" + _BENIGN),
         ),
     ),
     Topic(
@@ -118,14 +97,6 @@ TOPICS = (
             ("coverage.rarefied", "Eight prompts reach {value} different cells on average" + _BENIGN),
             ("coverage.evenness", "Cells are reached with an evenness of {value}" + _BENIGN),
             ("coverage.confidence", "Prompts are placed in an area with a mean confidence of {value}" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("surface.",),
-        (
-            ("surface.words_q50", "The median prompt has a log length of {value} (log of words + 1)" + _BENIGN),
-            ("surface.words_spread", "Prompt lengths spread over {value} log units" + _BENIGN),
-            ("surface.short_share", f"{_OF} have fewer than five words{_BENIGN}"),
         ),
     ),
 )
