@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from serve.model.ridge import Moments, moment
 
 from serve.bundle import bundle as bundles
 from serve.bundle import trial
@@ -30,7 +31,6 @@ from serve.model.benign_profile import Benign
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
-from serve.model.ridge import Moments, moment
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 from serve.sessions.size_classes import SIZE_EDGES, size_class

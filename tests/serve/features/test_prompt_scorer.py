@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serve.features.word_frequencies import LEVEL_UNIT
 
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder, quantise
 from serve.features.prompt_scorer import HEADS, KERNEL_WIDTH, LEVELS, N_LENGTHS, Evidence, EvidenceInputs
-from serve.features.word_frequencies import LEVEL_UNIT
 from serve.scoring.scorer import Scorer
 
 TEXTS = ("fix the bug", "the cake, a cake", "?", "python 3 list", "good morning my friend")

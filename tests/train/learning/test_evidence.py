@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from serve.features.word_frequencies import words
 
 from serve.features.prompt_scorer import HEADS, EvidenceInputs
-from serve.features.word_frequencies import words
 from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
