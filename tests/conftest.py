@@ -24,14 +24,16 @@ from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.capability.coverage import CellCounts
-from serve.embedding.encoders import Encoder, StaticEncoder, quantise
-from serve.features.prompt_scorer import HEADS, N_LENGTHS, Evidence
-from serve.features.session_features import feature_names, feature_rows, n_judged, observe, place
+from serve.embedding.encoders import Encoded, Encoder, StaticEncoder, quantise
+from serve.features.prompt_scorer import HEADS, N_BUCKETS, N_LENGTHS, PromptInputs, PromptScorer
+from serve.features.prompt_training import HARVEST, ORGANIC, DenseExamples, Examples
+from serve.features.session_features import feature_names, feature_rows, n_judged, observe
 from serve.model.benign_profile import Benign
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import Experts
 from serve.scoring.scorer import Scorer
+from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Exchange, Session, Sessions
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
@@ -71,16 +73,23 @@ class HashingEncoder:
     n_dims = N_DIMS
 
     def __init__(self) -> None:
-        self._words: dict[str, NDArray[np.int64]] = {}
+        self._words: dict[str, tuple[int, NDArray[np.int64]]] = {}
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
-        sums = [sum((self._word(word) for word in text.split()), np.zeros(N_DIMS, np.int64)) for text in texts]
-        return quantise(np.array(sums, dtype=np.float64).reshape(len(texts), N_DIMS))
+        return self.read(texts).vectors
 
-    def _word(self, word: str) -> NDArray[np.int64]:
+    def read(self, texts: Sequence[str]) -> Encoded:
+        words = [[self._word(word) for word in text.split()] for text in texts]
+        sums = [sum((vector for _, vector in own), np.zeros(N_DIMS, np.int64)) for own in words]
+        vectors = quantise(np.array(sums, dtype=np.float64).reshape(len(texts), N_DIMS))
+        bounds = np.cumsum([0, *map(len, words)], dtype=np.int64)
+        return Encoded(vectors, np.array([token for own in words for token, _ in own], np.int32), bounds)
+
+    def _word(self, word: str) -> tuple[int, NDArray[np.int64]]:
         if word not in self._words:
             seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
-            self._words[word] = np.rint(np.random.default_rng(seed).normal(size=N_DIMS) * 1000).astype(np.int64)
+            vector = np.rint(np.random.default_rng(seed).normal(size=N_DIMS) * 1000).astype(np.int64)
+            self._words[word] = seed % 30_000, vector
         return self._words[word]
 
 
@@ -92,23 +101,28 @@ def map_of(encoder: Encoder) -> CapabilityMap:
     return CapabilityMap.build(AREAS, skills, encoder.encode(texts), owners, n_cells=3, floor=0.4, seed=0)
 
 
-def evidence_of(encoder: Encoder, capabilities: CapabilityMap) -> Evidence:
-    """Heads of small random weights."""
-    vocabulary = ("a", "python", "the", "0", "?", "cake")
-    n_inputs = encoder.n_dims + len(capabilities.cells) + N_LENGTHS + len(vocabulary)
-    weights = np.random.default_rng(1).integers(-1000, 1000, size=(n_inputs, len(HEADS))).astype(np.int32)
-    return Evidence(vocabulary, weights, np.full(len(HEADS), 2e-6), np.linspace(-0.1, 0.1, len(HEADS)))
+def prompt_scorer_of(encoder: Encoder, n_columns: int = 8, n_hidden: int = 16) -> PromptScorer:
+    """A network of random weights, whose log-odds spread over a few units."""
+    rng = np.random.default_rng(1)
+    n_inputs = n_columns + encoder.n_dims
+    return PromptScorer(
+        table=rng.integers(-127, 128, (N_BUCKETS, n_columns)).astype(np.int8),
+        table_scale=0.3,
+        hidden=rng.integers(-127, 128, (n_hidden, n_inputs)).astype(np.int8),
+        length=rng.integers(-5000, 5000, (N_LENGTHS, n_hidden)).astype(np.int32),
+        hidden_scale=np.full(n_hidden, 1.0 / (70 * 30 * np.sqrt(n_inputs))),
+        output=rng.integers(-1000, 1001, (n_hidden, len(HEADS))).astype(np.int32),
+        output_scale=1e-3,
+        intercepts=np.linspace(-0.1, 0.1, len(HEADS)),
+    )
 
 
-def moments_of(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Moments:
-    """Moments of the prompts of some sessions, every third session a harvesting one."""
-    inputs = place(sessions, encoder, capabilities, evidence.vocabulary).inputs
-    scales = np.full(len(evidence.weights), 0.05)
+def prompt_sample_of(sessions: Sessions, encoder: Encoder, scorer: PromptScorer) -> DenseExamples:
+    """The prompts of some sessions to train a scorer on with, every third session a harvesting one."""
+    inputs = PromptInputs.of(encoder.read(canonical_sessions(sessions.prompts, sessions.offsets)))
     owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
-    parts = [moment(inputs.rows(owner % 3 == third), scales).astype(np.float64) for third in range(3)]
-    second = sum(parts, np.zeros_like(parts[0])) / 3
-    goals = np.stack([(parts[0] - parts[1] - parts[2])[:, -1] / 3] * len(HEADS), axis=1)
-    return Moments(evidence.vocabulary, scales, second, goals, 0.05)
+    kind = np.where(owner % 3 == 0, HARVEST, ORGANIC)
+    return DenseExamples.of(Examples(inputs, kind, np.ones(len(kind))), scorer)
 
 
 def draw_sessions(n_sessions: int, *, seed: int, sizes: Sequence[int] = (1, 2, 3, 5, 8, 13, 21)) -> tuple[Session, ...]:
@@ -141,9 +155,9 @@ def capabilities(encoder: Encoder) -> CapabilityMap:
 
 
 @pytest.fixture(scope="session")
-def evidence(encoder: Encoder, capabilities: CapabilityMap) -> Evidence:
-    """Heads that fit the tiny map."""
-    return evidence_of(encoder, capabilities)
+def prompt_scorer(encoder: Encoder) -> PromptScorer:
+    """A network that reads the tiny encoder's vectors."""
+    return prompt_scorer_of(encoder)
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +198,7 @@ def no_trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> Path:
-    """A whole bundle of a few kilobytes, learned from random sessions in a moment. Copy it before changing it."""
+    """A whole bundle of less than a megabyte, learned from random sessions in a moment. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("bundle")
     shutil.copytree(static_folder, folder / bundles.STATIC)
     write_bundle(folder)
@@ -196,10 +210,10 @@ def write_bundle(folder: Path) -> None:
     """Learn from sessions of which every third is `harvesting`, and write what `Bundle.load` reads."""
     encoder = StaticEncoder(folder / bundles.STATIC)
     capabilities = map_of(encoder)
-    evidence = evidence_of(encoder, capabilities)
+    scorer = prompt_scorer_of(encoder)
     names = feature_names(capabilities.areas)
     columns = Sessions.of(draw_sessions(240, seed=7))
-    observed = observe(columns, encoder, capabilities, evidence)
+    observed = observe(columns, encoder, capabilities, scorer)
     rows = feature_rows(observed, capabilities)
     y = (np.arange(len(rows)) % 3 == 0).astype(np.int64)
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
@@ -218,8 +232,8 @@ def write_bundle(folder: Path) -> None:
     benign = Benign.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
     save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / bundles.BENIGN)
     quantiles = np.quantile(rows[y == 0], (0.05, 0.95), axis=0).T
-    moments = moments_of(columns, encoder, capabilities, evidence)
-    bundles.write_evidence(evidence, moments, np.repeat(quantiles[None], len(SIZE_EDGES), axis=0), folder)
+    bundles.write_prompt_scorer(scorer, prompt_sample_of(columns, encoder, scorer), folder)
+    bundles.write_reference(np.repeat(quantiles[None], len(SIZE_EDGES), axis=0), folder)
     pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}
     bundles.write_manifest(folder, entries)

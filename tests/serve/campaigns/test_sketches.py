@@ -8,17 +8,17 @@ import pytest
 from serve.campaigns.sketches import Items, Sketches, sketch
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder
-from serve.features.prompt_scorer import Evidence
+from serve.features.prompt_scorer import PromptScorer
 from serve.features.session_features import observe
 from serve.scoring.accounts import simes
 from serve.sessions.records import Exchange, Session, Sessions
 
 
 @pytest.fixture
-def sketched(encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence):
+def sketched(encoder: Encoder, capabilities: CapabilityMap, prompt_scorer: PromptScorer):
     def make(sessions, *, size: int = 96) -> Sketches:
         columns = Sessions.of(sessions)
-        prompts = observe(columns, encoder, capabilities, evidence)
+        prompts = observe(columns, encoder, capabilities, prompt_scorer)
         p_value = np.linspace(0.01, 0.99, len(columns)) if len(columns) else np.zeros(0)
         return sketch(columns, prompts, p_value, size=size)
 

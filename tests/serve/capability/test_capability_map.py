@@ -68,7 +68,6 @@ def test_confidence_by_hand() -> None:
     none = np.exp((0.1 - 1) / 0.2)
     assert found.confidence[0] == pytest.approx((weights[0] + weights[1]) / (weights.sum() + none))
     assert found.cosine[0] == pytest.approx(cosines[0])
-    assert found.cell_cosines[0] == pytest.approx(cosines[:3])
 
 
 def leaning(to: int, by: float) -> Discriminant:
@@ -118,7 +117,7 @@ def test_a_place_depends_neither_on_the_batch_nor_on_its_order(capabilities: Cap
     )
     whole, order = capabilities.assign(vectors), rng.permutation(n)
     shuffled, alone = capabilities.assign(vectors[order]), [capabilities.assign(vectors[[row]]) for row in range(n)]
-    for name in ("area", "skill", "cell", "confidence", "cosine", "cell_cosines"):
+    for name in ("area", "skill", "cell", "confidence", "cosine"):
         column = getattr(whole, name)
         assert (getattr(shuffled, name) == column[order]).all()
         assert (np.concatenate([getattr(one, name) for one in alone]) == column).all()
@@ -144,7 +143,8 @@ def test_ties_at_the_edge_of_the_search_are_settled_by_index() -> None:
 
 def test_no_vectors_give_no_places(capabilities: CapabilityMap) -> None:
     found = capabilities.assign(np.zeros((0, 64), np.int8))
-    assert (len(found.area), found.cell_cosines.shape) == (0, (0, len(capabilities.cells)))
+    columns = (found.area, found.skill, found.cell, found.confidence, found.cosine)
+    assert [column.shape for column in columns] == [(0,)] * 5
 
 
 def test_many_threads_find_what_one_finds(capabilities: CapabilityMap) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder
-from serve.features.prompt_scorer import Evidence
+from serve.features.prompt_scorer import PromptScorer
 from serve.features.session_features import feature_names, feature_rows, observe
 from serve.features.similarity import MAX_PROMPTS
 from serve.sessions.records import Exchange, Session, Sessions
@@ -29,9 +29,9 @@ def names(capabilities: CapabilityMap) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def rows_of(encoder: Encoder, capabilities: CapabilityMap, evidence: Evidence) -> Rows:
+def rows_of(encoder: Encoder, capabilities: CapabilityMap, prompt_scorer: PromptScorer) -> Rows:
     def rows(sessions: Sequence[Session]) -> NDArray[np.float64]:
-        return feature_rows(observe(Sessions.of(sessions), encoder, capabilities, evidence), capabilities)
+        return feature_rows(observe(Sessions.of(sessions), encoder, capabilities, prompt_scorer), capabilities)
 
     return rows
 

@@ -39,7 +39,10 @@ def test_a_bundle_judges_as_the_model_does(made: Made, model: Model) -> None:
     bundle = Bundle.load(made.folder)
     assert np.array_equal(bundle.classifier.margins(model.table.X), model.margins(model.table.X))
     assert np.array_equal(bundle.calibration.margins, model.calibration.margins)
-    assert np.array_equal(bundle.evidence.weights, model.evidence.whole.weights)
+    whole, sample = model.evidence.whole.arrays(), model.evidence.sample
+    assert whole.keys() == bundle.prompt_scorer.arrays().keys()
+    assert all(np.array_equal(array, bundle.prompt_scorer.arrays()[name]) for name, array in whole.items())
+    assert all(np.array_equal(array, bundle.prompt_sample().arrays()[name]) for name, array in sample.arrays().items())
     assert np.array_equal(bundle.reference, model.reference)
     assert bundle.manifest["fpr"] == 0.05
 

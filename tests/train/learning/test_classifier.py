@@ -12,7 +12,7 @@ from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.evaluation.leakage import shuffled
 from train.learning.classifier import campaign_parts, fit, margins_left_out
-from train.learning.evidence import EvidenceSettings, cross_evidence, group_grams
+from train.learning.evidence import EvidenceSettings, cross_evidence, lessons
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
 from train.synthesis.compose import Composer, ComposeSettings
@@ -24,8 +24,8 @@ QUICK = ClassifierSettings(n_rounds=40, min_data_in_leaf=20, n_threads=1)
 def learned(pool: Pool, cache: PromptCache, topic: np.ndarray) -> Table:
     """Feature rows of 2,400 composed sessions, as a training run makes them."""
     rows = np.arange(len(pool))
-    settings = EvidenceSettings(n_parts=3, n_words=40)
-    evidence = cross_evidence(pool, group_grams(pool, rows, cache, settings), settings, seed=0)
+    settings = EvidenceSettings(n_parts=3, n_columns=8, n_hidden=32, n_passes=8)
+    evidence = cross_evidence(pool, lessons(pool, rows, cache, settings), settings, seed=0)
     composer = Composer(pool, rows, topic, Timing.default(), seed=5)
     return table(composer.mixed(2400, ComposeSettings(min_exchanges=5, max_exchanges=12)), pool, cache, evidence)
 
