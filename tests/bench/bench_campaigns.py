@@ -8,7 +8,7 @@
     indicators   campaigns of one population told to another provider: sessions of either label that match them there
     scale        24,000 accounts, 4,000 of them in nine campaigns, linked from their sketches in a new process
 
-Populations are composed from corpora. The evidence heads are learned anew without the corpora of the population's
+Populations are composed from corpora. The prompt scorer is trained anew without the corpora of the population's
 campaigns; the encoder, the map and the classifier are those of the bundle, and saw them. A third of benign sources is
 left out of each population at random; benign sources are known traffic.
 """
@@ -37,7 +37,8 @@ from serve.campaigns.archive import Archive  # noqa: E402
 from serve.campaigns.community_features import GATE  # noqa: E402
 from serve.campaigns.detector import find, linked  # noqa: E402
 from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
-from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
+from serve.features.prompt_scorer import PromptInputs, PromptScorer  # noqa: E402
+from serve.features.prompt_training import train  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
 from serve.sessions.canonical_text import canonical  # noqa: E402
@@ -45,7 +46,7 @@ from serve.sessions.normalization import canonical_sessions, form  # noqa: E402
 from serve.sessions.records import Sessions  # noqa: E402
 from train.corpora.loading import CorporaSettings, load_pool  # noqa: E402
 from train.encoders.prompt_cache import PromptCache  # noqa: E402
-from train.learning.evidence import EvidenceSettings, group_grams, solve  # noqa: E402
+from train.learning.evidence import EvidenceSettings, lessons  # noqa: E402
 from train.synthesis.population import Population, PopulationSettings, populate  # noqa: E402
 
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
@@ -89,7 +90,6 @@ class Bench:
         self.topic = found.assigned.cell.astype(np.int64)
         self.area = found.assigned.area.astype(np.int64)
         self.settings = EvidenceSettings()
-        self.grams = group_grams(self.pool, np.arange(len(self.pool)), self.cache, self.settings)
         groups, counts = np.unique(self.pool.groups[self.pool.kinds == "harvest"], return_counts=True)
         self.harvest = [str(group) for group, count in zip(groups, counts, strict=True) if count >= 290]
 
@@ -125,10 +125,11 @@ class Bench:
     def _drop(self, group: str) -> float:
         return 0.7 if group.startswith("starter/") else 0.33
 
-    def heads(self, population: Population) -> Evidence:
-        """Evidence heads that saw nothing of the population's campaigns."""
+    def prompt_scorer(self, population: Population) -> PromptScorer:
+        """A prompt scorer that saw nothing of the population's campaigns."""
         held = np.unique(self.pool.groups[population.rows[population.is_task]])
-        return solve(self.grams, ~np.isin(self.grams.groups, held), self.settings)
+        learned = lessons(self.pool, np.flatnonzero(~np.isin(self.pool.groups, held)), self.cache, self.settings)
+        return train(learned.examples, self.settings.training, seed=0)
 
     def sketches(self, population: Population) -> Sketches:
         """What would be kept of the population's accounts; no session is judged."""
@@ -136,7 +137,7 @@ class Bench:
 
     def judged(self, population: Population, *, judge: bool = True) -> tuple[Sketches, NDArray[np.float64]]:
         """What would be kept of the accounts, each one session on its own clock, and the sessions' scores."""
-        heads = self.heads(population)
+        prompt_scorer = self.prompt_scorer(population)
         scorer = Scorer(self.bundle)
         rng = np.random.default_rng(len(population))
         starts = 1_767_225_600.0 + rng.random(len(population)) * 20 * 86_400
@@ -151,8 +152,8 @@ class Bench:
             sessions = Sessions(names, names, offsets, texts, at)
             bare = canonical_sessions(texts, offsets)
             found = self.cache.lookup(bare)
-            inputs = EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, bare, heads.vocabulary)
-            prompts = Evidenced(offsets, found.vectors, found.assigned, heads.of(inputs), form(bare))
+            evidence = prompt_scorer.of(PromptInputs.of(found.encoded))
+            prompts = Evidenced(offsets, found.vectors, found.assigned, evidence, form(bare))
             p_value = np.full(last - first, np.nan)
             if judge:
                 verdicts = scorer.judge_observed(sessions, prompts)

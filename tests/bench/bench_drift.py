@@ -57,7 +57,7 @@ class World:
         made, base = bundled(settings), ground(settings.ground)
         self.pool, self.cache, self.timing = base.inputs.pool, base.cache, base.inputs.timing
         self.rows = base.inputs.fold.test
-        self.evidence = replace(made.model.evidence, part_of=np.full_like(made.model.evidence.part_of, -1))
+        self.evidence = made.model.evidence.knowing_all()
         self.topic = topics(self.pool, self.cache)
         self.scorer = Scorer(Bundle.load(made.folder))
         self.bundle = self.scorer.bundle

@@ -1,4 +1,4 @@
-"""A provider's benign traffic becomes a bundle that keeps its rate on people it never saw; other traffic is refused."""
+"""A provider's traffic becomes a bundle that keeps its rate on people it never saw; other traffic is refused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.adaptation import adapt as module
-from serve.adaptation.adapt import Adaptation, adapt, is_learned
+from serve.adaptation import classifier_refit, prompt_refit
+from serve.adaptation.adapt import Adaptation, adapt, told
+from serve.adaptation.provider_rows import DILUTIONS, are_learned
 from serve.bundle import bundle as bundles
 from serve.bundle.bundle import Bundle, BundleError, verify, write_manifest
 from serve.cli import main
+from serve.io.discovery import InputError
 from serve.scoring.scorer import Scorer
-from serve.sessions.records import Session, Sessions
+from serve.sessions.records import Exchange, Session, Sessions
 from tests.conftest import draw_sessions
 
 FPR = 0.05
@@ -26,8 +28,9 @@ FPR = 0.05
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny bundle needs few trees."""
-    monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, n_rounds=40, n_threads=1))
+    """A tiny bundle needs few trees, and its prompt scorer longer steps."""
+    for module, changes in ((classifier_refit, {"n_rounds": 40, "n_threads": 1}), (prompt_refit, {"rate": 1e-2})):
+        monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, **changes))
 
 
 @pytest.fixture
@@ -89,7 +92,7 @@ def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: P
     adapt(Adaptation((traffic(tmp_path / "own.jsonl", everyone),), tmp_path / "own", parent, FPR))
     bundle = Bundle.load(tmp_path / "own")
     names = list(bundle.manifest["features"])
-    # Evidence of what is learned from is by other heads than those that judge; all else is the same.
+    # Evidence of what is learned from is by another scorer than the one that judges; all else is the same.
     same = [column for column, name in enumerate(names) if not name.startswith(("evidence.", "subset."))]
     stored = np.stack([bundle.training_rows()[names[column]].to_numpy()[240:] for column in same], axis=1)
     learned = {row.tobytes() for row in stored.astype(np.float32)}
@@ -99,7 +102,7 @@ def test_nobody_is_both_learned_from_and_calibrated_on(parent: Path, tmp_path: P
         sides.setdefault(account, set()).add(row[same].astype(np.float32).tobytes() in learned)
     assert all(len(own) == 1 for own in sides.values())
     assert {account: True in own for account, own in sides.items()} == dict(
-        zip(sides, is_learned(list(sides)).tolist(), strict=True)
+        zip(sides, are_learned(list(sides)).tolist(), strict=True)
     )
 
 
@@ -118,17 +121,19 @@ def test_the_provider_s_prompts_are_evidence_of_innocence_afterwards(parent: Pat
     fresh = Sessions.of(benign(200, 12))
     before, after = (Scorer(Bundle.load(folder)).judge(fresh) for folder in (parent, tmp_path / "own"))
     names = list(Bundle.load(parent).manifest["features"])
-    harvest, person = names.index("evidence.harvest_mean"), names.index("evidence.person_mean")
+    harvest = names.index("evidence.harvest_mean")
     assert after.features[:, harvest].mean() < before.features[:, harvest].mean()
-    assert np.array_equal(after.features[:, person], before.features[:, person])
+    evidence = [column for column, name in enumerate(names) if name.startswith(("evidence.", "subset."))]
+    others = np.setdiff1d(np.arange(len(names)), evidence)
+    assert np.array_equal(after.features[:, others], before.features[:, others])
 
 
-def test_a_bundle_without_moments_is_refused(parent: Path, tmp_path: Path) -> None:
+def test_a_bundle_without_a_prompt_sample_is_refused(parent: Path, tmp_path: Path) -> None:
     manifest = json.loads((parent / bundles.MANIFEST).read_text())
-    (parent / bundles.MOMENTS).unlink()
+    (parent / bundles.PROMPT_SAMPLE).unlink()
     write_manifest(parent, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
     own = traffic(tmp_path / "own.jsonl", benign(300, 11))
-    with pytest.raises(BundleError, match=r"holds no moments\.safetensors"):
+    with pytest.raises(BundleError, match=r"holds no prompt_sample\.safetensors"):
         adapt(Adaptation((own,), tmp_path / "out", parent, FPR))
 
 
@@ -159,6 +164,116 @@ def test_a_bundle_without_labelled_rows_is_refused(bundle_folder: Path, tmp_path
     own = traffic(tmp_path / "own.jsonl", benign(300, 11))
     with pytest.raises(BundleError, match="has no y, weight"):
         adapt(Adaptation((own,), tmp_path / "out", bundle_folder, FPR))
+
+
+# Confirmed campaigns
+
+PANTRY = ("soup", "leek", "bread", "lemon", "cake", "bake", "thicken", "recipe")
+
+
+def campaign(n_accounts: int, seed: int, *, size: int = 12, name: str = "h") -> tuple[Session, ...]:
+    """Two sessions an account of random words of one cupboard: what the tiny bundle has only seen as organic."""
+    rng = np.random.default_rng([seed, 99])
+    return tuple(
+        Session(
+            f"{name}{index}-{turn}", f"{name}{seed}-{index}",
+            tuple(Exchange(" ".join(rng.choice(PANTRY, size=int(rng.integers(3, 9))))) for _ in range(size)),
+        )
+        for index in range(n_accounts)
+        for turn in range(2)
+    )  # fmt: skip
+
+
+@pytest.fixture
+def adapted(parent: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The bundle that has learned benign traffic and these sessions as campaigns."""
+
+    def make(*confirmed: tuple[Session, ...], name: str = "own") -> Path:
+        own = traffic(tmp_path / f"{name}.jsonl", benign(300, 11))
+        files = tuple(traffic(tmp_path / f"{name}-{index}.jsonl", given) for index, given in enumerate(confirmed))
+        adapt(Adaptation((own,), tmp_path / name, parent, FPR, files))
+        return tmp_path / name
+
+    return make
+
+
+def test_a_confirmed_campaign_is_found_at_other_accounts(adapted: Callable[..., Path]) -> None:
+    plain, knowing = Scorer(Bundle.load(adapted())), Scorer(Bundle.load(adapted(campaign(20, 1), name="knowing")))
+    others, fresh = Sessions.of(campaign(40, 2)), Sessions.of(benign(600, 12))
+    found = [(scorer.judge(others).p_value <= FPR).mean() for scorer in (plain, knowing)]
+    assert found[1] > 0.9
+    assert found[1] > found[0] + 0.3
+    assert (knowing.judge(fresh).p_value <= FPR).mean() <= FPR + 3 * np.sqrt(FPR * (1 - FPR) / 100)
+
+
+def test_a_confirmed_campaign_is_learned_plain_and_hidden_in_benign_traffic(adapted: Callable[..., Path]) -> None:
+    folder = adapted(campaign(20, 1))
+    bundle, adapted_from = Bundle.load(folder), verify(folder)["adapted_from"]
+    rows = bundle.training_rows().to_pydict()
+    assert adapted_from["n_confirmed_accounts"] == 20
+    own = np.flatnonzero(np.array(rows["kind"]) == "confirmed")
+    assert len(rows["kind"]) == 240 + adapted_from["n_learned"] + len(own)
+    dilution, counts = np.unique(np.array(rows["dilution"])[own].round(4), return_counts=True)
+    assert dilution.tolist() == pytest.approx([0.0, *DILUTIONS])
+    assert counts.tolist() == [40] * 4
+    y, weight = np.array(rows["y"]), np.array(rows["weight"])
+    assert (y[own] == 1).all()
+    assert weight[own].sum() == pytest.approx(weight[y == 1].sum() / 2)
+    assert set(np.array(rows["n_exchanges"])[own].tolist()) == {12}
+
+
+def test_the_same_campaign_in_one_file_or_two_makes_the_same_bundle(adapted: Callable[..., Path]) -> None:
+    own = campaign(12, 1)
+    ids = [
+        Bundle.load(adapted(*parts, name=name)).bundle_id
+        for name, parts in (("one", (own,)), ("two", (own[10:], own[:10])))
+    ]
+    assert ids[0] == ids[1]
+
+
+def renamed(sessions: tuple[Session, ...], prefix: str) -> tuple[Session, ...]:
+    return tuple(dataclasses.replace(session, account_id=f"{prefix}{session.account_id}") for session in sessions)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "message"),
+    [
+        (campaign(1, 1, size=60), "is of 1 accounts and 120 exchanges, expected at least 2 and 50"),
+        (campaign(2, 1, size=12), "is of 2 accounts and 48 exchanges, expected at least 2 and 50"),
+        (
+            (*campaign(20, 1), *renamed(benign(300, 11)[:2], "")),
+            r"^1 accounts are in both the benign and the harvesting traffic, expected none",
+        ),
+        (renamed(benign(300, 17), "other "), r"looks like the benign traffic \(AUROC 0\.[3-6]\d on accounts left out"),
+    ],
+)
+def test_what_cannot_be_learned_as_a_campaign_is_refused_with_a_sentence(
+    adapted: Callable[..., Path], tmp_path: Path, confirmed: tuple[Session, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        adapted(confirmed)
+    assert not (tmp_path / "own").exists()
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", '{"account_id": "a"}\n'])
+def test_a_file_of_campaigns_without_a_usable_row_is_refused(parent: Path, tmp_path: Path, content: str) -> None:
+    own, empty = traffic(tmp_path / "own.jsonl", benign(300, 11)), tmp_path / "empty.jsonl"
+    empty.write_text(content)
+    with pytest.raises(InputError, match=r"empty\.jsonl"):
+        adapt(Adaptation((own,), tmp_path / "out", parent, FPR, (empty,)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path) -> None:
+    own, confirmed = traffic(tmp_path / "own.jsonl", benign(300, 11)), traffic(tmp_path / "c.jsonl", campaign(20, 1))
+    heard: list[str] = []
+    done = adapt(Adaptation((own,), tmp_path / "out", parent, FPR, (confirmed,)), heard.append)
+    assert heard == [
+        "reading", "judging with the bundle as it is", "training the prompt scorer", "scoring sessions",
+        "fitting the classifier", "writing",
+    ]  # fmt: skip
+    assert done.n_confirmed == 20
+    assert "confirmed   20 accounts of campaigns" in told(done, FPR).splitlines()
 
 
 def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(

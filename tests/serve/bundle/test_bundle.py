@@ -18,6 +18,8 @@ from serve.bundle.bundle import (
     FEATURES,
     FORMAT_VERSION,
     MANIFEST,
+    PROMPT_SAMPLE,
+    PROMPT_SCORER,
     RELEASED,
     Bundle,
     BundleError,
@@ -30,6 +32,7 @@ from serve.bundle.bundle import (
     write_manifest,
 )
 from serve.capability.capability_map import CapabilityMap
+from serve.features.prompt_training import HARVEST, ORGANIC
 from serve.features.session_features import feature_names
 from serve.scoring.scorer import Scorer
 
@@ -162,7 +165,7 @@ def test_an_encoder_that_is_lacking_or_not_known_is_named(
         Bundle.load(folder)
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 1, 0, "2", None])
 def test_another_format_version_is_refused_before_anything_else(copied_bundle: Copy, version: object) -> None:
     folder = copied_bundle()
     edit(folder, format_version=version, files=None)
@@ -180,7 +183,7 @@ def test_another_format_version_is_refused_before_anything_else(copied_bundle: C
         (b"[1]", "holds a list, expected an object"),
         (b"{}", "has format version None"),
         (
-            b'{"format_version": 1, "files": {}}',
+            b'{"format_version": 2, "files": {}}',
             "has no bundle_id, encoder, features, fpr, data, metrics, manifest_sha256",
         ),
     ],
@@ -256,9 +259,23 @@ def break_classifier(folder: Path) -> None:
     (folder / CLASSIFIER).write_text("tree\nnothing\n")
 
 
+def break_prompt_scorer(folder: Path) -> None:
+    arrays = load_file(folder / PROMPT_SCORER)
+    save_file({**arrays, "output": arrays["output"][:-1].copy()}, folder / PROMPT_SCORER)
+
+
+def break_scales(folder: Path) -> None:
+    arrays = load_file(folder / PROMPT_SCORER)
+    save_file({**arrays, "scales": arrays["scales"][:1].copy()}, folder / PROMPT_SCORER)
+
+
 @pytest.mark.parametrize(
-    "damage", [swap_classifier, break_calibration, break_tensors, break_map, break_names, break_classifier]
-)
+    "damage",
+    [
+        swap_classifier, break_calibration, break_tensors, break_map, break_names, break_classifier,
+        break_prompt_scorer, break_scales,
+    ],
+)  # fmt: skip
 def test_what_a_faulty_training_run_listed_is_still_one_error(
     copied_bundle: Copy, damage: Callable[[Path], None]
 ) -> None:
@@ -267,6 +284,49 @@ def test_what_a_faulty_training_run_listed_is_still_one_error(
     relist(folder)
     with pytest.raises(BundleError, match=f"^{folder}: "):
         Bundle.load(folder)
+
+
+def test_a_prompt_scorer_of_another_encoder_is_refused(copied_bundle: Copy) -> None:
+    folder = copied_bundle()
+    arrays = load_file(folder / PROMPT_SCORER)
+    save_file({**arrays, "hidden": arrays["hidden"][:, :-1].copy()}, folder / PROMPT_SCORER)
+    relist(folder)
+    with pytest.raises(BundleError, match=r"prompt_scorer\.safetensors reads 63 dimensions, encoder has 64"):
+        Bundle.load(folder)
+
+
+def test_a_prompt_sample_comes_back_as_it_was_written_with_the_kinds_it_had(bundle_folder: Path) -> None:
+    sample, scorer = Bundle.load(bundle_folder).prompt_sample(), Bundle.load(bundle_folder).prompt_scorer
+    assert sample.dense.shape == (len(sample.kind), scorer.n_columns + scorer.n_dims)
+    assert set(sample.kind.tolist()) == {HARVEST, ORGANIC}
+    for name, array in load_file(bundle_folder / PROMPT_SAMPLE).items():
+        assert np.array_equal(array, sample.arrays()[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (None, r"holds no prompt_sample\.safetensors, expected what a bundle of this release has"),
+        ({"dense": np.ones((2, 5), np.int8)}, r"has prompts of shape \(2, 5\), expected \(n, 72\)"),
+        ({"kind": np.array([0, 9], np.int8)}, "a kind is none of the heads"),
+        ({"weight": np.array([1.0], np.float32)}, "columns have different lengths"),
+        ({}, "weight"),
+    ],
+)
+def test_a_bundle_judges_without_a_sample_but_what_reads_it_names_what_is_wrong(
+    copied_bundle: Copy, changes: dict[str, np.ndarray] | None, message: str
+) -> None:
+    folder = copied_bundle()
+    if changes is None:
+        (folder / PROMPT_SAMPLE).unlink()
+    else:
+        whole = {name: array[:2].copy() for name, array in load_file(folder / PROMPT_SAMPLE).items()}
+        kept = whole | changes if changes else {name: whole[name] for name in whole if name != "weight"}
+        save_file(kept, folder / PROMPT_SAMPLE)
+    relist(folder)
+    bundle = Bundle.load(folder)
+    with pytest.raises(BundleError, match=message):
+        bundle.prompt_sample()
 
 
 def test_a_map_comes_back_as_it_was_written(capabilities: CapabilityMap, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from serve.embedding.encoders import (
     MINILM_SHA256,
     SCALE,
     TAIL_CHARS,
+    Encoded,
     Encoder,
     SentenceEncoder,
     StaticEncoder,
     encode_unique,
     minilm,
     quantise,
+    read_unique,
     window,
 )
 from serve.scoring.scorer import Scorer
@@ -106,8 +108,12 @@ class Counting:
         self.seen: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int8]:
+        return self.read(texts).vectors
+
+    def read(self, texts: Sequence[str]) -> Encoded:
         self.seen += texts
-        return np.array([[len(text)] * 4 for text in texts], dtype=np.int8).reshape(-1, 4)
+        vectors = np.array([[len(text)] * 4 for text in texts], dtype=np.int8).reshape(-1, 4)
+        return Encoded(vectors, np.zeros(0, np.int32), np.zeros(len(texts) + 1, np.int64))
 
 
 @given(st.lists(st.sampled_from(["a", "bb", "ccc", "dddd"]), max_size=9))
@@ -155,6 +161,41 @@ def test_a_static_vector_is_the_same_in_another_process(static: StaticEncoder, s
         [sys.executable, "-c", code, str(static_folder)], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == str(static.encode(["python loop bug"]).tolist())
+
+
+def test_the_tokens_that_are_read_are_those_that_vectors_are_made_from(
+    static: StaticEncoder, static_folder: Path
+) -> None:
+    texts = ["bread cake", "", "python loop bug", "soup " * 500, "xyzzy", "cake xyzzy bread"] * 3
+    found = static.read(texts)
+    assert np.array_equal(found.vectors, static.encode(texts))
+    assert np.diff(found.bounds).tolist() == [2, 0, 3, len(window("soup " * 500).split()), 0, 2] * 3
+    model = StaticModel.from_pretrained(str(static_folder))
+    for row, text in enumerate(texts):
+        own = found.tokens[found.bounds[row] : found.bounds[row + 1]]
+        known = [word for word in window(text).split() if word != "xyzzy"]
+        assert own.tolist() == [model.tokenizer.token_to_id(word) for word in known]
+        sums = np.rint(np.asarray(model.embedding)[own].astype(np.float64) * 4096.0).sum(axis=0)
+        assert np.array_equal(quantise(sums[None])[0], found.vectors[row])
+
+
+def test_tokens_are_the_same_alone_and_in_any_batch(static: StaticEncoder) -> None:
+    texts = ["bread cake", "", "python loop bug", "soup " * 500, "bread cake"] * 7
+    whole = static.read(texts)
+    for n_batch in (1, 3, 4096):
+        found = static.read(texts, n_batch=n_batch)
+        assert np.array_equal(found.tokens, whole.tokens)
+        assert np.array_equal(found.bounds, whole.bounds)
+    alone = [static.read([text]).tokens for text in texts]
+    assert np.array_equal(np.concatenate(alone), whole.tokens)
+
+
+def test_each_distinct_text_is_read_once(static: StaticEncoder) -> None:
+    texts = ["bread cake", "rain", "bread cake", "", "rain"]
+    found, rows = read_unique(static, texts)
+    assert rows.tolist() == [0, 1, 0, 2, 1]
+    assert np.array_equal(found.vectors[rows], static.encode(texts))
+    assert np.array_equal(encode_unique(static, texts), static.encode(texts))
 
 
 def test_no_text_gives_no_rows(static: StaticEncoder, encoder: Encoder) -> None:
@@ -230,6 +271,18 @@ def test_a_minilm_vector_is_the_same_alone_in_any_batch_and_on_reload(sentences:
     assert sentences.embed(MIXED) == pytest.approx(alone, abs=1e-5)
     assert sentences.embed(MIXED[::-1] * 8)[-len(MIXED) :][::-1] == pytest.approx(alone, abs=1e-5)
     assert minilm().embed(MIXED) == pytest.approx(alone, abs=1e-5)
+
+
+def test_minilm_reads_the_tokens_of_its_own_tokenizer(sentences: SentenceEncoder) -> None:
+    few = ("sort a list", "", "lemon cake")
+    found = sentences.read(few)
+    assert np.array_equal(found.vectors, sentences.encode(few))
+    assert len(found.bounds) == len(few) + 1
+    for row, text in enumerate(few):
+        own = found.tokens[found.bounds[row] : found.bounds[row + 1]]
+        assert own.tolist() == sentences.read([text]).tokens.tolist()
+        assert (len(own) > 0) == bool(text.strip())
+    assert sentences.read([]).bounds.tolist() == [0]
 
 
 def test_a_minilm_vector_is_the_same_in_another_process(sentences: SentenceEncoder) -> None:

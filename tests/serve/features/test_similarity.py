@@ -147,6 +147,22 @@ def test_a_session_that_grows_compares_what_it_compared_before_or_every_second_o
         before = now
 
 
+@given(st.integers(1, 30_000))
+def test_every_prompt_that_is_compared_is_scored_too(n: int) -> None:
+    compared, scored = (
+        next(iter(geometry.blocks(np.array([0, n]), limit))).rows[0]
+        for limit in (geometry.MAX_PROMPTS, geometry.MAX_SCORED)
+    )
+    assert len(scored) == min(n, len(scored)) <= geometry.MAX_SCORED
+    assert scored[:: -(-len(scored) // len(compared))].tolist() == compared.tolist()
+
+
+@pytest.mark.parametrize(("n", "step"), [(1, 1), (257, 1), (1024, 1), (1025, 2), (2048, 2), (2049, 4), (20_000, 32)])
+def test_of_a_session_of_more_than_a_thousand_prompts_some_are_scored(n: int, step: int) -> None:
+    (block,) = geometry.blocks(np.array([0, n]), geometry.MAX_SCORED)
+    assert block.rows[0].tolist() == list(range(0, n, step))
+
+
 def test_blocks_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geometry, "_MAX_BLOCK_CELLS", 500)
     blocks = list(geometry.blocks(np.arange(0, 301, 10)))

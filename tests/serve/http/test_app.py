@@ -207,7 +207,7 @@ def test_a_reload_takes_the_bundle_that_is_there_and_refuses_a_damaged_one(copie
     assert service.scorer is not before
     again = client.post("/v1/sessions/s/exchanges", json={"account_id": "a", "exchanges": EXCHANGES[:1]}).json()
     assert (again["verdict"]["n_exchanges"], again["is_partial"]) == (7, False)
-    (folder / "words.json").write_text("[]")
+    (folder / "capabilities.json").write_text("[]")
     kept = service.scorer
     assert not service.reload()
     assert service.scorer is kept

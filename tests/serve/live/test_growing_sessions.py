@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.io.validation import SCHEMA
 from serve.live.growing_sessions import LiveSessions
 from serve.live.sealing import Seal
+from serve.live.session_state import Growth
 from serve.live.stores import ProcessStore, RedisStore, StoreDownError
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
@@ -61,12 +63,28 @@ def test_after_each_exchange_the_verdict_is_that_of_a_batch_to_the_last_bit(
 
 def test_a_long_session_is_that_of_a_batch_too(tiny_scorer: Scorer) -> None:
     rng = np.random.default_rng(0)
-    own = tuple(Exchange(" ".join(rng.choice(WORDS, size=rng.integers(1, 9)))) for _ in range(1030))
+    own = tuple(Exchange(" ".join(rng.choice(WORDS, size=rng.integers(1, 9)))) for _ in range(2052))
+    live, start = LiveSessions(tiny_scorer), 0
+    sizes = (15, 16, 17, 64, 65, 200, 255, 256, 257, 258, 259, 511, 512, 513, 514)
+    for k in (*sizes, 1022, 1023, 1024, 1025, 1026, 1027, 1030, 1200, 2047, 2048, 2049, 2050, 2052):
+        verdict = live.extend("a", own[start:k], "s").verdict
+        assert verdict == batch(tiny_scorer, Session("s", "a", own[:k])), k
+        start = k
+
+
+@pytest.mark.parametrize("n", [200, 300, 1024, 1100, 2100])
+def test_a_long_session_goes_on_from_what_was_stored_of_it(tiny_scorer: Scorer, n: int) -> None:
+    rng = np.random.default_rng(n)
+    own = tuple(Exchange(" ".join(rng.choice(WORDS, size=rng.integers(1, 9)))) for _ in range(n + 3))
     live = LiveSessions(tiny_scorer)
-    for k, exchange in enumerate(own, 1):
-        verdict = live.observe("a", exchange, "s")
-        if k in (15, 16, 17, 64, 65, 200, 255, 256, 257, 258, 259, 511, 512, 513, 514, 1030):
-            assert verdict == batch(tiny_scorer, Session("s", "a", own[:k])), k
+    live.extend("a", own[:n], "s")
+    stored = live.store.get(live._key("a", "s"))
+    assert stored.growth is not None
+    again = Growth.of_bytes(stored.growth.to_bytes())
+    assert len(again.evidence) == again.n_scored == len(range(0, n, again.scored_stride)) <= MAX_SCORED
+    assert len(again.words) == again.n_compared == len(range(0, n, again.stride)) <= MAX_PROMPTS
+    stored.growth = again
+    assert live.extend("a", own[n:], "s").verdict == batch(tiny_scorer, Session("s", "a", own))
 
 
 def test_without_an_id_sessions_are_cut_as_in_a_batch(tiny_scorer: Scorer) -> None:

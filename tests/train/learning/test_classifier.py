@@ -24,7 +24,7 @@ QUICK = ClassifierSettings(n_rounds=40, min_data_in_leaf=20, n_threads=1)
 def learned(pool: Pool, cache: PromptCache, topic: np.ndarray) -> Table:
     """Feature rows of 2,400 composed sessions, as a training run makes them."""
     rows = np.arange(len(pool))
-    settings = EvidenceSettings(n_parts=3, n_columns=8, n_hidden=32, n_passes=8)
+    settings = EvidenceSettings(n_parts=3, n_columns=8, n_hidden=16, n_passes=20, rate=0.02)
     evidence = cross_evidence(pool, lessons(pool, rows, cache, settings), settings, seed=0)
     composer = Composer(pool, rows, topic, Timing.default(), seed=5)
     return table(composer.mixed(2400, ComposeSettings(min_exchanges=5, max_exchanges=12)), pool, cache, evidence)

@@ -1,141 +1,245 @@
-"""Evidence is learned by exact sums, weighs a prompt with heads that never saw its group, and tells kinds apart."""
+"""Scores of what is learned from: by scorers that never saw a prompt's group or person, kinds and groups in balance."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from serve.features.word_frequencies import words
+from numpy.typing import NDArray
 
-from serve.features.prompt_scorer import HEADS, EvidenceInputs
+from serve.features.prompt_scorer import HEADS, PromptInputs, PromptScorer
+from serve.features.prompt_training import DenseExamples, Examples, TrainingSettings
 from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
-from train.learning.evidence import CrossEvidence, EvidenceSettings, GroupGrams, cross_evidence, group_grams, solve
+from train.learning import evidence as module
+from train.learning.evidence import CrossEvidence, EvidenceSettings, Lessons, cross_evidence, lessons
 
-SETTINGS = EvidenceSettings(n_parts=3, n_words=40)
-
-
-@pytest.fixture(scope="module")
-def grams(pool: Pool, cache: PromptCache) -> GroupGrams:
-    return group_grams(pool, np.arange(len(pool)), cache, SETTINGS)
+SETTINGS = EvidenceSettings(n_parts=3, n_columns=8, n_hidden=16, n_passes=20, rate=0.02, n_sample=300)
 
 
 @pytest.fixture(scope="module")
-def crossed(pool: Pool, grams: GroupGrams) -> CrossEvidence:
-    return cross_evidence(pool, grams, SETTINGS, seed=0)
+def learned(pool: Pool, cache: PromptCache) -> Lessons:
+    return lessons(pool, np.arange(len(pool)), cache, SETTINGS)
 
 
-def inputs_of(pool: Pool, cache: PromptCache, rows: np.ndarray, vocabulary: tuple[str, ...]) -> EvidenceInputs:
-    texts = [canonical(pool.texts[row]) for row in rows]
-    found = cache.lookup(texts)
-    return EvidenceInputs.of(found.vectors, found.assigned.cell_cosines, texts, vocabulary)
+@pytest.fixture(scope="module")
+def crossed(pool: Pool, learned: Lessons) -> CrossEvidence:
+    return cross_evidence(pool, learned, SETTINGS, seed=0)
 
 
-def weigh(crossed: CrossEvidence, pool: Pool, cache: PromptCache, rows: np.ndarray) -> np.ndarray:
-    return crossed.of(rows, inputs_of(pool, cache, rows, crossed.whole.vocabulary))
+def inputs_of(pool: Pool, cache: PromptCache, rows: NDArray[np.int64]) -> PromptInputs:
+    return PromptInputs.of(cache.lookup([canonical(pool.texts[row]) for row in rows]).encoded)
 
 
-def test_moments_are_those_of_the_inputs_with_an_intercept(pool: Pool, cache: PromptCache, grams: GroupGrams) -> None:
-    for index, group in enumerate(grams.groups):
-        own = np.flatnonzero(pool.groups == group)
-        inputs = inputs_of(pool, cache, own, grams.vocabulary)
-        moments = grams.moments[index].astype(np.float64)
-        n_dims, n_words = inputs.vectors.shape[1], len(grams.vocabulary)
-        assert moments[-1, -1] == pytest.approx(1.0)
-        means = moments[-1, :-1] / grams.scales
-        assert means[:n_dims] == pytest.approx(inputs.vectors.mean(axis=0), abs=0.01)
-        assert means[-n_words:] == pytest.approx(inputs.words.toarray().mean(axis=0), abs=0.01)
-        assert moments == pytest.approx(moments.T, abs=1e-6)
-        assert grams.n_prompts[index] == len(own)
+def same(one: PromptScorer, other: PromptScorer) -> bool:
+    arrays = other.arrays()
+    return all(np.array_equal(array, arrays[name]) for name, array in one.arrays().items())
 
 
-def test_the_vocabulary_is_of_the_prompts_that_are_learned_from(pool: Pool, cache: PromptCache) -> None:
-    learned = np.flatnonzero(np.isin(pool.groups, ("katas", "forum")))
-    vocabulary = group_grams(pool, learned, cache, replace(SETTINGS, n_words=10_000)).vocabulary
-    assert set(vocabulary) == {word for row in learned for word in words(canonical(pool.texts[row]))}
-    assert "helpdesk" not in vocabulary
+@dataclass(frozen=True)
+class Watched:
+    """Cross-fitted evidence with the rows of the pool, and the weights, that each of its scorers was trained on."""
+
+    evidence: CrossEvidence
+    whole: NDArray[np.int64]
+    cross: tuple[NDArray[np.int64], ...]
+    known: tuple[NDArray[np.int64], ...]
+    examples: tuple[Examples, ...]
 
 
-def test_benchmarks_are_learned_from_as_nothing(pool: Pool, grams: GroupGrams) -> None:
-    assert set(grams.groups) == set(pool.groups[pool.labels != "evaluation"].tolist())
-    assert "evaluation" not in grams.kinds
+@pytest.fixture
+def watch(
+    pool: Pool, learned: Lessons, prompt_scorer: PromptScorer, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Watched]:
+    """Cross-fits without training: each lesson carries its number in place of its class of length."""
+    numbered = replace(learned.examples.inputs, length=np.arange(len(learned.row)))
+    own = replace(learned, examples=replace(learned.examples, inputs=numbered))
+    seen: list[tuple[PromptScorer, Examples]] = []
+
+    def train(examples: Examples, settings: TrainingSettings, *, seed: int) -> PromptScorer:
+        seen.append((replace(prompt_scorer), examples))
+        return seen[-1][0]
+
+    def cross_fitted(settings: EvidenceSettings = SETTINGS, learned: Lessons = own) -> Watched:
+        seen.clear()
+        monkeypatch.setattr(module, "train", train)
+        found = cross_evidence(pool, learned, settings, seed=0)
+        rows = {id(scorer): learned.row[examples.inputs.length] for scorer, examples in seen}
+        return Watched(
+            found, rows[id(found.whole)], tuple(rows[id(scorer)] for scorer in found.cross.scorers),
+            tuple(rows[id(scorer)] for scorer in found.known.scorers), tuple(examples for _, examples in seen),
+        )  # fmt: skip
+
+    return cross_fitted
 
 
-def test_heads_tell_tasks_from_talk_and_agree_with_a_dense_ridge(
-    pool: Pool, cache: PromptCache, crossed: CrossEvidence
+def test_benchmarks_are_learned_from_as_nothing(pool: Pool, learned: Lessons) -> None:
+    assert set(learned.group.tolist()) == set(pool.groups[pool.labels != "evaluation"].tolist())
+    assert (pool.kinds[learned.row] != "evaluation").all()
+    assert [HEADS[kind] for kind in learned.examples.kind] == pool.kinds[learned.row].tolist()
+    assert learned.group.tolist() == pool.groups[learned.row].tolist()
+
+
+def test_lessons_are_of_the_rows_that_may_be_learned_from(pool: Pool, cache: PromptCache) -> None:
+    rows = np.flatnonzero(np.isin(pool.groups, ("katas", "forum", "shop", "bench")))
+    found = lessons(pool, rows, cache, SETTINGS)
+    assert set(found.row.tolist()) == set(rows[pool.kinds[rows] != "evaluation"].tolist())
+    expected = inputs_of(pool, cache, found.row)
+    assert np.array_equal(found.examples.inputs.vectors, expected.vectors)
+    assert (found.examples.inputs.sequences != expected.sequences).nnz == 0
+
+
+def test_of_a_large_group_prompts_from_its_first_to_its_last_are_learned(pool: Pool, cache: PromptCache) -> None:
+    found = lessons(pool, np.arange(len(pool)), cache, replace(SETTINGS, max_prompts=50))
+    for group in np.unique(found.group):
+        own, all_of_it = found.row[found.group == group], np.flatnonzero(pool.groups == group)
+        assert len(own) == len(set(own.tolist())) == min(50, len(all_of_it))
+        assert (own[0], own[-1]) == (all_of_it[0], all_of_it[-1])
+        assert np.ptp(np.diff(np.searchsorted(all_of_it, own))) <= 1
+
+
+def test_kinds_count_alike_and_groups_within_a_kind(learned: Lessons) -> None:
+    weight, kind = learned.examples.weight, learned.examples.kind
+    for head in range(len(HEADS)):
+        own = kind == head
+        assert weight[own].sum() == pytest.approx(1.0)
+        sums = np.array([weight[own & (learned.group == name)].sum() for name in np.unique(learned.group[own])])
+        assert sums == pytest.approx(1.0 / len(sums))
+
+
+def test_larger_groups_count_more_and_starters_less_where_settings_ask_for_it(pool: Pool, cache: PromptCache) -> None:
+    settings = replace(SETTINGS, group_power=0.5, starter_weight=0.2)
+    found = lessons(pool, np.arange(len(pool)), cache, settings)
+    for head, name in enumerate(HEADS):
+        own = found.examples.kind == head
+        names, counts = np.unique(found.group[own], return_counts=True)
+        expected = np.sqrt(counts) * np.where(np.char.startswith(names, "starter/"), 0.2, 1.0)
+        sums = [found.examples.weight[found.group == group].sum() for group in names]
+        assert sums == pytest.approx(expected / expected.sum()), name
+
+
+def test_no_prompt_is_scored_by_a_scorer_that_saw_its_group(pool: Pool, watch: Callable[..., Watched]) -> None:
+    watched = watch()
+    assert set(watched.whole.tolist()) == set(np.flatnonzero(pool.labels != "evaluation").tolist())
+    part_of = watched.evidence.cross.part_of
+    assert ((part_of >= 0) == (pool.labels != "evaluation")).all()
+    for part, seen in enumerate(watched.cross):
+        scored = set(pool.groups[part_of == part].tolist())
+        assert scored
+        assert scored.isdisjoint(pool.groups[seen].tolist())
+        assert scored | set(pool.groups[seen].tolist()) == set(pool.groups[watched.whole].tolist())
+
+
+def test_known_organic_prompts_are_scored_by_scorers_that_saw_their_source_but_not_their_person(
+    pool: Pool, watch: Callable[..., Watched]
 ) -> None:
-    rows = np.flatnonzero(pool.labels != "evaluation")
-    harvest = weigh(crossed, pool, cache, rows)[:, HEADS.index("harvest")]
-    is_task = pool.kinds[rows] == "harvest"
-    assert harvest[is_task].mean() > 0.3 > -0.3 > harvest[~is_task].mean()
+    watched = watch()
+    part_of = watched.evidence.known.part_of
+    real = (pool.labels == "organic") & ~pool.is_starter
+    for part, seen in enumerate(watched.known):
+        own = np.flatnonzero(part_of == part)
+        assert set(pool.person[own].tolist()).isdisjoint(pool.person[seen].tolist())
+        assert set(pool.groups[own[real[own]]].tolist()) <= set(pool.groups[seen].tolist())
+        assert set(pool.groups[own[~real[own]]].tolist()).isdisjoint(pool.groups[seen].tolist())
+    assert (part_of[pool.labels != "evaluation"] >= 0).all()
+    assert np.array_equal(part_of[~real], watched.evidence.cross.part_of[~real])
 
 
-def test_a_group_s_prompts_are_weighed_by_heads_that_never_saw_it(
-    pool: Pool, cache: PromptCache, grams: GroupGrams, crossed: CrossEvidence
+def test_people_that_nothing_is_learned_from_are_scored_by_the_whole(
+    pool: Pool, cache: PromptCache, watch: Callable[..., Watched]
 ) -> None:
-    for group in ("katas", "forum", "shop"):
-        rows = np.flatnonzero(pool.groups == group)
-        part = int(crossed.part_of[rows[0]])
-        assert (crossed.part_of[rows] == part).all()
-        unseen = {name for name in grams.groups if crossed.part_of[np.flatnonzero(pool.groups == name)[0]] == part}
-        alone = solve(grams, np.array([name not in unseen for name in grams.groups]), SETTINGS)
-        expected = alone.of(inputs_of(pool, cache, rows, grams.vocabulary))
-        assert np.array_equal(weigh(crossed, pool, cache, rows), expected)
+    left_out = (pool.groups == "forum") & (pool.person % 3 == 0)
+    assert left_out.any()
+    found = watch(learned=lessons(pool, np.flatnonzero(~left_out), cache, SETTINGS)).evidence.known
+    assert (found.part_of[left_out] == -1).all()
+    assert (found.part_of[(pool.groups == "forum") & ~left_out] >= 0).all()
 
 
-def test_a_group_left_out_has_no_say(grams: GroupGrams) -> None:
-    used = np.array([name != "katas" for name in grams.groups])
-    poisoned = grams.moments.copy()
-    poisoned[grams.groups.index("katas")] *= 1e3
-    plain, other = solve(grams, used, SETTINGS), solve(replace(grams, moments=poisoned), used, SETTINGS)
-    assert np.array_equal(plain.weights, other.weights)
-    assert np.array_equal(plain.intercepts, other.intercepts)
+def test_every_scorer_learns_from_kinds_in_balance(watch: Callable[..., Watched]) -> None:
+    for examples in watch().examples:
+        sums = np.bincount(examples.kind, weights=examples.weight, minlength=len(HEADS))
+        assert sums == pytest.approx(1.0)
+
+
+def test_kinds_are_dealt_to_all_parts(pool: Pool, watch: Callable[..., Watched]) -> None:
+    part_of = watch().evidence.cross.part_of
+    for kind in HEADS:
+        groups = np.unique(pool.groups[(pool.kinds == kind)])
+        parts = [int(part_of[pool.groups == group][0]) for group in groups]
+        assert np.ptp(np.bincount(parts, minlength=SETTINGS.n_parts)) <= 1
 
 
 def test_sources_of_one_group_are_in_one_part(pool: Pool, crossed: CrossEvidence) -> None:
-    assert len(set(crossed.part_of[pool.groups == "maths"].tolist())) == 1
+    assert len(set(crossed.cross.part_of[pool.groups == "maths"].tolist())) == 1
 
 
-def test_prompts_of_no_learned_group_are_weighed_by_the_whole(
+def test_where_benign_traffic_is_known_scorers_that_saw_its_sources_score_it(watch: Callable[..., Watched]) -> None:
+    plain, known = watch(), watch(replace(SETTINGS, known_organic=True))
+    assert known.evidence.cross is known.evidence.known
+    assert plain.evidence.cross is not plain.evidence.known
+    assert np.array_equal(known.evidence.cross.part_of, plain.evidence.known.part_of)
+    assert len(known.examples) == 1 + SETTINGS.n_parts
+
+
+def test_scores_are_those_of_each_prompt_s_own_scorer(pool: Pool, cache: PromptCache, crossed: CrossEvidence) -> None:
+    rows = np.random.default_rng(0).permutation(len(pool))
+    inputs = inputs_of(pool, cache, rows)
+    found, known = crossed.of(rows, inputs), crossed.knowing_organic().of(rows, inputs)
+    for scores, scorers in ((found, crossed.cross), (known, crossed.known)):
+        for place in (0, 7, *np.flatnonzero(pool.labels[rows] == "evaluation")[:3]):
+            part = scorers.part_of[rows[place]]
+            scorer = crossed.whole if part < 0 else scorers.scorers[part]
+            assert np.array_equal(scores[place], scorer.of(inputs.rows(np.array([place])))[0])
+    assert np.array_equal(crossed.knowing_all().of(rows, inputs), crossed.whole.of(inputs))
+    assert not np.array_equal(found, known)
+
+
+def test_campaigns_left_out_are_told_from_organic_prompts(
     pool: Pool, cache: PromptCache, crossed: CrossEvidence
 ) -> None:
-    rows = np.flatnonzero(pool.labels == "evaluation")
-    assert (crossed.part_of[rows] == -1).all()
-    expected = crossed.whole.of(inputs_of(pool, cache, rows, crossed.whole.vocabulary))
-    assert np.array_equal(weigh(crossed, pool, cache, rows), expected)
+    rows = np.flatnonzero(pool.labels != "evaluation")
+    is_task = pool.kinds[rows] == "harvest"
+    for own in (crossed, crossed.knowing_organic(), crossed.knowing_all()):
+        harvest = own.of(rows, inputs_of(pool, cache, rows))[:, HEADS.index("harvest")]
+        assert np.median(harvest[is_task]) > 0.3 > -0.3 > np.median(harvest[~is_task])
 
 
-def test_the_same_seed_learns_the_same_weights(pool: Pool, grams: GroupGrams, crossed: CrossEvidence) -> None:
-    again = cross_evidence(pool, grams, SETTINGS, seed=0)
-    assert np.array_equal(again.whole.weights, crossed.whole.weights)
-    assert np.array_equal(again.part_of, crossed.part_of)
-    assert all(
-        np.array_equal(one.weights, other.weights) for one, other in zip(again.parts, crossed.parts, strict=True)
-    )
+def test_a_group_left_out_has_no_say(pool: Pool, learned: Lessons, crossed: CrossEvidence) -> None:
+    inputs = learned.examples.inputs
+    turned = np.where((learned.group == "katas")[:, None], -inputs.vectors, inputs.vectors)
+    poisoned = replace(learned, examples=replace(learned.examples, inputs=replace(inputs, vectors=turned)))
+    other = cross_evidence(pool, poisoned, SETTINGS, seed=0)
+    part = int(crossed.cross.part_of[pool.groups == "katas"][0])
+    for scorers, others in ((crossed.cross, other.cross), (crossed.known, other.known)):
+        equal = [same(one, another) for one, another in zip(scorers.scorers, others.scorers, strict=True)]
+        assert equal == [index == part for index in range(SETTINGS.n_parts)]
+    assert not same(crossed.whole, other.whole)
 
 
-def test_weights_are_whole_numbers_that_keep_serving_exact(crossed: CrossEvidence) -> None:
-    for evidence in (crossed.whole, *crossed.parts):
-        assert np.issubdtype(evidence.weights.dtype, np.integer)
-        n_inputs = len(evidence.weights)
-        assert int(np.abs(evidence.weights.astype(np.int64)).max()) * 127 * n_inputs < 2**53
+def test_the_same_seed_learns_the_same_scorers(pool: Pool, learned: Lessons, crossed: CrossEvidence) -> None:
+    again = cross_evidence(pool, learned, SETTINGS, seed=0)
+    assert same(again.whole, crossed.whole)
+    assert np.array_equal(again.cross.part_of, crossed.cross.part_of)
+    assert all(same(one, other) for one, other in zip(again.cross.scorers, crossed.cross.scorers, strict=True))
+    for name, array in again.sample.arrays().items():
+        assert np.array_equal(array, crossed.sample.arrays()[name])
 
 
-def test_a_stronger_ridge_makes_smaller_weights(grams: GroupGrams) -> None:
-    used = np.ones(len(grams.groups), bool)
-    sizes = [
-        np.abs(evidence.weights * evidence.scales).sum()
-        for evidence in (solve(grams, used, replace(SETTINGS, ridge=ridge)) for ridge in (0.001, 0.1, 10.0))
-    ]
-    assert sizes == sorted(sizes, reverse=True)
+def test_the_stored_sample_is_of_lessons_as_the_whole_reads_them(learned: Lessons, crossed: CrossEvidence) -> None:
+    sample, all_of_it = crossed.sample, DenseExamples.of(learned.examples, crossed.whole)
+    assert len(sample.dense) == SETTINGS.n_sample
+    assert (sample.weight == 1.0).all()
+
+    def keys(examples: DenseExamples) -> list[bytes]:
+        columns = (examples.dense, examples.length[:, None], examples.kind[:, None])
+        return [row.tobytes() for row in np.concatenate(columns, axis=1)]
+
+    assert set(keys(sample)) <= set(keys(all_of_it))
+    assert np.bincount(sample.kind) / len(sample.kind) == pytest.approx(1 / 3, abs=0.1)
 
 
-def test_known_organic_prompts_are_weighed_by_heads_that_saw_their_source(pool: Pool, crossed: CrossEvidence) -> None:
-    known = crossed.knowing_organic()
-    real = (pool.labels == "organic") & ~pool.is_starter
-    assert (known.part_of[real] == -1).all()
-    assert np.array_equal(known.part_of[~real], crossed.part_of[~real])
-    assert (known.part_of[pool.labels == "harvesting"] >= 0).all()
-    assert (crossed.knowing_all().part_of == -1).all()
+def test_a_sample_larger_than_what_was_learned_is_all_of_it(learned: Lessons, watch: Callable[..., Watched]) -> None:
+    assert len(watch(replace(SETTINGS, n_sample=10**6)).evidence.sample.dense) == len(learned.row)
