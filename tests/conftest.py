@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from serve.model.ridge import Moments, moment
 
 from serve.bundle import bundle as bundles
 from serve.bundle import trial
