@@ -108,10 +108,12 @@ class Totals:
             prompts.assigned.confidence, prompts.assigned.cosine, (form.n_words < SHORT_WORDS).astype(np.float64),
             _shared(form.opening, owner), _shared(form.text, owner),
         )  # fmt: skip
-        sums = (np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns)
+        confidence, cosine, n_short, n_same_opening, n_same_text = (
+            np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns
+        )
         cells = coverage.CellCounts.of(owner, prompts.assigned.cell.astype(np.int64), n_sessions)
         scores = score_counts(prompts.evidence, owner, n_sessions)
-        return cls(np.diff(prompts.offsets), cells, *sums, scores)
+        return cls(np.diff(prompts.offsets), cells, confidence, cosine, n_short, n_same_opening, n_same_text, scores)
 
 
 def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:

@@ -150,8 +150,11 @@ class Growth:
         kept = np.flatnonzero(self.cells)
         counts = CellCounts(np.zeros(len(kept), np.int64), kept, self.cells[kept].astype(np.int64), 1)
         sums = (self.confidence, self.cosine, self.n_short, self.n_same_opening, self.n_same_text)
-        columns = (np.array([float(value)]) for value in sums)
-        totals = Totals(np.array([self.n]), counts, *columns, self.score_counts[None].copy())
+        confidence, cosine, n_short, n_same_opening, n_same_text = (np.array([float(value)]) for value in sums)
+        totals = Totals(
+            np.array([self.n]), counts, confidence, cosine, n_short, n_same_opening, n_same_text,
+            self.score_counts[None].copy(),
+        )  # fmt: skip
         if self.columns is None:
             self.columns = self._compared()
         judged = Judged(

@@ -14,6 +14,7 @@ from serve.bundle.bundle import Bundle, BundleError
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Exchange, Session
+from serve.sessions.size_classes import SIZE_EDGES
 
 SECONDS, BYTES = 100, 16 << 30
 _PROMPTS = (
@@ -31,9 +32,9 @@ def trial(folder: Path) -> None:
     """
     bundle = Bundle.untried(folder)
     bundle.training_rows()
-    bundle.moments()
+    bundle.prompt_sample()
     scorer = Scorer(bundle)
-    sessions = [_session(n) for n in (1, 3, 5, 8, 13, 20, 35, 70)]
+    sessions = [_session(n) for n in SIZE_EDGES]
     for verdict in scorer.score_many(sessions):
         _check(verdict, folder)
 

@@ -70,7 +70,7 @@ def test_what_is_stored_is_read_back_and_other_features_are_refused(benign: Beni
     again = Benign.of_arrays(benign.arrays(), n_areas=0, n_features=2)
     X, n = rows(3)
     assert again.profiles(X, n) == benign.profiles(X, n)
-    with pytest.raises(ValueError, match=r"benign edges have shape \(8, 2, 21\), expected \(8, 3, 21\)"):
+    with pytest.raises(ValueError, match=r"benign edges have shape \(9, 2, 21\), expected \(9, 3, 21\)"):
         Benign.of_arrays(benign.arrays(), n_areas=0, n_features=3)
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from serve.capability.capability_map import CapabilityMap
-from serve.features.session_features import feature_names
+from serve.features.session_features import SHOWN_ONLY, feature_names
 from serve.scoring.reasons import MAX_REASONS, MIN_REASONS, TOPICS, reasons
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.records import Exchange, Session, Sessions
 from serve.sessions.size_classes import size_class
 
-# A size alone is no reason, and areas are not judged by.
-UNSPOKEN = ("size.", "area.")
+# A size alone is no reason, and some features are not judged by.
+UNSPOKEN = ("size.", *SHOWN_ONLY)
 
 
 @pytest.fixture(scope="module")

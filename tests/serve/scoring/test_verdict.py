@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from serve.features.score_counts import N_COUNTS
 from serve.scoring.verdict import LABELS, SCHEMA, Reason, Verdict, Verdicts
 
 REASON = Reason("size.log_exchanges", 1.5, 0.5, 1.0, 0.25, "One sentence.")
@@ -33,6 +34,7 @@ def verdicts_of(n: int = 3) -> Verdicts:
         bundle="0123456789abcdef",
         systematicness=np.array([np.nan, 0.5, -0.25])[:n],
         profile=("abca", None, "zzzz")[:n],
+        score_counts=np.zeros((n, N_COUNTS), np.int64),
         features=np.zeros((n, 4)),
     )
 
