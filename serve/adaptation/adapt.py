@@ -142,10 +142,10 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     rows = benign_rows(timeline, bundles)
     confirmed = None if campaigns is None else _confirmed_rows(campaigns, timeline, bundles)
     learned, aside = rows.where(is_learned(rows.account)), rows.where(~is_learned(rows.account))
+    if confirmed is not None:
+        _check_told_apart(bundle.manifest["features"], learned, confirmed)
     progress("fitting the classifier")
     fitted = refit(bundles.served, stored, learned, aside, confirmed)
-    if confirmed is not None:
-        _check_told_apart(fitted, stored.num_rows, len(learned))
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
         "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned), "n_calibrated": len(aside),
@@ -251,10 +251,10 @@ def _confirmed_rows(campaigns: Timeline, benign: Timeline, bundles: CrossBundles
     return Rows.joined([harvesting_rows(part, cover, bundles) for part in campaigns.chunks(CHUNK_PROMPTS)])
 
 
-def _check_told_apart(fitted: Refitted, n_stored: int, n_learned: int) -> None:
-    """That left-out accounts of confirmed campaigns score above left-out benign ones."""
-    benign = np.sort(fitted.margins_left_out[n_stored : n_stored + n_learned])
-    own = fitted.margins_left_out[n_stored + n_learned :]
+def _check_told_apart(names: Sequence[str], learned: Rows, confirmed: Rows) -> None:
+    """That sessions of confirmed campaigns score above benign ones, by scorers that saw neither's account."""
+    column = list(names).index("evidence.harvest_mean")
+    benign, own = np.sort(learned.X[:, column]), confirmed.X[confirmed.dilution == 0.0, column]
     below, not_above = np.searchsorted(benign, own, "left"), np.searchsorted(benign, own, "right")
     auroc = float((below + not_above).mean() / 2.0 / len(benign))
     if auroc < MIN_CONFIRMED_AUROC:

@@ -16,7 +16,7 @@ MIN_DECIDABLE = 5
 """Below this many exchanges a session that isn't flagged is `undecided`: there is too little evidence to clear it."""
 
 
-MIN_CLASS = 300
+MIN_CLASS = 100
 """Benign margins that a size class has at least, its neighbours' among them where it lacks own ones."""
 
 

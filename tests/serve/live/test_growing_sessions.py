@@ -83,7 +83,7 @@ def test_a_long_session_goes_on_from_what_was_stored_of_it(tiny_scorer: Scorer, 
     again = Growth.of_bytes(stored.growth.to_bytes())
     assert again.n_scored == len(range(0, n, again.scored_stride)) <= min(len(again.evidence), MAX_SCORED)
     assert again.n_compared == len(range(0, n, again.stride)) <= min(len(again.words), MAX_PROMPTS)
-    stored.growth = again
+    assert live.store.put(live._key("a", "s"), again, stored.stamp)
     assert live.extend("a", own[n:], "s").verdict == batch(tiny_scorer, Session("s", "a", own))
 
 
