@@ -160,7 +160,7 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     )  # fmt: skip
 
 
-def told(adapted: Adapted, fpr: float) -> str:
+def adaptation_text(adapted: Adapted, fpr: float) -> str:
     """What was done, as lines."""
     thin = [
         f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr

@@ -14,7 +14,7 @@ from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.model import refitting
 from serve.model.account_model import AccountModel
-from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings, fit, score_map
@@ -42,7 +42,7 @@ class Refitted:
     calibration: Calibration
     calibrated_n: NDArray[np.int64]
     reference: NDArray[np.float64]
-    benign: Benign
+    benign: BenignProfile
     weight: NDArray[np.float64]
     margins_left_out: NDArray[np.float64]
     y: NDArray[np.int64]
@@ -76,7 +76,7 @@ def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirme
     whole = _enough(aside)
     calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
     null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(bundle.capabilities.areas))
-    benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
+    benign = BenignProfile.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
     return Refitted(
         classifier, calibration, aside.n_exchanges[whole], benign_quantiles(aside.X, aside.n_exchanges), benign, weight,
         left_out, y, _accounts(bundle, aside, calibration.p_value(margins, aside.n_exchanges)),

@@ -25,9 +25,9 @@ from serve.features.prompt_scorer import PromptInputs
 from serve.features.score_counts import N_COUNTS, score_counts
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
-from serve.live.incremental_similarity import Comparison
+from serve.live.incremental_similarity import IncrementalSimilarity
 from serve.live.sealing import Seal
-from serve.live.wrapper_detection import Mark, Opening, is_last
+from serve.live.wrapper_detection import WrapperDetector, WrapperMark, is_last
 from serve.scoring.scorer import Judged
 from serve.sessions.canonical_text import canonical
 from serve.sessions.normalization import N_OPENING, opening_words
@@ -40,12 +40,12 @@ _SCALARS = (
 _SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "score_counts", "openings", "texts")
 
 
-class GrowthError(ValueError):
+class SessionStateError(ValueError):
     """A kept state that can't be read."""
 
 
 @dataclass(slots=True)
-class Growth:
+class SessionState:
     """A session so far.
 
     Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,). Of
@@ -64,7 +64,7 @@ class Growth:
     score_counts: NDArray[np.int64]
     openings: NDArray[np.uint64]
     texts: NDArray[np.uint64]
-    opening: Opening = field(default_factory=Opening)
+    opening: WrapperDetector = field(default_factory=WrapperDetector)
     nth: int = 1
     n: int = 0
     stride: int = 1
@@ -78,7 +78,7 @@ class Growth:
     n_same_text: int = 0
     is_partial: bool = False
     columns: NDArray[np.float64] | None = None
-    comparison: Comparison | None = None
+    comparison: IncrementalSimilarity | None = None
 
     @classmethod
     def begun(cls, account_id: str, base_id: str, bundle: Bundle, *, nth: int = 1, is_partial: bool = False) -> Self:
@@ -165,7 +165,7 @@ class Growth:
     def _compared(self) -> NDArray[np.float64]:
         n = self.n_compared
         if self.comparison is None:
-            self.comparison = Comparison.of(self.vectors[:n])
+            self.comparison = IncrementalSimilarity.of(self.vectors[:n])
         while self.comparison.n < n:
             self.comparison.add(self.vectors[: self.comparison.n + 1])
         return self.comparison.columns(self.vectors[:n], self.evidence[: self.n_scored], self.words[:n])
@@ -253,15 +253,17 @@ class Growth:
         try:
             arrays = load_arrays(data)
             head = json.loads(arrays.pop("head").tobytes())
-            marks = [Mark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
-            opening = Opening(tuple(map(bytes.fromhex, head["sealed"])), *marks)
+            marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
+            opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
             room: dict[str, Any] = {
                 name: array if name in ("cells", "score_counts") else _roomy(array) for name, array in arrays.items()
             }
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
             return cls(opening=opening, **fields)
         except (SafetensorError, ValueError, KeyError, TypeError) as fault:
-            raise GrowthError(f"{len(data)} bytes that are no state of a session ({type(fault).__name__})") from fault
+            raise SessionStateError(
+                f"{len(data)} bytes that are no state of a session ({type(fault).__name__})"
+            ) from fault
 
 
 def reading_id(bundle: Bundle) -> str:

@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from serve.features.score_counts import HARVEST, HARVEST_EDGES, OTHER_EDGES, PERSON, PRODUCT, bin_values
 from serve.model.calibration import Calibration
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.refitting import Rows, fit_experts, score_map
 from serve.sessions.size_classes import ACCOUNT_EDGES
 
@@ -83,7 +83,7 @@ def _tops(harvest: NDArray[np.float64], values: NDArray[np.float64]) -> list[NDA
 class AccountModel:
     """Logistic models of an account's features, and their calibration on benign accounts by size."""
 
-    experts: Experts
+    experts: LogisticEnsemble
     calibration: Calibration
 
     @classmethod
@@ -103,7 +103,7 @@ class AccountModel:
         return AccountModel(self.experts, self._calibrated(self.experts, old.slope, old.intercept, benign))
 
     @staticmethod
-    def _calibrated(experts: Experts, slope: float, intercept: float, benign: AccountRows) -> Calibration:
+    def _calibrated(experts: LogisticEnsemble, slope: float, intercept: float, benign: AccountRows) -> Calibration:
         margins = experts.margins(benign.features())
         return Calibration.of_margins(slope, intercept, margins, benign.n_exchanges, ACCOUNT_EDGES)
 
@@ -125,7 +125,9 @@ class AccountModel:
             ValueError: when shapes don't fit.
             KeyError: when one is missing.
         """
-        experts = Experts.of_arrays({key[8:]: value for key, value in arrays.items() if key.startswith("experts.")})
+        experts = LogisticEnsemble.of_arrays(
+            {key[8:]: value for key, value in arrays.items() if key.startswith("experts.")}
+        )
         if len(experts.knots) != len(NAMES):
             raise ValueError(f"account model reads {len(experts.knots)} features, expected {len(NAMES)}")
         own = {key[12:]: value for key, value in arrays.items() if key.startswith("calibration.")}

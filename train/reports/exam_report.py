@@ -14,7 +14,7 @@ from train.config.settings import Settings
 from train.evaluation.exam import (
     Cell,
     ExamSettings,
-    Sitting,
+    FoldScores,
     auroc,
     evaluation_rate,
     fpr_by_source,
@@ -22,7 +22,7 @@ from train.evaluation.exam import (
     tpr_by_campaign,
 )
 from train.learning.calibration import expected_calibration_error
-from train.reports.exam_figures import exam_plates
+from train.reports.exam_figures import exam_plots
 from train.reports.run_page import write_exam_page
 from train.synthesis.compose import ACCOUNT_DILUTIONS
 
@@ -41,26 +41,26 @@ class ExamReport:
     metrics: Mapping[str, float]
 
 
-def write_exam(sittings: Sequence[Sitting], settings: Settings) -> ExamReport:
+def write_exam(results: Sequence[FoldScores], settings: Settings) -> ExamReport:
     """Measure everything, write `exam.json`, `exam.md` and `exam.html` below mlruns/reports, and give both back."""
     values = {
         "seed": settings.seed,
-        "settings": {setting: _measured(own, settings.exam) for setting, own in _by_setting(sittings)},
+        "settings": {setting: _measured(own, settings.exam) for setting, own in _by_setting(results)},
     }
     report = ExamReport(values, _page(values), _metrics(values))
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / "exam.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (REPORTS / "exam.md").write_text(report.markdown, encoding="utf-8")
-    write_exam_page(REPORTS / "exam.html", exam_plates(values))
+    write_exam_page(REPORTS / "exam.html", exam_plots(values))
     return report
 
 
-def _by_setting(sittings: Sequence[Sitting]) -> Iterator[tuple[str, list[Sitting]]]:
-    for setting in dict.fromkeys(sitting.setting for sitting in sittings):
-        yield setting, [sitting for sitting in sittings if sitting.setting == setting]
+def _by_setting(results: Sequence[FoldScores]) -> Iterator[tuple[str, list[FoldScores]]]:
+    for setting in dict.fromkeys(result.setting for result in results):
+        yield setting, [result for result in results if result.setting == setting]
 
 
-def _measured(own: Sequence[Sitting], settings: ExamSettings) -> dict[str, Any]:
+def _measured(own: Sequence[FoldScores], settings: ExamSettings) -> dict[str, Any]:
     middle = 50 if 50 in settings.lengths else settings.lengths[-1]
     return {
         "cells": [
@@ -77,9 +77,9 @@ def _measured(own: Sequence[Sitting], settings: ExamSettings) -> dict[str, Any]:
     }
 
 
-def _accounts(own: Sequence[Sitting]) -> dict[str, Any]:
+def _accounts(own: Sequence[FoldScores]) -> dict[str, Any]:
     """TPR at 1 % FPR of each rule on whole accounts, by dilution, and the realised FPR of the model's p-values."""
-    found = [sitting.accounts for sitting in own if sitting.accounts is not None]
+    found = [result.accounts for result in own if result.accounts is not None]
     if not found:
         return {}
     rules = {
@@ -93,7 +93,7 @@ def _accounts(own: Sequence[Sitting]) -> dict[str, Any]:
     return {"tpr@0.01": rules, "realised_fpr": round(flagged, 5)}
 
 
-def _cells(own: Sequence[Sitting], name: str, length: int, settings: ExamSettings) -> Iterator[dict[str, Any]]:
+def _cells(own: Sequence[FoldScores], name: str, length: int, settings: ExamSettings) -> Iterator[dict[str, Any]]:
     n_bootstrap = settings.n_bootstrap if name == OURS else 0
     for dilution in settings.dilutions:
         row: dict[str, Any] = {"model": name, "length": length, "dilution": dilution}
@@ -115,25 +115,25 @@ def _precision(tpr_value: float, fpr: float, prevalence: float) -> float:
     return round(caught / (caught + false), 4)
 
 
-def _realised(own: Sequence[Sitting], fpr: float) -> list[float]:
+def _realised(own: Sequence[FoldScores], fpr: float) -> list[float]:
     """Share of organic exam sessions whose conformal p-value is at most `fpr`: over all, lowest and highest fold."""
     rates = [
-        float((sitting.p_value[(sitting.kind != "harvest") & (sitting.kind != "evaluation")] <= fpr).mean())
-        for sitting in own
-        if sitting.p_value is not None
+        float((result.p_value[(result.kind != "harvest") & (result.kind != "evaluation")] <= fpr).mean())
+        for result in own
+        if result.p_value is not None
     ]
     return [round(value, 5) for value in (float(np.mean(rates)), min(rates), max(rates))]
 
 
-def _ece(own: Sequence[Sitting]) -> float:
+def _ece(own: Sequence[FoldScores]) -> float:
     """Calibration error over sessions of campaigns and organic ones, each label with the same weight."""
     gaps = []
-    for sitting in own:
-        if sitting.score is not None:
-            y = sitting.is_harvesting.astype(np.int64)
-            chosen = _balanced(y[sitting.kind != "evaluation"])
-            known = np.flatnonzero(sitting.kind != "evaluation")[chosen]
-            gaps.append(expected_calibration_error(sitting.score[known], y[known]))
+    for result in own:
+        if result.score is not None:
+            y = result.is_harvesting.astype(np.int64)
+            chosen = _balanced(y[result.kind != "evaluation"])
+            known = np.flatnonzero(result.kind != "evaluation")[chosen]
+            gaps.append(expected_calibration_error(result.score[known], y[known]))
     return round(float(np.mean(gaps)), 4)
 
 
@@ -144,9 +144,9 @@ def _balanced(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([rng.choice(np.flatnonzero(y == label), n, replace=False) for label in (0, 1)])
 
 
-def _detection(own: Sequence[Sitting]) -> dict[str, float]:
+def _detection(own: Sequence[FoldScores]) -> dict[str, float]:
     """Quartiles of exchanges until the first flag at 1 %, of those that are ever flagged, and the share that are."""
-    found = np.concatenate([sitting.detected_at for sitting in own if sitting.detected_at is not None])
+    found = np.concatenate([result.detected_at for result in own if result.detected_at is not None])
     caught = found[found > 0]
     quartiles = np.quantile(caught, (0.25, 0.5, 0.75)) if len(caught) else [float("nan")] * 3
     names = ("first quarter", "half", "three quarters")

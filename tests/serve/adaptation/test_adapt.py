@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.adaptation import classifier_refit, prompt_refit
-from serve.adaptation.adapt import Adaptation, adapt, told
+from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
 from serve.adaptation.provider_rows import DILUTIONS, are_learned
 from serve.bundle import bundle as bundles
 from serve.bundle.bundle import Bundle, BundleError, verify, write_manifest
@@ -276,7 +276,7 @@ def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path)
         "fitting the classifier", "writing",
     ]  # fmt: skip
     assert done.n_confirmed == 20
-    assert "confirmed   20 accounts of campaigns" in told(done, FPR).splitlines()
+    assert "confirmed   20 accounts of campaigns" in adaptation_text(done, FPR).splitlines()
 
 
 def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(

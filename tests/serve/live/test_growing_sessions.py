@@ -19,7 +19,7 @@ from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.io.validation import SCHEMA
 from serve.live.growing_sessions import LiveSessions
 from serve.live.sealing import Seal
-from serve.live.session_state import Growth
+from serve.live.session_state import SessionState
 from serve.live.stores import ProcessStore, RedisStore, StoreDownError
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
@@ -79,8 +79,8 @@ def test_a_long_session_goes_on_from_what_was_stored_of_it(tiny_scorer: Scorer, 
     live = LiveSessions(tiny_scorer)
     live.extend("a", own[:n], "s")
     stored = live.store.get(live._key("a", "s"))
-    assert stored.growth is not None
-    again = Growth.of_bytes(stored.growth.to_bytes())
+    assert stored.state is not None
+    again = SessionState.of_bytes(stored.state.to_bytes())
     assert again.n_scored == len(range(0, n, again.scored_stride)) <= min(len(again.evidence), MAX_SCORED)
     assert again.n_compared == len(range(0, n, again.stride)) <= min(len(again.words), MAX_PROMPTS)
     assert live.store.put(live._key("a", "s"), again, stored.stamp)
@@ -158,11 +158,11 @@ def test_no_text_is_kept_in_the_clear(tiny_scorer: Scorer) -> None:
     live = LiveSessions(tiny_scorer)
     for k in range(1, 6):
         live.observe("a", Exchange("my canary sings a list"), "s")
-        growth = live.store.get(live._key("a", "s")).growth
-        assert growth is not None
-        assert b"canary" not in growth.to_bytes()
-        assert len(growth.opening.sealed) == (k if k < 4 else 0)
-        assert "canary" not in repr(growth)
+        state = live.store.get(live._key("a", "s")).state
+        assert state is not None
+        assert b"canary" not in state.to_bytes()
+        assert len(state.opening.sealed) == (k if k < 4 else 0)
+        assert "canary" not in repr(state)
 
 
 def test_an_account_is_rolled_up_from_its_sessions(tiny_scorer: Scorer) -> None:

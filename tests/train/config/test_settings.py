@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from train.config.settings import Goal, HoldOut, Settings, SettingsError, flat, keys, plain, settings_of
-from train.corpora.suggestions import nearest
+from train.corpora.suggestions import suggestion
 from train.encoders.settings import EncoderSource
 
 
@@ -53,9 +53,9 @@ def test_plain_values_come_back_as_the_same_settings() -> None:
 def test_the_ground_can_be_a_key_and_knows_nothing_of_the_booster() -> None:
     settings = Settings()
     other = dataclasses.replace(settings, classifier=dataclasses.replace(settings.classifier, n_rounds=7))
-    assert hash(settings.ground) == hash(other.ground)
-    assert settings.ground == other.ground
-    assert settings.ground != dataclasses.replace(settings, seed=1).ground
+    assert hash(settings.inputs) == hash(other.ground)
+    assert settings.inputs == other.ground
+    assert settings.inputs != dataclasses.replace(settings, seed=1).ground
     assert settings.recipe != other.recipe
 
 
@@ -76,5 +76,5 @@ def test_flat_names_every_leaf_once() -> None:
     [("demoo", "demo"), ("DEMO", None), ("exprot", "export"), ("", None)],
 )
 def test_nearest_suggests_only_what_is_near(name: str, found: str | None) -> None:
-    said = nearest(name, ["demo", "export"])
+    said = suggestion(name, ["demo", "export"])
     assert said == (f", did you mean {found!r}?" if found else ", expected one of demo, export")
