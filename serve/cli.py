@@ -158,7 +158,7 @@ def _score(options: argparse.Namespace) -> int:
     from serve.batch.job import Job, run
     from serve.bundle.bundle import RELEASED
     from serve.jobs.progress import Progress
-    from serve.jobs.summary import told
+    from serve.jobs.summary import summary_text
 
     job = Job(
         inputs=tuple(map(Path, options.exchanges)),
@@ -176,7 +176,7 @@ def _score(options: argparse.Namespace) -> int:
         _warn(inputs.paths)
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
         _append(job.rejects, inputs.rejects)
-    print(told(summary))
+    print(summary_text(summary))
     return _end(inputs, summary.is_clean)
 
 
@@ -258,11 +258,11 @@ def _campaigns(options: argparse.Namespace) -> int:
     import time
 
     from serve.bundle.bundle import RELEASED
-    from serve.campaigns.job import Inquiry, run, told
+    from serve.campaigns.job import CampaignJob, run, summary_text
     from serve.jobs.progress import Progress
 
     began_at = time.monotonic()
-    inquiry = Inquiry(
+    job = CampaignJob(
         inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
         rejects=options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"),
@@ -274,9 +274,9 @@ def _campaigns(options: argparse.Namespace) -> int:
     )
     with _inputs(options, options.out, each_file=options.archive is not None) as inputs:
         _warn(inputs.paths)
-        outcome = run(replace(inquiry, inputs=inputs.paths), Progress(sys.stderr))
-        _append(inquiry.rejects, inputs.rejects)
-    print(told(outcome, time.monotonic() - began_at))
+        outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        _append(job.rejects, inputs.rejects)
+    print(summary_text(outcome, time.monotonic() - began_at))
     return _end(inputs, outcome.is_clean)
 
 
@@ -325,7 +325,7 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
 
 def _drift(options: argparse.Namespace) -> int:
     from serve.bundle.bundle import RELEASED, Bundle
-    from serve.monitoring.drift import Reference, Traffic, drift, told, write
+    from serve.monitoring.drift import Reference, Traffic, drift, drift_text, write_drift
 
     bundle = Bundle.load(options.bundle or RELEASED)
     traffic = Traffic.read(options.verdicts, bundle)
@@ -336,9 +336,9 @@ def _drift(options: argparse.Namespace) -> int:
     else:
         raise ValueError(f"bundle {bundle.bundle_id} knows no benign profile, expected one: give --reference")
     found = drift(traffic, usual, bundle)
-    print(told(found, n_shown=options.top))
+    print(drift_text(found, n_shown=options.top))
     if options.out is not None:
-        write(found, options.out)
+        write_drift(found, options.out)
     return DRIFTED if found.alarms else DONE
 
 
@@ -355,15 +355,15 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from serve.analyst.map_page import check_page, place, write
+    from serve.analyst.map_page import check_page, map_traffic, write_map
     from serve.bundle.bundle import RELEASED, Bundle
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     check_page(options.out)
     bundle = Bundle.load(options.bundle or RELEASED)
     with _inputs(options) as inputs:
-        placed = place(inputs.paths, bundle, share=options.sample)
-    write(placed, bundle, options.out)
+        placed = map_traffic(inputs.paths, bundle, share=options.sample)
+    write_map(placed, bundle, options.out)
     reached = int((placed.cells > 0).sum())
     print(
         f"placed   {placed.n_prompts:,} prompts of {len(placed.sessions):,} sessions, {placed.n_none:,} of them nowhere"
@@ -440,13 +440,13 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 
 def _adapt(options: argparse.Namespace) -> int:
-    from serve.adaptation.adapt import Adaptation, adapt, told
+    from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
     from serve.bundle.bundle import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     with _inputs(options) as inputs:
         done = adapt(Adaptation(inputs.paths, options.out, options.bundle or RELEASED, options.fpr))
-    print(told(done, options.fpr))
+    print(adaptation_text(done, options.fpr))
     return _end(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 
 

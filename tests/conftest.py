@@ -26,10 +26,10 @@ from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import Encoder, StaticEncoder, quantise
 from serve.features.prompt_scorer import HEADS, N_LENGTHS, Evidence
 from serve.features.session_features import feature_names, feature_rows, n_judged, observe, place
-from serve.model.benign_profile import Benign
+from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.ridge import Moments, moment
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
@@ -215,7 +215,7 @@ def write_bundle(folder: Path) -> None:
     counts = CellCounts.of(observed.session_of, observed.assigned.cell.astype(np.int64), len(columns))
     null = CoverageNull.fit(counts, capabilities.cell_areas, len(capabilities.areas))
     p_values = calibration.p_value(margins, columns.n_exchanges[y == 0])
-    benign = Benign.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
+    benign = BenignProfile.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
     save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / bundles.BENIGN)
     quantiles = np.quantile(rows[y == 0], (0.05, 0.95), axis=0).T
     moments = moments_of(columns, encoder, capabilities, evidence)
@@ -225,11 +225,11 @@ def write_bundle(folder: Path) -> None:
     bundles.write_manifest(folder, entries)
 
 
-def experts_of(rows: np.ndarray, y: np.ndarray) -> Experts:
+def experts_of(rows: np.ndarray, y: np.ndarray) -> LogisticEnsemble:
     """One expert that weighs each feature by how far its means lie apart."""
     knots = np.ascontiguousarray(np.quantile(rows, np.linspace(0.0, 1.0, 9), axis=0).T)
     scores = np.repeat(np.linspace(-2.0, 2.0, 9)[None], len(knots), axis=0)
-    blank = Experts(knots, scores, np.zeros((1, len(knots))), np.zeros(1), 0.5)
+    blank = LogisticEnsemble(knots, scores, np.zeros((1, len(knots))), np.zeros(1), 0.5)
     Z = blank.normal_scores(rows)
     return replace(blank, weights=(Z[y == 1].mean(axis=0) - Z[y == 0].mean(axis=0))[None] / len(knots))
 

@@ -42,7 +42,7 @@ from serve.features.prompt_scorer import HEADS, Evidence
 from serve.features.session_features import Totals, assembled, compared, observe, place
 from serve.io.discovery import InputError, discover, plan
 from serve.io.reading import read
-from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import MIN_DECIDABLE, Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings, Rows, fit, score_map
@@ -169,7 +169,7 @@ def adapt(job: Adaptation) -> Adapted:
     )  # fmt: skip
 
 
-def told(adapted: Adapted, fpr: float) -> str:
+def adaptation_text(adapted: Adapted, fpr: float) -> str:
     """What was done, as lines."""
     thin = [
         f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, _UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
@@ -374,7 +374,7 @@ class _Model:
     calibration: Calibration
     calibrated_n: NDArray[np.int64]
     reference: NDArray[np.float64]
-    benign: Benign
+    benign: BenignProfile
     weight: NDArray[np.float64]
     margins_left_out: NDArray[np.float64]
 
@@ -402,7 +402,7 @@ def _refit(bundle: Bundle, stored: pa.Table, learned: _Rows, aside: _Rows) -> _M
     calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
     areas = bundle.capabilities.areas
     null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(areas))
-    benign = Benign.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
+    benign = BenignProfile.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
     return _Model(
         classifier, calibration, aside.n_exchanges[whole],
         benign_quantiles(aside.X, aside.n_exchanges), benign, weight, left_out,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.analyst.map_counts import Atlas
+from serve.analyst.map_counts import MapCounts
 from serve.bundle.bundle import Bundle
 from serve.scoring.accounts import SCHEMA, roll_up
 from serve.scoring.verdict import Verdict
@@ -54,7 +54,7 @@ class AreaLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Dossier:
+class AccountDetails:
     """One account; `p_value` combines its sessions', `verdict` is its clearest session's, `scores` in order of time."""
 
     account_id: str
@@ -84,9 +84,9 @@ def suspects(accounts: pa.Table, n: int) -> pa.Table:
     return chosen.sort_by(order).slice(0, n)
 
 
-def dossiers(
-    accounts: pa.Table, verdicts: Ledger, titles: Mapping[str, str], bundle: Bundle | None, atlas: Atlas | None
-) -> tuple[Dossier, ...]:
+def account_details(
+    accounts: pa.Table, verdicts: Ledger, titles: Mapping[str, str], bundle: Bundle | None, atlas: MapCounts | None
+) -> tuple[AccountDetails, ...]:
     """One for each row of `accounts`; `bundle` tells the benign range, `atlas` the skills."""
     rows_of: dict[str, list[int]] = {name: [] for name in accounts.column("account_id").to_pylist()}
     for row, name in enumerate(verdicts.account_ids):
@@ -99,7 +99,7 @@ def dossiers(
         clearest = rows[np.lexsort((-verdicts.score[rows], verdicts.p_value[rows]))[0]]
         verdict = verdicts.verdict(int(clearest))
         own = None if atlas is None else _shades(atlas.skills[account["account_id"]], atlas)
-        found.append(Dossier(
+        found.append(AccountDetails(
             account["account_id"], account["label"], len(rows), int(verdicts.is_flagged[rows].sum()),
             account["n_exchanges"], account["max_score"], account["p_value"], verdict,
             area_lines(verdict, titles, bundle, own, usual),
@@ -141,7 +141,7 @@ def _band(bundle: Bundle | None, area: str, n_exchanges: int) -> tuple[float | N
     return low, high
 
 
-def _shades(counts: NDArray[np.int64], atlas: Atlas) -> list[tuple[Shade, ...]]:
+def _shades(counts: NDArray[np.int64], atlas: MapCounts) -> list[tuple[Shade, ...]]:
     """Skills by area."""
     by_area: list[list[Shade]] = [[] for _ in atlas.capabilities.areas]
     for skill, count, depth in zip(atlas.capabilities.skills, counts.tolist(), depths(counts).tolist(), strict=True):

@@ -33,7 +33,7 @@ _CHUNK_PROMPTS = 20_000
 
 
 @dataclass(frozen=True)
-class Atlas:
+class MapCounts:
     """Counts of prompts: `flagged` and `others` (n_cells,) by cell of the map, `usual` (n_skills,) of sessions that
     aren't flagged by skill, and `skills` (n_skills,) of each account that was asked for."""
 
@@ -45,7 +45,7 @@ class Atlas:
     share: float
 
 
-def atlas(paths: Sequence[Path], verdicts: Ledger, accounts: Collection[str], bundle: Bundle) -> Atlas:
+def count_map(paths: Sequence[Path], verdicts: Ledger, accounts: Collection[str], bundle: Bundle) -> MapCounts:
     """Place prompts of these `accounts`, and of others drawn by the hash of their name, on the bundle's map.
 
     Raises:
@@ -64,7 +64,7 @@ def atlas(paths: Sequence[Path], verdicts: Ledger, accounts: Collection[str], bu
         counts.add(sessions, np.array([label == "harvesting" for label in labels]), bundle)
     if len(verdicts) and not n_known:
         raise InputError(f"{', '.join(map(str, paths))}: none of the sessions there has a verdict")
-    return Atlas(capabilities, counts.flagged, counts.others, counts.usual, counts.skills, share)
+    return MapCounts(capabilities, counts.flagged, counts.others, counts.usual, counts.skills, share)
 
 
 class _Counts:

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.analyst.map_counts import Atlas, cell_skills
-from serve.analyst.map_projection import Layout
+from serve.analyst.map_counts import MapCounts, cell_skills
+from serve.analyst.map_projection import MapProjection
 
 _APART = 7.0  # between numbers of areas, about the width of two digits
 _N_PUSHES = 200
@@ -28,7 +28,7 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class AreaNumber:
     """The number of an area, counted from 1, near the middle of its skills."""
 
     x: float
@@ -37,21 +37,21 @@ class Tag:
 
 
 @dataclass(frozen=True)
-class Plane:
+class MapDrawing:
     """Two pictures of one map, for prompts of flagged sessions and of all others."""
 
     flagged: tuple[Dot, ...]
     others: tuple[Dot, ...]
-    tags: tuple[Tag, ...]
+    tags: tuple[AreaNumber, ...]
 
     @classmethod
-    def of(cls, atlas: Atlas) -> Self:
+    def of(cls, atlas: MapCounts) -> Self:
         """Lay out the prompts of an atlas."""
-        layout = Layout.of(atlas.capabilities)
+        layout = MapProjection.of(atlas.capabilities)
         skills = [atlas.capabilities.skills[skill].title for skill in cell_skills(atlas.capabilities).tolist()]
         places = 4.0 + 92.0 * layout.cells
         middles = spread(4.0 + 92.0 * layout.areas)
-        tags = tuple(Tag(round(x, 1), round(y, 1), index) for index, (x, y) in enumerate(middles.tolist(), 1))
+        tags = tuple(AreaNumber(round(x, 1), round(y, 1), index) for index, (x, y) in enumerate(middles.tolist(), 1))
         return cls(_dots(places, atlas.flagged, skills), _dots(places, atlas.others, skills), tags)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve.analyst.map_projection import Layout
+from serve.analyst.map_projection import MapProjection
 from serve.bundle.bundle import Bundle
 from serve.capability import coverage
 from serve.capability.breadth import LEVELS, CoverageNull
@@ -44,7 +44,7 @@ _BAND = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
-class Placed:
+class MappedTraffic:
     """Traffic on a bundle's map.
 
     `skills` (n_skills,) and `cells` (n_cells,) count prompts, `n_none` those that are none of these; `n_read` are the
@@ -97,7 +97,7 @@ class Units:
         return len(self.ids)
 
 
-def place(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) -> Placed:
+def map_traffic(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) -> MappedTraffic:
     """Place the prompts of these files, of a share of the accounts drawn by the hash of their name.
 
     Raises:
@@ -126,7 +126,7 @@ def place(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) -> Place
     owner, cell = np.concatenate(parts, axis=1)
     counts = CellCounts.of(owner, cell, len(session_ids))
     names, account_of = np.unique(np.array(account_ids, dtype=object), return_inverse=True)
-    return Placed(
+    return MappedTraffic(
         n_read, len(cell), n_rejected, none, skills, np.bincount(cell[cell >= 0], minlength=len(capabilities.cells)),
         confidence / max(len(cell) - none, 1), Units.of(tuple(session_ids), counts, bundle),
         Units.of(tuple(names.tolist()), counts.regrouped(account_of, len(names)), bundle),
@@ -143,14 +143,14 @@ def check_page(path: Path) -> None:
         raise ValueError(f"{path}: is to be written, but its name doesn't end with {SUFFIX}")
 
 
-def write(placed: Placed, bundle: Bundle, path: Path) -> None:
+def write_map(placed: MappedTraffic, bundle: Bundle, path: Path) -> None:
     """Write the page: one file that needs no other, no network and no script, without any prompt text."""
     page = page_of(placed, bundle)
     with replacing(path) as part:
         part.write_text(page, encoding="utf-8")
 
 
-def page_of(placed: Placed, bundle: Bundle) -> str:
+def page_of(placed: MappedTraffic, bundle: Bundle) -> str:
     """The page as HTML."""
     capabilities = bundle.capabilities
     return _ENVIRONMENT.get_template("map.html").render(
@@ -194,8 +194,8 @@ class _Drawing:
     bubbles: list[_Bubble]
 
 
-def _drawing(placed: Placed, capabilities: CapabilityMap) -> _Drawing:
-    layout = Layout.of(capabilities)
+def _drawing(placed: MappedTraffic, capabilities: CapabilityMap) -> _Drawing:
+    layout = MapProjection.of(capabilities)
     skills, cells, areas = (_on_page(places) for places in (layout.skills, layout.cells, layout.areas))
     titles = list(capabilities.titles.values())
     share = placed.skills / max(int(placed.skills.sum()), 1)
@@ -248,7 +248,7 @@ class _Room:
 
     def label(self, place: NDArray[np.float64], radius: float, text: str) -> tuple[float, float, str] | None:
         """Where a label goes and how it is anchored: to the right, to the left, below or above of a bubble."""
-        (x, y), width, gap = place.tolist(), _LETTER * len(text), radius + 3
+        (x, y), width, gap = map_traffic.tolist(), _LETTER * len(text), radius + 3
         for left, middle, anchor in (
             (x + gap, y, "start"), (x - gap - width, y, "end"), (x - width / 2, y + gap + _LINE / 2, "middle"),
             (x - width / 2, y - gap - _LINE / 2, "middle"),

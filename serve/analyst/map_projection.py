@@ -17,7 +17,7 @@ _SOFTNESS = 0.05  # cosine units: how much a cell leans towards the skill it is 
 
 
 @dataclass(frozen=True)
-class Layout:
+class MapProjection:
     """Places between 0 and 1: `skills` (n_skills, 2), `cells` (n_cells, 2), `areas` (n_areas, 2) for the areas' names.
 
     `outlines` are the corners around each area's skills, none where it has fewer than three.

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.analyst.account_details import Dossier, Shade, accounts_of, depths, dossiers, suspects
+from serve.analyst.account_details import AccountDetails, Shade, account_details, accounts_of, depths, suspects
 from serve.analyst.charts import Chart, histogram, timeline
-from serve.analyst.map_counts import Atlas, atlas, cell_order, cell_skills
-from serve.analyst.map_drawing import Plane
+from serve.analyst.map_counts import MapCounts, cell_order, cell_skills, count_map
+from serve.analyst.map_drawing import MapDrawing
 from serve.bundle.bundle import RELEASED, Bundle
-from serve.campaigns.campaign_files import Roster, read_roster
+from serve.campaigns.campaign_files import CampaignFile, read_campaigns
 from serve.io.discovery import InputError
 from serve.io.writers import replacing
 from serve.scoring import accounts
@@ -105,12 +105,12 @@ class Page:
     p_values: Chart
     sizes: tuple[SizeLine, ...]
     areas: tuple[AreaTraffic, ...]
-    dossiers: tuple[Dossier, ...]
-    roster: Roster | None
+    account_details: tuple[AccountDetails, ...]
+    roster: CampaignFile | None
     timeline: Chart | None
     n_untimed: int
     cells: tuple[AreaCells, ...]
-    plane: Plane | None
+    plane: MapDrawing | None
     n_placed: tuple[int, int]
     map_share: float
     titles: Mapping[str, str]
@@ -149,13 +149,13 @@ def page(request: Request) -> Page:
     shown = suspects(rolled, N_ACCOUNTS)
     placed = None
     if request.exchanges and bundle is not None:
-        placed = atlas(request.exchanges, verdicts, shown.column("account_id").to_pylist(), bundle)
+        placed = count_map(request.exchanges, verdicts, shown.column("account_id").to_pylist(), bundle)
     return _page(request, verdicts, rolled, shown, bundle, placed, fpr)
 
 
 def _page(
     request: Request, verdicts: Ledger, rolled: pa.Table, shown: pa.Table, bundle: Bundle | None,
-    placed: Atlas | None, fpr: float | None,
+    placed: MapCounts | None, fpr: float | None,
 ) -> Page:  # fmt: skip
     titles = {**({} if bundle is None else bundle.capabilities.titles), "none": _NONE_TITLE}
     flagged = verdicts.is_flagged
@@ -180,12 +180,12 @@ def _page(
         p_values=histogram({"sessions": verdicts.p_value}, 20),
         sizes=tuple(_sizes(verdicts)),
         areas=_areas(verdicts, titles),
-        dossiers=dossiers(shown, verdicts, titles, bundle, placed),
-        roster=None if request.campaigns is None else read_roster(request.campaigns),
+        account_details=account_details(shown, verdicts, titles, bundle, placed),
+        roster=None if request.campaigns is None else read_campaigns(request.campaigns),
         timeline=timeline({"flagged": verdicts.started_at[flagged], "others": verdicts.started_at[~flagged]}),
         n_untimed=int(np.isnan(verdicts.started_at).sum()),
         cells=() if placed is None else tuple(_cells(placed)),
-        plane=None if placed is None else Plane.of(placed),
+        plane=None if placed is None else MapDrawing.of(placed),
         n_placed=(0, 0) if placed is None else (int(placed.flagged.sum()), int(placed.others.sum())),
         map_share=0.0 if placed is None else placed.share,
         titles=titles,
@@ -247,7 +247,7 @@ def _mix(verdicts: Ledger, chosen: NDArray[np.bool_]) -> list[float]:
     return mixed
 
 
-def _cells(placed: Atlas) -> Iterator[AreaCells]:
+def _cells(placed: MapCounts) -> Iterator[AreaCells]:
     capabilities = placed.capabilities
     order, skill = cell_order(capabilities), cell_skills(capabilities)
     dark = {"flagged": depths(placed.flagged), "others": depths(placed.others)}

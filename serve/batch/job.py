@@ -22,12 +22,12 @@ import pyarrow as pa
 from serve.batch.judge_task import JudgeTask
 from serve.bundle.bundle import RELEASED, read_capabilities, trusted
 from serve.campaigns import indicators
-from serve.io.discovery import Found, InputError, discover, plan, said
+from serve.io.discovery import Found, InputError, discover, fault_text, plan
 from serve.io.jsonl import NOT_ROWS
 from serve.io.validation import MISSING
 from serve.io.writers import check_suffix, join, replacing
-from serve.jobs.checkpoint import Done, ReadDone, Work
-from serve.jobs.executors import ENGINES, Engine, Serial
+from serve.jobs.checkpoint import Checkpoint, Done, ReadDone
+from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.progress import Progress
 from serve.jobs.summary import Summary
 from serve.jobs.tasks import ReadTask, TaskError, part_name, process_name, rejects_name
@@ -71,8 +71,8 @@ class Job:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ValueError(f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
+        if self.engine not in EXECUTORS:
+            raise ValueError(f"engine is {self.engine!r}, expected one of {', '.join(EXECUTORS)}")
         if not 0.0 < self.sample <= 1.0:
             raise ValueError(f"sample is {self.sample}, expected a share above 0 and up to 1")
         if self.n_workers < 1:
@@ -125,7 +125,7 @@ def run(job: Job, progress: Progress) -> Summary:
         n_cells = len(read_capabilities(job.bundle).cells)
         indicators.check_map(indicators.read(job.indicators), job.indicators, bundle_id, n_cells)
     tasks = _read_tasks(job, found)
-    with Work.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
+    with Checkpoint.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
         work.keep(lambda done: _fits(done, tasks))
         with _stopping(work), progress, _engine(job, found) as engine:
             _read_all(tasks, engine, work, progress)
@@ -168,23 +168,23 @@ def _accounts_suffix(job: Job) -> str:
     return job.accounts.suffix if job.accounts else ".jsonl"
 
 
-def _engine(job: Job, found: Found) -> Engine:
+def _engine(job: Job, found: Found) -> Executor:
     if job.engine == "local" and (job.n_workers == 1 or found.text_bytes < _SMALL_BYTES):
-        return Serial()
-    return ENGINES[job.engine](job.n_workers)
+        return SerialExecutor()
+    return EXECUTORS[job.engine](job.n_workers)
 
 
 @contextmanager
-def _stopping(work: Work) -> Iterator[None]:
+def _stopping(work: Checkpoint) -> Iterator[None]:
     """Turn faults on the way into `JobStoppedError`."""
     try:
         yield
     except (InputError, TaskError, OSError, pa.ArrowException) as fault:
-        text = str(fault) if isinstance(fault, InputError | TaskError) else f"{work.folder.parent}: {said(fault)}"
+        text = str(fault) if isinstance(fault, InputError | TaskError) else f"{work.folder.parent}: {fault_text(fault)}"
         raise JobStoppedError(text + _tip(fault, work)) from fault
 
 
-def _tip(fault: Exception, work: Work) -> str:
+def _tip(fault: Exception, work: Checkpoint) -> str:
     """What is kept and how to go on, where that can help; the folder of a job that can't go on is removed."""
     if isinstance(fault, UselessInputError):
         work.forget()
@@ -194,7 +194,7 @@ def _tip(fault: Exception, work: Work) -> str:
     return f" ({n_done} finished parts are kept in {work.folder}: go on with --resume{when})"
 
 
-def _read_all(tasks: tuple[ReadTask, ...], engine: Engine, work: Work, progress: Progress) -> None:
+def _read_all(tasks: tuple[ReadTask, ...], engine: Executor, work: Checkpoint, progress: Progress) -> None:
     progress.begin("read", len(work.reads))
     for done in engine.run([task for task in tasks if task.index not in work.reads]):
         work.add(done)
@@ -211,7 +211,7 @@ class _FileCount:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def _counts_by_file(work: Work) -> dict[str, _FileCount]:
+def _counts_by_file(work: Checkpoint) -> dict[str, _FileCount]:
     files: dict[str, _FileCount] = {}
     for _, read in sorted(work.reads.items()):
         for part in read.slices:
@@ -232,11 +232,11 @@ def _require_columns(files: Mapping[str, _FileCount]) -> None:
                 )
 
 
-def _rows_by_partition(work: Work) -> list[int]:
+def _rows_by_partition(work: Checkpoint) -> list[int]:
     return [sum(rows) for rows in zip(*(read.n_kept for read in work.reads.values()), strict=True)]
 
 
-def _judge_all(job: Job, n_kept: list[int], engine: Engine, work: Work, progress: Progress) -> None:
+def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, progress: Progress) -> None:
     suffixes = job.out.suffix, _accounts_suffix(job)
     indicators_path = str(job.indicators) if job.indicators else None
     tasks = [
@@ -251,11 +251,11 @@ def _judge_all(job: Job, n_kept: list[int], engine: Engine, work: Work, progress
         progress.tell(_n_judged(work), sum(n_kept), "exchanges", f" ({n_sessions:,} sessions)")
 
 
-def _n_judged(work: Work) -> int:
+def _n_judged(work: Checkpoint) -> int:
     return sum(done.n_exchanges for done in work.judgements.values())
 
 
-def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Work) -> None:
+def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
     """Put the outputs in place, the verdicts last."""
     with replacing(job.rejects) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in _rejects(tasks, work))
@@ -268,7 +268,7 @@ def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Work) -> None:
     join(job.out, [work.folder / part_name("verdicts", index, job.out.suffix) for index in indices], verdict.SCHEMA)
 
 
-def _rejects(tasks: tuple[ReadTask, ...], work: Work) -> Iterator[dict[str, object]]:
+def _rejects(tasks: tuple[ReadTask, ...], work: Checkpoint) -> Iterator[dict[str, object]]:
     """Rejects of all files, with lines counted from where the file begins."""
     n_before: Counter[str] = Counter()
     for task in tasks:
@@ -282,7 +282,7 @@ def _rejects(tasks: tuple[ReadTask, ...], work: Work) -> Iterator[dict[str, obje
                 yield {"file": slices[position].path, "line": begins[position] + line, "reason": reason}
 
 
-def _summary(job: Job, found: Found, work: Work, clock_seconds: float) -> Summary:
+def _summary(job: Job, found: Found, work: Checkpoint, clock_seconds: float) -> Summary:
     files = _counts_by_file(work)
     judged = work.judgements.values()
     seconds: Counter[str] = Counter()

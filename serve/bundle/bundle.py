@@ -19,15 +19,15 @@ from safetensors.numpy import load_file, save_file
 
 from serve.bundle import trial
 from serve.bundle.contents import check_contents, read_json
-from serve.capability.area_classifier import Discriminant
+from serve.capability.area_classifier import AreaClassifier
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
 from serve.features.prompt_scorer import Evidence
 from serve.features.session_features import feature_names, n_judged
-from serve.model.benign_profile import Benign
+from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.ridge import Moments
 from serve.model.trees import read_booster
 from serve.sessions.size_classes import SIZE_EDGES
@@ -76,7 +76,7 @@ class Bundle:
     classifier: Classifier
     calibration: Calibration
     reference: NDArray[np.float64]
-    benign: Benign | None = None
+    benign: BenignProfile | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -349,11 +349,11 @@ def read_capabilities(folder: Path) -> CapabilityMap:
     )
 
 
-def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> Discriminant | None:
+def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> AreaClassifier | None:
     """Taken out of `arrays`; None for a map of a release before it was there."""
     if "area_weights" not in arrays:
         return None
-    return Discriminant(arrays.pop("area_weights"), arrays.pop("area_offsets"), names["area_scale"])
+    return AreaClassifier(arrays.pop("area_weights"), arrays.pop("area_offsets"), names["area_scale"])
 
 
 def _read_encoder(folder: Path, name: object) -> Encoder:
@@ -368,15 +368,15 @@ def _read_encoder(folder: Path, name: object) -> Encoder:
         raise BundleError(f"{folder} was learned with MiniLM's vectors: {fault}") from fault
 
 
-def _read_benign(folder: Path, n_areas: int, n_features: int) -> Benign | None:
+def _read_benign(folder: Path, n_areas: int, n_features: int) -> BenignProfile | None:
     if not (folder / BENIGN).is_file():  # the manifest lists every file, so it can't have been lost
         return None
-    return Benign.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
+    return BenignProfile.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
 
 
 def _read_classifier(folder: Path, n_features: int) -> Classifier:
     booster = read_booster((folder / CLASSIFIER).read_text(encoding="utf-8"))
-    found = Classifier(booster, Experts.of_arrays(load_file(folder / EXPERTS)))
+    found = Classifier(booster, LogisticEnsemble.of_arrays(load_file(folder / EXPERTS)))
     if found.n_features != n_features:
         raise BundleError(f"{folder}: classifier reads {found.n_features} features, expected {n_features}")
     return found

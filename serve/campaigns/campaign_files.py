@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.io.discovery import InputError, said
+from serve.io.discovery import InputError, fault_text
 
 N_MEMBERS = 25
 N_AREAS = 8
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class CampaignFile:
     """All campaigns of a file, largest first, out of how many accounts and exchanges they were found."""
 
     n_accounts: int
@@ -60,7 +60,7 @@ class Roster:
         return sum(entry.n_accounts for entry in self.entries)
 
 
-def read_roster(path: Path) -> Roster:
+def read_campaigns(path: Path) -> CampaignFile:
     """Read a campaigns file.
 
     Raises:
@@ -68,12 +68,12 @@ def read_roster(path: Path) -> Roster:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Roster(
+        return CampaignFile(
             int(found["n_accounts"]), int(found["n_exchanges"]), _text(found["note"]),
             tuple(_entry(campaign) for campaign in found["campaigns"]),
         )  # fmt: skip
     except OSError as fault:
-        raise InputError(f"{path}: {said(fault)}") from fault
+        raise InputError(f"{path}: {fault_text(fault)}") from fault
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as fault:
         what = f"no {fault}" if isinstance(fault, KeyError) else type(fault).__name__
         raise InputError(f"{path} holds no campaigns ({what}), expected what stillwatch campaigns writes") from fault

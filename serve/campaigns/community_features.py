@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.mixture import Blend
+from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Items
 
 MIN_ACCOUNTS = 5
@@ -33,7 +33,7 @@ _TEMPER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class CommunityFeatures:
     """Signs of one community, each high where it speaks for a campaign.
 
     `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
@@ -48,11 +48,11 @@ class Signs:
     tied: float
 
 
-SIGNS = tuple(field.name for field in fields(Signs))
+FEATURES = tuple(field.name for field in fields(CommunityFeatures))
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class CommunityModel:
     """A logistic model of signs: means, scales and weights by sign, and an intercept that puts its threshold at 0."""
 
     mean: Mapping[str, float]
@@ -60,14 +60,14 @@ class Gate:
     weight: Mapping[str, float]
     intercept: float
 
-    def contributions(self, signs: Signs) -> dict[str, float]:
+    def contributions(self, signs: CommunityFeatures) -> dict[str, float]:
         """Log-odds that each sign adds, above 0 where it speaks for a campaign."""
         return {
             name: self.weight[name] * float(np.clip((getattr(signs, name) - self.mean[name]) / self.scale[name], -3, 3))
-            for name in SIGNS
+            for name in FEATURES
         }
 
-    def log_odds(self, signs: Signs) -> float:
+    def log_odds(self, signs: CommunityFeatures) -> float:
         """Log-odds of a campaign against the least likely benign community; 0 is the threshold."""
         return self.intercept + sum(self.contributions(signs).values())
 
@@ -81,7 +81,7 @@ class Community:
     items: NDArray[np.int64]
 
 
-def communities_of(blended: Blend, items: Items) -> tuple[Community, ...]:
+def communities_of(blended: Mixture, items: Items) -> tuple[Community, ...]:
     """Communities of at least `MIN_ACCOUNTS` accounts that each are tied to it by `MIN_GAIN` and by several prompts.
 
     An account whose share or gain is far below what is usual in the community, or what it shares far more like a person
@@ -119,7 +119,9 @@ def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: It
     return np.asarray(lean < np.median(lean) - _MAX_SPREADS * max(spread, _LEAST_SPREAD))
 
 
-def measure(found: Sequence[Community], blended: Blend, items: Items, weight: NDArray[np.float64]) -> tuple[Signs, ...]:
+def measure(
+    found: Sequence[Community], blended: Mixture, items: Items, weight: NDArray[np.float64]
+) -> tuple[CommunityFeatures, ...]:
     """Signs of communities; `weight` (n_items,) is how many exchanges each item stands for.
 
     Sketches keep what looks most like harvest, so an unweighted mean would make every product of a large population, of
@@ -128,7 +130,7 @@ def measure(found: Sequence[Community], blended: Blend, items: Items, weight: ND
     """
     senders, weight = _senders(items), weight**_TEMPER
     return tuple(
-        Signs(
+        CommunityFeatures(
             lean=_lean(community, blended, items, weight),
             apart=_apart(community, items, senders, weight),
             broad=_broad(community, blended, items, weight),
@@ -138,7 +140,7 @@ def measure(found: Sequence[Community], blended: Blend, items: Items, weight: ND
     )
 
 
-def _lean(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
+def _lean(community: Community, blended: Mixture, items: Items, weight: NDArray[np.float64]) -> float:
     weights = (blended.part[:, community.index] * weight)[community.items]
     harvest, *organic = np.average(items.evidence[community.items].astype(np.float64), axis=0, weights=weights)
     return float(harvest - max(organic))
@@ -155,14 +157,14 @@ def _apart(community: Community, items: Items, senders: NDArray[np.int64], weigh
     return float(np.average(senders[community.items] <= counts[inverse], weights=weight[community.items]))
 
 
-def _broad(community: Community, blended: Blend, items: Items, weight: NDArray[np.float64]) -> float:
+def _broad(community: Community, blended: Mixture, items: Items, weight: NDArray[np.float64]) -> float:
     """Log of the distinct cells that `_N_DRAWN` of the shared prompts reach on average."""
     weights = (blended.part[:, community.index] * weight)[community.items]
     cells = np.bincount(items.cell[community.items].astype(np.int64) + 1, weights=weights)
     return float(np.log(np.sum(1.0 - (1.0 - cells / cells.sum()) ** _N_DRAWN)))
 
 
-GATE = Gate(
+MODEL = CommunityModel(
     mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
     scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
     weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},

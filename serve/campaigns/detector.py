@@ -11,8 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.community_features import GATE, MIN_ACCOUNTS, Community, Signs, communities_of, measure
-from serve.campaigns.mixture import MAX_COMMUNITIES, Blend, Seeds, blend
+from serve.campaigns.community_features import (
+    MIN_ACCOUNTS,
+    MODEL,
+    Community,
+    CommunityFeatures,
+    communities_of,
+    measure,
+)
+from serve.campaigns.mixture import MAX_COMMUNITIES, Mixture, Seeds, fit_mixture
 from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities, prompt_kernel, unit_rows
 from serve.campaigns.sketches import Items, Sketches
 from serve.campaigns.synchrony import Pivot, Synchrony, pivots, synchrony
@@ -80,7 +87,7 @@ class Campaign:
     skeletons: Mapping[str, int]
     pivots: tuple[Pivot, ...]
     synchrony: Synchrony
-    signs: Signs
+    signs: CommunityFeatures
     contributions: Mapping[str, float]
     ties: tuple[Tie, ...]
 
@@ -114,16 +121,16 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     campaigns = [
         _campaign(community, signs, blended, thin, capabilities)
         for community, signs in found
-        if GATE.log_odds(signs) > 0.0
+        if MODEL.log_odds(signs) > 0.0
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return _findings(sketches, tuple(campaigns))
 
 
-def linked(sketches: Sketches) -> tuple[Blend, tuple[tuple[Community, Signs], ...]]:
+def linked(sketches: Sketches) -> tuple[Mixture, tuple[tuple[Community, CommunityFeatures], ...]]:
     """Accounts as a blend of communities, and each community with its signs, campaign or not."""
     items, weight = sketches.items, sketches.weight
-    blended = blend(prompt_kernel(items), items.owner, weight, seeds(items, len(sketches)))
+    blended = fit_mixture(prompt_kernel(items), items.owner, weight, seeds(items, len(sketches)))
     blended = joined(blended, communities_of(blended, items), items)
     found = communities_of(blended, items)
     return blended, tuple(zip(found, measure(found, blended, items, weight), strict=True))
@@ -154,7 +161,7 @@ def _most_harvest(label: NDArray[np.int64], items: Items, task: NDArray[np.float
     return rank[label]
 
 
-def joined(blended: Blend, found: Sequence[Community], items: Items) -> Blend:
+def joined(blended: Mixture, found: Sequence[Community], items: Items) -> Mixture:
     """The blend with communities put together that ask the same or are the same accounts.
 
     Whether they ask the same, a kernel two-sample test on what each shares tells. Fitting sees
@@ -174,7 +181,7 @@ def joined(blended: Blend, found: Sequence[Community], items: Items) -> Blend:
             columns[:, into] += columns[:, out]
             columns[:, out] = 0.0
         gain[:, into] = np.maximum(gain[:, into], gain[:, out])
-    return Blend(part, share, gain)
+    return Mixture(part, share, gain)
 
 
 def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
@@ -205,10 +212,10 @@ def _closeness(one: _Sample, other: _Sample) -> float:
 
 
 def _campaign(
-    community: Community, signs: Signs, blended: Blend, sketches: Sketches, capabilities: CapabilityMap
+    community: Community, signs: CommunityFeatures, blended: Mixture, sketches: Sketches, capabilities: CapabilityMap
 ) -> Campaign:
     items, accounts = sketches.items, community.accounts
-    confidence = _logistic(GATE.log_odds(signs))
+    confidence = _logistic(MODEL.log_odds(signs))
     weight = (sketches.weight * blended.part[:, community.index])[community.items]
     shared = items.take(community.items)
     counts = coverage.CellCounts.of(np.zeros(len(shared), np.int64), shared.cell.astype(np.int64), 1)
@@ -234,12 +241,12 @@ def _campaign(
         pivots=pivots(shared.at, shared.area.astype(np.int64), shared.owner, capabilities.areas),
         synchrony=synchrony(sketches, accounts),
         signs=signs,
-        contributions=GATE.contributions(signs),
+        contributions=MODEL.contributions(signs),
         ties=ties,
     )  # fmt: skip
 
 
-def _ties(community: Community, blended: Blend, sketches: Sketches, confidence: float) -> tuple[Tie, ...]:
+def _ties(community: Community, blended: Mixture, sketches: Sketches, confidence: float) -> tuple[Tie, ...]:
     items, accounts, index = sketches.items, community.accounts, community.index
     n = len(sketches)
     share = _weighted_share(community, blended, sketches)
@@ -257,7 +264,7 @@ def _ties(community: Community, blended: Blend, sketches: Sketches, confidence: 
     )  # fmt: skip
 
 
-def _weighted_share(community: Community, blended: Blend, sketches: Sketches) -> NDArray[np.float64]:
+def _weighted_share(community: Community, blended: Mixture, sketches: Sketches) -> NDArray[np.float64]:
     """Estimated share of each account's exchanges that belong to the community, undoing the sampling of its sketch."""
     owner, weight, n = sketches.items.owner, sketches.weight, len(sketches)
     inside = np.bincount(owner, weights=weight * blended.part[:, community.index], minlength=n)

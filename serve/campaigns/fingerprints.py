@@ -33,7 +33,7 @@ def masked_words(text: str) -> list[str]:
     return _WORD.findall(_SLOT.sub("0", text))
 
 
-def skeleton_keys(texts: Sequence[str]) -> NDArray[np.uint64]:
+def fingerprint_keys(texts: Sequence[str]) -> NDArray[np.uint64]:
     """Keys of canonical texts, shape (n_texts, N_KEYS); one key for the whole where there are fewer than `N_WORDS`."""
     found = [masked_words(text) for text in texts]
     lengths = np.fromiter(map(len, found), np.int64, len(found))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.campaigns.detector import Campaign
-from serve.campaigns.fingerprints import skeleton_keys
+from serve.campaigns.fingerprints import fingerprint_keys
 from serve.campaigns.sketches import Sketches
 from serve.io.writers import check_seal, replacing, sealed
 from serve.sessions.normalization import canonical
@@ -131,7 +131,7 @@ def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundl
 
     Cells count only where bundle `bundle_id`, which told them, is the one that the indicators were made with.
     """
-    keys = skeleton_keys([canonical(prompt) for prompt in sessions.prompts])
+    keys = fingerprint_keys([canonical(prompt) for prompt in sessions.prompts])
     owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges)
     columns = []
     for indicator in known.indicators:

@@ -25,7 +25,7 @@ from serve.features.session_features import observe
 from serve.io.discovery import Found, discover, plan
 from serve.io.writers import check_suffix, replacing, writing
 from serve.jobs.checkpoint import ReadDone
-from serve.jobs.executors import ENGINES, Engine, Serial
+from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.partitions import read_partition
 from serve.jobs.progress import Progress, span
 from serve.jobs.summary import MAX_REJECTED_SHARE
@@ -47,7 +47,7 @@ _PARTITION_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class CampaignJob:
     """What is to be done: read `inputs`, judge with `bundle`, write campaigns to `out`, and the others where given.
 
     Raises:
@@ -79,7 +79,7 @@ class Inquiry:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CampaignResult:
     """What was found, in which population, and what was read; `n_untimed` rows are usable, but without a time."""
 
     findings: Findings
@@ -120,7 +120,7 @@ def _sketch(sessions: Any, scorer: Scorer) -> Sketches:
     return sketch(sessions, prompts, scorer.judge_observed(sessions, prompts).p_value)
 
 
-def run(inquiry: Inquiry, progress: Progress) -> Outcome:
+def run(inquiry: CampaignJob, progress: Progress) -> CampaignResult:
     """Do an inquiry.
 
     Raises:
@@ -141,7 +141,7 @@ def run(inquiry: Inquiry, progress: Progress) -> Outcome:
     findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
     slices = [part for read in reads for part in read.slices]
     reasons = sum((Counter(part.reasons) for part in slices), Counter[str]())
-    outcome = Outcome(
+    outcome = CampaignResult(
         findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
         len(found.sources) - len(new), dict(reasons.most_common()),
     )  # fmt: skip
@@ -152,7 +152,7 @@ def run(inquiry: Inquiry, progress: Progress) -> Outcome:
 
 
 def _gathered(
-    inquiry: Inquiry, found: Found, folder: Path, progress: Progress
+    inquiry: CampaignJob, found: Found, folder: Path, progress: Progress
 ) -> tuple[list[ReadDone], list[Sketches]]:
     """Everything that was read, and the sketches of each partition."""
     if not found.sources:
@@ -178,10 +178,10 @@ def _gathered(
     return sorted(reads, key=lambda read: read.index), parts
 
 
-def _engine(inquiry: Inquiry, found: Found) -> Engine:
+def _engine(inquiry: CampaignJob, found: Found) -> Executor:
     if inquiry.n_workers == 1 or found.text_bytes < _SMALL_BYTES:
-        return Serial()
-    return ENGINES["local"](inquiry.n_workers)
+        return SerialExecutor()
+    return EXECUTORS["local"](inquiry.n_workers)
 
 
 def _nobody(scorer: Scorer) -> Sketches:
@@ -208,7 +208,7 @@ def _write_rejects(path: Path, reads: Sequence[ReadDone], folder: Path) -> None:
                     out.write(json.dumps(reject, ensure_ascii=False) + "\n")
 
 
-def _write(inquiry: Inquiry, outcome: Outcome, scorer: Scorer) -> None:
+def _write(inquiry: CampaignJob, outcome: CampaignResult, scorer: Scorer) -> None:
     """Members and indicators first, the campaigns last."""
     if inquiry.members:
         with writing(inquiry.members, SCHEMA) as writer:
@@ -222,7 +222,7 @@ def _write(inquiry: Inquiry, outcome: Outcome, scorer: Scorer) -> None:
         part.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def members(outcome: Outcome, fpr: float) -> pa.Table:
+def members(outcome: CampaignResult, fpr: float) -> pa.Table:
     """One row an account, of `SCHEMA`."""
     findings, sketches = outcome.findings, outcome.sketches
     ties = {
@@ -247,7 +247,7 @@ def members(outcome: Outcome, fpr: float) -> pa.Table:
     return pa.table(columns).cast(SCHEMA)
 
 
-def report(outcome: Outcome, bundle_id: str) -> dict[str, Any]:
+def report(outcome: CampaignResult, bundle_id: str) -> dict[str, Any]:
     """All that is said of the campaigns, as JSON."""
     sketches, campaigns = outcome.sketches, outcome.findings.campaigns
     return {
@@ -305,7 +305,7 @@ def _iso(seconds: float | None) -> str | None:
     )
 
 
-def told(outcome: Outcome, seconds: float) -> str:
+def summary_text(outcome: CampaignResult, seconds: float) -> str:
     """The headline table as lines: one row a campaign, as the report of February 2026 gave its three."""
     sketches = outcome.sketches
     lines = [f"{'campaign':<14}{'exchanges':>12}{'accounts':>10}{'days':>6}{'sure':>6}  areas"]

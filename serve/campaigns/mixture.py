@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Blend:
+class Mixture:
     """`part` (n_items, n_communities) is how much each prompt belongs to each community, `share` (n_accounts,
     n_communities) how much of all that each account sent does; rows sum to 1 and the last community is everything else.
 
@@ -44,7 +44,9 @@ class Blend:
     gain: NDArray[np.float64]
 
 
-def blend(kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], weight: NDArray[np.float64], seeds: Seeds) -> Blend:
+def fit_mixture(
+    kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], weight: NDArray[np.float64], seeds: Seeds
+) -> Mixture:
     """Fit by expectation maximisation from `seeds`, merging communities that turn out to ask the same.
 
     `weight` (n_items,) is how many exchanges of its account each prompt stands for, so that shares are of all that an
@@ -59,7 +61,7 @@ def blend(kernel: scipy.sparse.csr_array, owner: NDArray[np.int64], weight: NDAr
         if index < len(_ROUNDS) - 1:
             part = merged(part, model.affinity(part))
             share = model.shares(part)
-    return Blend(part, share, model.gain(part, share))
+    return Mixture(part, share, model.gain(part, share))
 
 
 @dataclass(frozen=True)

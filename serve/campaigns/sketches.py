@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.fingerprints import N_KEYS, skeleton_keys
+from serve.campaigns.fingerprints import N_KEYS, fingerprint_keys
 from serve.features.session_features import Evidenced
 from serve.sessions.normalization import canonical, canonical_sessions
 from serve.sessions.records import Sessions
@@ -232,7 +232,7 @@ def _keys(prompts: Sequence[str], hashes: NDArray[np.uint64], wanted: NDArray[np
     """Skeleton keys of the prompts whose texts have these hashes; what wraps a session is part of a skeleton."""
     distinct, first = np.unique(hashes, return_index=True)
     needed, inverse = np.unique(np.searchsorted(distinct, wanted), return_inverse=True)
-    return skeleton_keys([canonical(prompts[row]) for row in first[needed].tolist()])[inverse]
+    return fingerprint_keys([canonical(prompts[row]) for row in first[needed].tolist()])[inverse]
 
 
 def _priority(evidence: NDArray[np.float64], text: NDArray[np.uint64], salt: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ _LEAST_VARIANCE = 1e-6  # of int8 vectors; only where no area has two different 
 
 
 @dataclass(frozen=True)
-class Discriminant:
+class AreaClassifier:
     """Log-odds of area a are `scale * (vector @ weights[a]) + offsets[a]`.
 
     `weights` (n_areas, n_dims) are int8, so that the product with an int8 vector is an exact integer.

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.capability.area_classifier import Discriminant
+from serve.capability.area_classifier import AreaClassifier
 from serve.embedding.encoders import SCALE, quantise
 from serve.embedding.int8_products import Products
 
@@ -74,7 +74,7 @@ class CapabilityMap:
     cell_areas: NDArray[np.int16]
     temperature: float
     floor: float
-    discriminant: Discriminant | None = None
+    discriminant: AreaClassifier | None = None
     sharpness: float = 1.0
     anchor_areas: NDArray[np.int16] = field(init=False, repr=False, compare=False)
     _anchors: Products | faiss.Index = field(init=False, repr=False, compare=False)
@@ -148,7 +148,7 @@ class CapabilityMap:
         cells = np.concatenate(parts)
         return cls(
             tuple(areas), dict(areas), skills, anchors, anchor_skills, cells, cell_areas, temperature, floor,
-            Discriminant.fit(anchors, anchor_areas, len(areas)), sharpness,
+            AreaClassifier.fit(anchors, anchor_areas, len(areas)), sharpness,
         )  # fmt: skip
 
     @property

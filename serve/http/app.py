@@ -21,10 +21,10 @@ from serve.analyst.feedback import Feedback
 from serve.bundle.bundle import BundleError
 from serve.http.keys import ApiKeys, RateLimit
 from serve.http.metrics import Metrics
-from serve.http.middleware import LOG, Gate
-from serve.http.pages import Bench, add_page
+from serve.http.middleware import LOG, Middleware
+from serve.http.pages import AnalystPages, add_page
 from serve.http.problems import ProblemError
-from serve.http.recently_flagged import Docket
+from serve.http.recently_flagged import RecentlyFlagged
 from serve.http.request_bodies import BodyLimits, Model, parse, read_body
 from serve.http.schemas import (
     MAX_ID_CHARS,
@@ -38,7 +38,7 @@ from serve.http.schemas import (
     ScoreIn,
     ScoreOut,
 )
-from serve.http.worker_pool import Desk
+from serve.http.worker_pool import WorkerPool
 from serve.live.growing_sessions import LiveSessions, Observation
 from serve.live.sealing import Seal
 from serve.live.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreDownError
@@ -98,8 +98,8 @@ class Service:
         store: Store = self.store
         self.live = LiveSessions(self.scorer, store=store, seal=seal)
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
-        self.desk = Desk(settings.n_workers, settings.n_waiting)
-        self.docket = Docket()
+        self.desk = WorkerPool(settings.n_workers, settings.n_waiting)
+        self.docket = RecentlyFlagged()
         self.metrics.waiting.set_function(lambda: self.desk.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
 
@@ -205,7 +205,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _told)
     rate = RateLimit(settings.rate_per_s, 2 * settings.rate_per_s) if settings.keys else None
     app.add_middleware(
-        Gate, keys=settings.keys, rate=rate, metrics=service.metrics, max_body_bytes=settings.body.n_bytes
+        Middleware, keys=settings.keys, rate=rate, metrics=service.metrics, max_body_bytes=settings.body.n_bytes
     )
     _add_verdicts(app, service)
     _add_state(app, service)
@@ -213,9 +213,9 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     return app
 
 
-def _bench(service: Service) -> Bench:
+def _bench(service: Service) -> AnalystPages:
     feedback = service.settings.feedback
-    return Bench(
+    return AnalystPages(
         score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
         run=service.desk.run, limits=service.settings.body, docket=service.docket,
         feedback=None if feedback is None else Feedback(feedback), campaigns=service.settings.campaigns,

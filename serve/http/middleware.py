@@ -62,7 +62,7 @@ class _Passage:
         return str(getattr(self.scope.get("route"), "path", "none"))
 
 
-class Gate:
+class Middleware:
     """Middleware around the whole application."""
 
     def __init__(

@@ -18,9 +18,9 @@ from serve.analyst.account_details import area_lines
 from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
 from serve.analyst.report import render
 from serve.bundle.bundle import Bundle
-from serve.campaigns.campaign_files import read_roster
+from serve.campaigns.campaign_files import read_campaigns
 from serve.http.problems import ProblemError
-from serve.http.recently_flagged import Docket
+from serve.http.recently_flagged import RecentlyFlagged
 from serve.http.request_bodies import BodyLimits, Model, parse, read_body
 from serve.http.schemas import Id, ScoreIn
 from serve.scoring.verdict import Reason, Verdict
@@ -49,7 +49,7 @@ class MarkIn(BaseModel):
 
 
 @dataclass(frozen=True)
-class Bench:
+class AnalystPages:
     """What the page works with: how the service answers, where work waits, and what is kept for analysts."""
 
     score: Callable[[ScoreIn], dict[str, Any]]
@@ -58,7 +58,7 @@ class Bench:
     bundle: Callable[[], Bundle]
     run: Callable[[Callable[[], bytes]], Awaitable[bytes]]
     limits: BodyLimits
-    docket: Docket
+    docket: RecentlyFlagged
     feedback: Feedback | None
     campaigns: Path | None
 
@@ -80,7 +80,7 @@ class Bench:
 
     def roster(self) -> bytes:
         """Campaigns of the file that the service was given."""
-        roster = None if self.campaigns is None else read_roster(self.campaigns)
+        roster = None if self.campaigns is None else read_campaigns(self.campaigns)
         return _fragment("campaigns.html", roster=roster, titles=self._titles())
 
     def mark(self, given: MarkIn) -> bytes:
@@ -106,7 +106,7 @@ class Bench:
         return {**self.bundle().capabilities.titles, "none": _NONE_TITLE}
 
 
-def add_page(app: FastAPI, bench: Bench) -> None:
+def add_page(app: FastAPI, bench: AnalystPages) -> None:
     """Add the page and what it asks for; none of it is part of the interface that OpenAPI describes."""
     _add_shell(app)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from serve.scoring.verdict import Verdicts
 
-MAX_CASES = 200
+MAX_FLAGGED = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class FlaggedSession:
     """One flagged session as it was judged last."""
 
     account_id: str
@@ -22,12 +22,12 @@ class Case:
     p_value: float
 
 
-class Docket:
+class RecentlyFlagged:
     """The last `MAX_CASES` flagged sessions; one that isn't flagged any more leaves it. Safe between threads."""
 
     def __init__(self) -> None:
         """Begin without any."""
-        self._cases: OrderedDict[tuple[str, str], Case] = OrderedDict()
+        self._cases: OrderedDict[tuple[str, str], FlaggedSession] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, verdicts: Verdicts) -> None:
@@ -38,11 +38,11 @@ class Docket:
                 self._cases.pop(key, None)
                 if verdicts.label[row] == "harvesting":
                     score, p_value = float(verdicts.score[row]), float(verdicts.p_value[row])
-                    self._cases[key] = Case(*key, int(verdicts.n_exchanges[row]), score, p_value)
-            while len(self._cases) > MAX_CASES:
+                    self._cases[key] = FlaggedSession(*key, int(verdicts.n_exchanges[row]), score, p_value)
+            while len(self._cases) > MAX_FLAGGED:
                 self._cases.popitem(last=False)
 
-    def cases(self) -> tuple[Case, ...]:
+    def cases(self) -> tuple[FlaggedSession, ...]:
         """Flagged sessions, the last judged first."""
         with self._lock:
             return tuple(reversed(self._cases.values()))

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 RETRY_AFTER_S = 1
 
 
-class Desk:
+class WorkerPool:
     """`n_workers` threads, and room for `n_waiting` requests that wait for one."""
 
     def __init__(self, n_workers: int, n_waiting: int) -> None:

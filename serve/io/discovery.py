@@ -115,10 +115,10 @@ def open_parquet(path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (OSError, pa.ArrowException) as fault:
-        raise InputError(f"{path}: {said(fault)}") from fault
+        raise InputError(f"{path}: {fault_text(fault)}") from fault
 
 
-def said(fault: BaseException) -> str:
+def fault_text(fault: BaseException) -> str:
     """What an error of the system or of Arrow says, on one line."""
     text = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
     return " ".join(text.split())[:200] or type(fault).__name__
@@ -184,6 +184,6 @@ def _line_ranges(source: Source, n_bytes: int) -> Iterator[tuple[Slice, int]]:
                 yield Slice(source, start, file.tell()), file.tell() - start
                 start = file.tell()
     except OSError as fault:
-        raise InputError(f"{source.path}: {said(fault)}") from fault
+        raise InputError(f"{source.path}: {fault_text(fault)}") from fault
     if start < source.size or not source.size:
         yield Slice(source, start, source.size), source.size - start

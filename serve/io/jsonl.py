@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from serve.io.discovery import InputError, Slice, said
+from serve.io.discovery import InputError, Slice, fault_text
 from serve.io.timestamps import json_times
 from serve.io.validation import Batch, Rows, filled
 
@@ -49,7 +49,7 @@ def _line_blocks(part: Slice) -> Iterator[list[bytes]]:
             if rest:
                 yield [rest]
     except (OSError, EOFError, zlib.error) as fault:  # gzip: EOFError where it is truncated, the others where corrupt
-        raise InputError(f"{path}: can't be read beyond line {n_lines}: {said(fault)}") from fault
+        raise InputError(f"{path}: can't be read beyond line {n_lines}: {fault_text(fault)}") from fault
 
 
 def _open(part: Slice) -> BinaryIO:

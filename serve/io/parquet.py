@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve.io.discovery import InputError, Slice, open_parquet, said
+from serve.io.discovery import InputError, Slice, fault_text, open_parquet
 from serve.io.timestamps import parquet_times
 from serve.io.validation import MISSING, SCHEMA, Batch, Rows, filled
 
@@ -28,7 +28,7 @@ def read_columns(part: Slice) -> Iterator[Batch]:
                     yield _of_arrow(batch, n_before, fixed).checked({}, batch.num_rows)
                     n_before += batch.num_rows
             except (OSError, pa.ArrowException) as fault:
-                raise InputError(f"{path}: row group {group} can't be read: {said(fault)}") from fault
+                raise InputError(f"{path}: row group {group} can't be read: {fault_text(fault)}") from fault
 
 
 def _record_batches(file: pq.ParquetFile, group: int, names: list[str]) -> Iterator[pa.RecordBatch]:

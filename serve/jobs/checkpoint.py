@@ -91,11 +91,11 @@ class JudgeDone:
 Done = ReadDone | JudgeDone
 
 
-class Work:
+class Checkpoint:
     """The folder, locked for one job."""
 
     def __init__(self, folder: Path, lock: BinaryIO) -> None:
-        """See `Work.open`."""
+        """See `Checkpoint.open`."""
         self.folder = folder
         self.reads: dict[int, ReadDone] = {}
         self.judgements: dict[int, JudgeDone] = {}

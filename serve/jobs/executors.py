@@ -22,7 +22,7 @@ ONE_THREAD = {
 """Environment of a worker: every core has a process, so no process may take more than one."""
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Runs tasks, each at least once and to the same files, and tells of each when it is done."""
 
     n_workers: int
@@ -36,7 +36,7 @@ class Engine(Protocol):
         ...
 
 
-class Serial:
+class SerialExecutor:
     """This process, one task after another; libraries may use all cores."""
 
     n_workers = 1
@@ -48,12 +48,12 @@ class Serial:
         return
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """See `Engine.run`."""
+        """See `Executor.run`."""
         for task in tasks:
             yield task.run()
 
 
-class Pool:
+class LocalExecutor:
     """Processes on this machine, one thread each, that end with this one."""
 
     def __init__(self, n_workers: int) -> None:
@@ -73,7 +73,7 @@ class Pool:
         self._pool.shutdown(wait=True)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """See `Engine.run`."""
+        """See `Executor.run`."""
         with _worker_environment():
             waiting: set[Future[Done]] = {self._pool.submit(_run, task) for task in tasks}
         try:
@@ -85,7 +85,7 @@ class Pool:
             raise TaskError("a worker process died (killed, or out of memory)") from fault
 
 
-class Cluster:
+class RayExecutor:
     """A Ray cluster, or this machine as one; all machines must see the same files under the same names."""
 
     def __init__(self, n_workers: int) -> None:
@@ -113,7 +113,7 @@ class Cluster:
             self._ray.shutdown()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """See `Engine.run`; a task whose worker or machine is lost runs again elsewhere."""
+        """See `Executor.run`; a task whose worker or machine is lost runs again elsewhere."""
         options = {"num_cpus": 1, "max_retries": -1, "runtime_env": {"env_vars": ONE_THREAD}}
         remote = self._ray.remote(**options)(_run_in)
         waiting = [remote.remote(os.getcwd(), task) for task in tasks]
@@ -165,4 +165,4 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-ENGINES: dict[str, type[Pool] | type[Cluster]] = {"local": Pool, "ray": Cluster}
+EXECUTORS: dict[str, type[LocalExecutor] | type[RayExecutor]] = {"local": LocalExecutor, "ray": RayExecutor}

@@ -45,7 +45,7 @@ class Summary:
         return self.n_rejected <= MAX_REJECTED_SHARE * self.n_rows
 
 
-def told(summary: Summary) -> str:
+def summary_text(summary: Summary) -> str:
     """The summary as lines."""
     width = 10
     return "\n".join(f"{name:<{width}} {text}" for name, text in _lines(summary))

@@ -19,7 +19,7 @@ from typing import Protocol, TextIO, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from serve.io.discovery import Slice, said
+from serve.io.discovery import Slice, fault_text
 from serve.io.reading import read
 from serve.io.writers import replacing, sha256
 from serve.jobs.checkpoint import Cost, Done, ReadDone, SliceCount
@@ -160,7 +160,7 @@ def task_faults(folder: Path) -> Iterator[None]:
     except MemoryError as fault:
         raise TaskError("out of memory") from fault
     except (OSError, pa.ArrowException) as fault:
-        raise TaskError(f"{folder}: can't be written or read: {said(fault)}") from fault
+        raise TaskError(f"{folder}: can't be written or read: {fault_text(fault)}") from fault
 
 
 def _note(file: TextIO, position: int, line: int, reason: str) -> None:

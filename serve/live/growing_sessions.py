@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from serve.live.sealing import Seal
-from serve.live.session_state import Growth, reading_id
-from serve.live.stores import Held, ProcessStore, Store, StoreBusyError, StoreDownError
+from serve.live.session_state import SessionState, reading_id
+from serve.live.stores import ProcessStore, Store, StoreBusyError, StoreDownError, StoredState
 from serve.scoring.accounts import Tally, roll_up
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
@@ -84,7 +84,7 @@ class LiveSessions:
                 try:
                     held, is_shared = self.store.get(key), True
                 except StoreDownError:
-                    held, is_shared = Held(self._aside.get(key).growth or self.store.copy(key)), False
+                    held, is_shared = StoredState(self._aside.get(key).growth or self.store.copy(key)), False
                 held = self._restored(key, held) if is_shared else held
                 growth = self._grown(held, account_id, session_id, exchanges, scorer)
                 if self._kept(key, growth, held, is_shared=is_shared):
@@ -147,27 +147,32 @@ class LiveSessions:
         """Told apart without doubt: the account's length comes first."""
         return self.seal.digest(f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}")
 
-    def _restored(self, key: bytes, held: Held) -> Held:
+    def _restored(self, key: bytes, held: StoredState) -> StoredState:
         """What is held, or, where the store lost it or didn't get it all, what was observed beside it."""
         aside = self._aside.get(key).growth
         if aside is None:
             return held
         self._aside.drop(key)
         if held.growth is None:
-            return Held(aside, held.stamp)
+            return StoredState(aside, held.stamp)
         longer, n = max(held.growth, aside, key=lambda growth: growth.n), min(held.growth.n, aside.n)
         if not np.array_equal(held.growth.texts[:n], aside.texts[:n]):
             longer.is_partial = True  # both went on, each with its own exchanges
-        return Held(longer, held.stamp)
+        return StoredState(longer, held.stamp)
 
     def _grown(
-        self, held: Held, account_id: str, session_id: str | None, exchanges: tuple[Exchange, ...], scorer: Scorer
-    ) -> Growth:
+        self,
+        held: StoredState,
+        account_id: str,
+        session_id: str | None,
+        exchanges: tuple[Exchange, ...],
+        scorer: Scorer,
+    ) -> SessionState:
         growth = held.growth
         if growth is None or growth.reading != reading_id(scorer.bundle):
             lost_at = held.lost_at if growth is None else growth.previous_at
             is_partial = lost_at is not None and not (session_id is None and _is_pause(lost_at, exchanges[0].at))
-            growth = Growth.begun(
+            growth = SessionState.begun(
                 account_id, session_id or _named(account_id, exchanges[0].at), scorer.bundle, is_partial=is_partial
             )
         run: list[Exchange] = []  # exchanges of one session, which are read together
@@ -182,13 +187,13 @@ class LiveSessions:
         return growth
 
     @staticmethod
-    def _following(growth: Growth, session_id: str | None, exchange: Exchange, scorer: Scorer) -> Growth:
+    def _following(growth: SessionState, session_id: str | None, exchange: Exchange, scorer: Scorer) -> SessionState:
         """The session that follows the one there is, and begins with this exchange."""
         base = session_id or _named(growth.account_id, exchange.at)
         nth = growth.nth + 1 if base == growth.base_id else 1
-        return Growth.begun(growth.account_id, base, scorer.bundle, nth=nth)
+        return SessionState.begun(growth.account_id, base, scorer.bundle, nth=nth)
 
-    def _kept(self, key: bytes, growth: Growth, held: Held, *, is_shared: bool) -> bool:
+    def _kept(self, key: bytes, growth: SessionState, held: StoredState, *, is_shared: bool) -> bool:
         if is_shared:
             try:
                 return self.store.put(key, growth, held.stamp)
@@ -196,7 +201,7 @@ class LiveSessions:
                 pass  # it can't be told whether it was put; the copy aside decides when the store is back
         return self._aside.put(key, growth)
 
-    def _summarise(self, account_id: str, growth: Growth, observation: Observation, *, is_new: bool) -> None:
+    def _summarise(self, account_id: str, growth: SessionState, observation: Observation, *, is_new: bool) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
         summary = {
             "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,

@@ -23,7 +23,7 @@ _NEAREST_SHARES = (0.1, 0.5, 0.9)
 
 
 @dataclass(slots=True)
-class Comparison:
+class IncrementalSimilarity:
     """Of n prompts: `gram` (capacity, capacity) of integer products, `pairs` the sorted products of distinct pairs,
     `nearest` (capacity,) each prompt's highest product with another, and sums."""
 

@@ -24,9 +24,9 @@ from serve.features import similarity as geometry
 from serve.features.prompt_scorer import EvidenceInputs
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS
-from serve.live.incremental_similarity import Comparison
+from serve.live.incremental_similarity import IncrementalSimilarity
 from serve.live.sealing import Seal
-from serve.live.wrapper_detection import Mark, Opening, is_last
+from serve.live.wrapper_detection import WrapperDetector, WrapperMark, is_last
 from serve.scoring.scorer import Judged
 from serve.sessions.normalization import N_OPENING, canonical, opening_words
 from serve.sessions.records import Exchange
@@ -38,12 +38,12 @@ _SCALARS = (
 _SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
 
 
-class GrowthError(ValueError):
+class SessionStateError(ValueError):
     """A kept state that can't be read."""
 
 
 @dataclass(slots=True)
-class Growth:
+class SessionState:
     """A session so far.
 
     Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), `evidence` (capacity, n_heads), log
@@ -61,7 +61,7 @@ class Growth:
     cells: NDArray[np.uint16]
     openings: NDArray[np.uint64]
     texts: NDArray[np.uint64]
-    opening: Opening = field(default_factory=Opening)
+    opening: WrapperDetector = field(default_factory=WrapperDetector)
     nth: int = 1
     n: int = 0
     stride: int = 1
@@ -75,7 +75,7 @@ class Growth:
     n_same_text: int = 0
     is_partial: bool = False
     columns: NDArray[np.float64] | None = None
-    comparison: Comparison | None = None
+    comparison: IncrementalSimilarity | None = None
 
     @classmethod
     def begun(cls, account_id: str, base_id: str, bundle: Bundle, *, nth: int = 1, is_partial: bool = False) -> Self:
@@ -147,7 +147,7 @@ class Growth:
     def _compared(self) -> NDArray[np.float64]:
         n = self.n_compared
         if self.comparison is None:
-            self.comparison = Comparison.of(self.vectors[:n])
+            self.comparison = IncrementalSimilarity.of(self.vectors[:n])
         while self.comparison.n < n:
             self.comparison.add(self.vectors[: self.comparison.n + 1])
         return self.comparison.columns(self.vectors[:n], self.evidence[:n], self.words[:n])
@@ -230,13 +230,15 @@ class Growth:
         try:
             arrays = load_arrays(data)
             head = json.loads(arrays.pop("head").tobytes())
-            marks = [Mark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
-            opening = Opening(tuple(map(bytes.fromhex, head["sealed"])), *marks)
+            marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
+            opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
             room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
             return cls(opening=opening, **fields)
         except (SafetensorError, ValueError, KeyError, TypeError) as fault:
-            raise GrowthError(f"{len(data)} bytes that are no state of a session ({type(fault).__name__})") from fault
+            raise SessionStateError(
+                f"{len(data)} bytes that are no state of a session ({type(fault).__name__})"
+            ) from fault
 
 
 def reading_id(bundle: Bundle) -> str:

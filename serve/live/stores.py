@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from serve.live.sealing import Seal, SealError
-from serve.live.session_state import Growth, GrowthError
+from serve.live.session_state import SessionState, SessionStateError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -41,14 +41,14 @@ class StoreBusyError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredState:
     """What a store has under a key: a state, or none; `stamp` names what was read: nobody else's change is lost.
 
     `lost_at` is when the last exchange was sent of a state that the store no longer has (NaN where unknown), None where
     it never had one.
     """
 
-    growth: Growth | None
+    growth: SessionState | None
     stamp: bytes = b""
     lost_at: float | None = None
 
@@ -56,15 +56,15 @@ class Held:
 class Store(Protocol):
     """Keeps states of sessions, and summaries of an account's sessions."""
 
-    def get(self, key: bytes) -> Held:
+    def get(self, key: bytes) -> StoredState:
         """What is held; the state may be changed by the caller, who then puts or drops it."""
         ...
 
-    def put(self, key: bytes, growth: Growth, stamp: bytes) -> bool:
+    def put(self, key: bytes, growth: SessionState, stamp: bytes) -> bool:
         """Keep a state; False, and nothing is kept, where another one was put since `stamp`."""
         ...
 
-    def copy(self, key: bytes) -> Growth | None:
+    def copy(self, key: bytes) -> SessionState | None:
         """Take out the state that this process saw last, for when the store can't be reached."""
         ...
 
@@ -106,7 +106,7 @@ class ProcessStore:
         """`hot_bytes` bounds what is kept beside states to update busy sessions faster."""
         self.counts = StoreCounts()
         self._max_bytes, self._ttl_s, self._hot_bytes = max_bytes, ttl_s, hot_bytes
-        self._states: OrderedDict[bytes, tuple[Growth, int, float]] = OrderedDict()
+        self._states: OrderedDict[bytes, tuple[SessionState, int, float]] = OrderedDict()
         self._hot: OrderedDict[bytes, int] = OrderedDict()
         self._hot_total = 0
         self._lost: OrderedDict[bytes, float] = OrderedDict()
@@ -114,17 +114,17 @@ class ProcessStore:
         self._owners: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: bytes) -> Held:
+    def get(self, key: bytes) -> StoredState:
         """See `Store.get`."""
         with self._lock:
             self._expire()
             found = self._states.get(key)
             if found is None:
-                return Held(None, lost_at=self._lost.get(key))
+                return StoredState(None, lost_at=self._lost.get(key))
             self._states.move_to_end(key)
-            return Held(found[0], b"held")
+            return StoredState(found[0], b"held")
 
-    def put(self, key: bytes, growth: Growth, stamp: bytes = b"") -> bool:
+    def put(self, key: bytes, growth: SessionState, stamp: bytes = b"") -> bool:
         """See `Store.put`; who puts holds the session's lock, so nobody else can have."""
         with self._lock:
             self._forget(key)
@@ -139,7 +139,7 @@ class ProcessStore:
             self.counts.n_sessions = len(self._states)
         return True
 
-    def copy(self, key: bytes) -> Growth | None:
+    def copy(self, key: bytes) -> SessionState | None:
         """See `Store.copy`."""
         return self.get(key).growth
 
@@ -180,7 +180,7 @@ class ProcessStore:
         """Always."""
         return True
 
-    def _warm(self, key: bytes, growth: Growth) -> None:
+    def _warm(self, key: bytes, growth: SessionState) -> None:
         """Keep comparisons of the busiest sessions only."""
         size = growth.comparison.n_bytes if growth.comparison is not None else 0
         self._hot[key] = size
@@ -261,7 +261,7 @@ class RedisStore:
         """What this process has copies of."""
         return self.copies.counts
 
-    def get(self, key: bytes) -> Held:
+    def get(self, key: bytes) -> StoredState:
         """See `Store.get`.
 
         Raises:
@@ -271,26 +271,28 @@ class RedisStore:
             stamp = self._bytes(self._redis.hget(_state(key), "stamp"))
             copy = self.copies.get(key).growth
             if copy is not None and stamp and self._stamps.get(key) == stamp:
-                return Held(copy, stamp)
+                return StoredState(copy, stamp)
             stamp, sealed = map(self._bytes, self._redis.hmget(_state(key), "stamp", "state"))
             trace = None if sealed else self._bytes(self._redis.get(_trace(key)))
         if not sealed:
-            return Held(copy, b"", None if trace is None else float(trace))  # lost by Redis, but not by this process
+            return StoredState(
+                copy, b"", None if trace is None else float(trace)
+            )  # lost by Redis, but not by this process
         try:
-            growth = Growth.of_bytes(self._seal.open(sealed))
-        except (SealError, GrowthError):  # another secret or release wrote it: it is lost to this one
-            return Held(None, stamp or b"", math.nan)
+            growth = SessionState.of_bytes(self._seal.open(sealed))
+        except (SealError, SessionStateError):  # another secret or release wrote it: it is lost to this one
+            return StoredState(None, stamp or b"", math.nan)
         if copy is not None and copy.session_id == growth.session_id and copy.n > growth.n:
             growth.is_partial = True  # Redis came back with less than it had
-        return Held(growth, stamp or b"")
+        return StoredState(growth, stamp or b"")
 
-    def copy(self, key: bytes) -> Growth | None:
+    def copy(self, key: bytes) -> SessionState | None:
         """See `Store.copy`."""
         found = self.copies.get(key).growth
         self.copies.drop(key)
         return found
 
-    def put(self, key: bytes, growth: Growth, stamp: bytes) -> bool:
+    def put(self, key: bytes, growth: SessionState, stamp: bytes) -> bool:
         """See `Store.put`.
 
         Raises:

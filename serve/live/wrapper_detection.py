@@ -15,7 +15,7 @@ from serve.sessions.normalization import N_OPENING, Wrapper, wrapper
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class WrapperMark:
     """A text by its length in characters and a keyed digest; of no characters where there is none."""
 
     n_chars: int = 0
@@ -36,12 +36,12 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class WrapperDetector:
     """Sealed canonical texts of the first prompts, fewer than `N_OPENING`; marks of the wrapper once it is known."""
 
     sealed: tuple[bytes, ...] = ()
-    head: Mark = Mark()
-    tail: Mark = Mark()
+    head: WrapperMark = WrapperMark()
+    tail: WrapperMark = WrapperMark()
 
     def strip(self, text: str, seal: Seal) -> str:
         """The canonical text without the wrapper, as `Wrapper.strip` gives it."""
@@ -49,11 +49,11 @@ class Opening:
         bare = bare[: -self.tail.n_chars] if self.tail.closes(bare, seal) else bare
         return bare.strip() or text
 
-    def with_text(self, text: str, seal: Seal) -> Opening:
+    def with_text(self, text: str, seal: Seal) -> WrapperDetector:
         """The opening after one more of the first texts that isn't yet the last of them."""
         return replace(self, sealed=(*self.sealed, seal.close(text.encode())))
 
-    def completed(self, text: str, seal: Seal) -> tuple[Opening, tuple[str, ...]]:
+    def completed(self, text: str, seal: Seal) -> tuple[WrapperDetector, tuple[str, ...]]:
         """The opening after the last of the first texts, which holds none any more; and all of them without wrapper.
 
         Raises:
@@ -61,7 +61,7 @@ class Opening:
         """
         texts = [*(seal.open(sealed).decode() for sealed in self.sealed), text]
         around: Wrapper = wrapper(texts)
-        opening = Opening(head=Mark.of(around.head, seal), tail=Mark.of(around.tail, seal))
+        opening = WrapperDetector(head=WrapperMark.of(around.head, seal), tail=WrapperMark.of(around.tail, seal))
         return opening, tuple(map(around.strip, texts))
 
 

@@ -24,7 +24,7 @@ _MIN_OWN = 20  # sessions that a size class needs for edges of its own
 
 
 @dataclass(frozen=True)
-class Benign:
+class BenignProfile:
     """Features and verdicts of benign sessions by size class, as they are where a bundle judges.
 
     `edges` (n_classes, n_features, len(EDGES)) cut each feature into letters; `shares` (n_classes, n_features,

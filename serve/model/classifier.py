@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -24,7 +24,7 @@ class Classifier:
     """
 
     booster: Booster
-    experts: Experts
+    experts: LogisticEnsemble
 
     def __post_init__(self) -> None:
         if self.booster.num_feature() != self.n_features:

@@ -17,7 +17,7 @@ _FEW = 16  # rows for which looking at every knot costs less than a search for e
 
 
 @dataclass(frozen=True)
-class Experts:
+class LogisticEnsemble:
     """`knots` (n_features, n_knots), rising values of each feature, with their normal `scores` of the same shape (van
     der Waerden 1952; linear between knots, flat beyond), and `weights` (n_experts, n_features) with `intercepts`.
 

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, minimize
 from scipy.special import expit, ndtri
 
 from serve.model.classifier import Classifier
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.trees import grow
 
 DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
@@ -70,7 +70,7 @@ def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed:
     return Classifier(booster, experts)
 
 
-def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float) -> Experts:
+def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float) -> LogisticEnsemble:
     """Experts on the first columns of the rows, as many as `rising` says of whether a feature may only speak for
     harvesting; the same rows give the same experts.
 
@@ -78,11 +78,11 @@ def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share
     """
     X = rows.X[:, : len(rising)]
     knots, scores = (np.stack(part) for part in zip(*map(_scored, X.T), strict=True))
-    blank = Experts(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
+    blank = LogisticEnsemble(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
     Z = blank.normal_scores(X)
     degrees = [own for degree in DEGREES if (own := (rows.y == 1) & np.isin(rows.dilution, degree)).any()]
     fitted = np.stack([_expert(Z, rows, own, rising, strength) for own in degrees or [rows.y == 1]])
-    return Experts(knots, scores, fitted[:, :-1], fitted[:, -1], share)
+    return LogisticEnsemble(knots, scores, fitted[:, :-1], fitted[:, -1], share)
 
 
 def _scored(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -24,7 +24,7 @@ from scipy.stats import chi2
 from serve.bundle.bundle import Bundle
 from serve.io.discovery import InputError
 from serve.io.writers import replacing
-from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, Benign, p_counts
+from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, BenignProfile, p_counts
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 MIN_PSI = 0.6
@@ -162,7 +162,7 @@ class Reference:
     min_psi: float
 
     @classmethod
-    def of_bundle(cls, benign: Benign, n_exchanges: NDArray[np.int64]) -> Self:
+    def of_bundle(cls, benign: BenignProfile, n_exchanges: NDArray[np.int64]) -> Self:
         """Benign sessions that the bundle was trained with, of the sizes at hand."""
         weight = np.bincount(size_class(n_exchanges), minlength=len(SIZE_EDGES)) / max(len(n_exchanges), 1)
         used = weight > 0
@@ -347,7 +347,7 @@ def _shares(column: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.float64
     return shares
 
 
-def told(found: Drift, *, n_shown: int = 10) -> str:
+def drift_text(found: Drift, *, n_shown: int = 10) -> str:
     """A table for the terminal."""
     return "\n".join(_lines(found, n_shown))
 
@@ -385,7 +385,7 @@ def _lines(found: Drift, n_shown: int) -> Iterator[str]:
         yield f"drift: {'; '.join(found.alarms[:5])}{' and more' if len(found.alarms) > 5 else ''}"
 
 
-def write(found: Drift, path: Path) -> None:
+def write_drift(found: Drift, path: Path) -> None:
     """Write everything as JSON."""
     with replacing(path) as part:
         part.write_text(json.dumps(found.record(), indent=1, allow_nan=False, default=float) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serve.io.discovery import InputError, said
+from serve.io.discovery import InputError, fault_text
 from serve.io.writers import check_suffix
 from serve.scoring.accounts import Tally
 from serve.scoring.verdict import LABELS, REASON, SCHEMA, Reason, Verdict
@@ -115,7 +115,7 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         _require(set(found.column_names), schema, str(path))
         return found.select(schema.names).cast(schema)
     except (OSError, pa.ArrowException) as fault:
-        raise InputError(f"{path}: {said(fault)}") from fault
+        raise InputError(f"{path}: {fault_text(fault)}") from fault
 
 
 def _json_tables(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from serve.bundle.bundle import RELEASED, Bundle  # noqa: E402
 from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns.archive import Archive  # noqa: E402
-from serve.campaigns.community_features import GATE  # noqa: E402
+from serve.campaigns.community_features import MODEL  # noqa: E402
 from serve.campaigns.detector import find, linked  # noqa: E402
 from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import Evidence, EvidenceInputs  # noqa: E402
@@ -227,7 +227,7 @@ def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
             for community, signs in linked(sketches)[1]:
                 names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
                 share = counts.max() / counts.sum()
-                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(GATE.log_odds(signs))
+                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(MODEL.log_odds(signs))
     for name, odds in (("campaigns, lowest", np.sort(campaigns)), ("benign or mixed, highest", np.sort(benign)[::-1])):
         print(f"{len(odds):5} {name}: {', '.join(f'{value:+.2f}' for value in odds[:12])}")
 

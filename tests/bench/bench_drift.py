@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from serve.bundle.bundle import Bundle
-from serve.model.benign_profile import LETTERS, Benign
+from serve.model.benign_profile import LETTERS, BenignProfile
 from serve.monitoring.drift import Drift, Reference, Traffic, drift
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Sessions
 from train.corpora.loading import load_pool
 from train.experiments.run import bundled, compose
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.learning.bundling import BundlingSettings
 from train.learning.model import topics
 from train.learning.table import table
@@ -54,7 +54,7 @@ class World:
             f"seed={seed}",
         ]  # fmt: skip
         settings = replace(compose(overrides), bundling=BundlingSettings(folder))
-        made, base = bundled(settings), ground(settings.ground)
+        made, base = bundled(settings), prepare(settings.ground)
         self.pool, self.cache, self.timing = base.inputs.pool, base.cache, base.inputs.timing
         self.rows = base.inputs.fold.test
         self.evidence = replace(made.model.evidence, part_of=np.full_like(made.model.evidence.part_of, -1))
@@ -68,7 +68,7 @@ class World:
         self.product = load_pool(other, seed=0).texts
 
     @property
-    def benign(self) -> Benign:
+    def benign(self) -> BenignProfile:
         assert self.bundle.benign is not None
         return self.bundle.benign
 

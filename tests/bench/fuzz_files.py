@@ -242,7 +242,7 @@ class Archives:
 
     def _run(self, source: Path, archive: Path) -> str:
         out = self.work / "campaigns.json"
-        wanted = inquiry.Inquiry(
+        wanted = inquiry.CampaignJob(
             (source,), out, self.work / "r.jsonl", members=self.work / "members.jsonl", archive=archive,
             bundle=self.bundle, n_workers=1,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from serve.model.refitting import ClassifierSettings
 from train.config.search import SearchSettings
 from train.corpora.loading import CorporaSettings
-from train.corpora.suggestions import nearest
+from train.corpora.suggestions import suggestion
 from train.encoders.settings import EncoderSettings
 from train.evaluation.exam import ExamSettings
 from train.learning.bundling import BundlingSettings
@@ -59,7 +59,7 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class GroundSettings:
+class InputSettings:
     """What prompts, split, encoder and capability map depend on; runs for which it is equal share them."""
 
     goal: Goal
@@ -93,9 +93,9 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
 
     @property
-    def ground(self) -> GroundSettings:
+    def ground(self) -> InputSettings:
         """The part that the ground depends on."""
-        return GroundSettings(
+        return InputSettings(
             self.goal, self.hold_out, self.seed, self.corpora, self.encoder, self.capabilities, self.split
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ def complaint(said: str) -> str:
     key = found.group(1) if found else ""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if re.search(r"Key '.*' (is )?not in", said):
-        return f"there is no setting {key!r}{nearest(key, keys())}"
+        return f"there is no setting {key!r}{suggestion(key, keys())}"
     said = next((line for line in lines if "raised while composing" not in line), said)
     return f"{key}: {said}" if key else said
 

@@ -11,7 +11,7 @@ import yaml
 
 from serve.sessions.records import text_fault
 from train.corpora.pool import KINDS, LABELS, PromptRow, Source
-from train.corpora.suggestions import nearest
+from train.corpora.suggestions import suggestion
 
 FOLDER = Path(__file__).parents[2] / "conf" / "descriptions"
 USES = ("train", "evaluate")
@@ -75,7 +75,7 @@ class Description:
         path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
         if not path.is_file():
             known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-            raise ValueError(f"corpora.described names {name!r}{nearest(name, known)}")
+            raise ValueError(f"corpora.described names {name!r}{suggestion(name, known)}")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as fault:
@@ -159,7 +159,7 @@ def _mapping(path: Path, what: str, values: Any, record: type) -> dict[str, Any]
     valid = [entry.name for entry in fields(record)]
     for key in values:
         if key not in valid:
-            raise ValueError(f"{path}: {what} has {key!r}{nearest(str(key), valid)}")
+            raise ValueError(f"{path}: {what} has {key!r}{suggestion(str(key), valid)}")
     return values
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 
-def nearest(name: str, valid: Sequence[str]) -> str:
+def suggestion(name: str, valid: Sequence[str]) -> str:
     """', did you mean …?' with the valid name most like `name`, or ', expected one of …'."""
     last = {full.rpartition(".")[2]: full for full in reversed(valid)}
     close = difflib.get_close_matches(name, valid, 1, 0.75)

@@ -34,7 +34,7 @@ class ExamSettings:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class FoldScores:
     """One fold's exam sessions, scored: columns of shape (n_sessions,).
 
     `p_value` and `score` are our calibrated ones; `detected_at` (n_campaign_sessions,) says after how many exchanges
@@ -89,12 +89,12 @@ def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidenc
     return table(composition, pool, cache, evidence.knowing_all())
 
 
-def auroc(sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:
+def auroc(sittings: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:
     """Area under the ROC curve, mean over folds; resampled over campaigns and sources."""
     return _measure(sittings, name, length, dilution, n_bootstrap, _fold_auroc)
 
 
-def tpr(sittings: Sequence[Sitting], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
+def tpr(sittings: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
     """Share of harvesting sessions caught at this FPR on the fold's own organic sessions; resampled over campaigns."""
     return _measure(
         sittings, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean())
@@ -102,7 +102,7 @@ def tpr(sittings: Sequence[Sitting], name: str, length: int, dilution: float, fp
 
 
 def tpr_by_campaign(
-    sittings: Sequence[Sitting], name: str, length: int, dilution: float, fpr: float
+    sittings: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float
 ) -> dict[str, tuple[float, int]]:
     """TPR and number of sessions of each campaign group (a mixed campaign counts for its first group)."""
     found: dict[str, list[float]] = {}
@@ -115,7 +115,7 @@ def tpr_by_campaign(
     return {group: (float(np.mean(hits)), len(hits)) for group, hits in sorted(found.items())}
 
 
-def fpr_by_source(sittings: Sequence[Sitting], name: str, length: int, fpr: float) -> dict[str, tuple[float, int]]:
+def fpr_by_source(sittings: Sequence[FoldScores], name: str, length: int, fpr: float) -> dict[str, tuple[float, int]]:
     """Share of each organic source's sessions above the threshold of `fpr` over all of the fold's organic sessions."""
     found: dict[str, list[float]] = {}
     for sitting in sittings:
@@ -127,7 +127,7 @@ def fpr_by_source(sittings: Sequence[Sitting], name: str, length: int, fpr: floa
     return {source: (float(np.mean(hits)), len(hits)) for source, hits in sorted(found.items())}
 
 
-def evaluation_rate(sittings: Sequence[Sitting], name: str, length: int, fpr: float) -> float:
+def evaluation_rate(sittings: Sequence[FoldScores], name: str, length: int, fpr: float) -> float:
     """Share of benchmark runs that are flagged at this FPR."""
     rates = []
     for sitting in sittings:
@@ -138,7 +138,7 @@ def evaluation_rate(sittings: Sequence[Sitting], name: str, length: int, fpr: fl
     return float(np.mean(rates)) if rates else float("nan")
 
 
-def _cell(sitting: Sitting, length: int, dilution: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _cell(sitting: FoldScores, length: int, dilution: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     at_length = sitting.length == length
     positive = sitting.is_harvesting & at_length & np.isclose(sitting.dilution, dilution)
     return positive, at_length & ~sitting.is_harvesting & (sitting.kind != "evaluation")
@@ -157,7 +157,7 @@ def _fold_auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) ->
 
 
 def _measure(
-    sittings: Sequence[Sitting], name: str, length: int, dilution: float, n_bootstrap: int, measure: _Measure
+    sittings: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int, measure: _Measure
 ) -> Cell:
     folds = [_FoldScores.of(sitting, name, length, dilution) for sitting in sittings]
     rng = np.random.default_rng(0)
@@ -177,7 +177,7 @@ class _FoldScores:
     campaign: NDArray[np.str_]
 
     @classmethod
-    def of(cls, sitting: Sitting, name: str, length: int, dilution: float) -> _FoldScores:
+    def of(cls, sitting: FoldScores, name: str, length: int, dilution: float) -> _FoldScores:
         positive, negative = _cell(sitting, length, dilution)
         scores = sitting.scores[name]
         return cls(scores[positive], scores[negative], sitting.campaign[positive])

@@ -32,7 +32,7 @@ _LATENCY_EXCHANGES = 50
 
 
 @dataclass(frozen=True)
-class Exam:
+class ExamTraffic:
     """The exam's sessions with what is known of them, as columns (n_sessions,)."""
 
     sessions: Sessions
@@ -52,7 +52,7 @@ class Exam:
 
 
 @dataclass(frozen=True)
-class Marks:
+class ExamScores:
     """What one bundle made of the exam: columns of shape (n_sessions,), milliseconds a session, and bytes on disk."""
 
     score: NDArray[np.float64]
@@ -62,7 +62,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class PromotionGate:
     """One number of champion and challenger, the interval (95 %) of their difference, and whether the gate holds."""
 
     name: str
@@ -73,7 +73,7 @@ class Gate:
     holds: bool
 
 
-def read_exam(folder: Path) -> Exam:
+def read_exam(folder: Path) -> ExamTraffic:
     """Read traffic with labels, as `train.experiments.traffic` writes it.
 
     Raises:
@@ -93,7 +93,7 @@ def read_exam(folder: Path) -> Exam:
         raise ValueError(
             f"{folder} has labels of {len(known)} sessions, {len(found)} of its {len(own)} sessions have one"
         )
-    return Exam(
+    return ExamTraffic(
         sessions,
         np.array([row["kind"] for row in found]),
         np.array([row["campaign"] for row in found]),
@@ -101,7 +101,7 @@ def read_exam(folder: Path) -> Exam:
     )
 
 
-def marks(exam: Exam, bundles: Sequence[Path]) -> tuple[Marks, ...]:
+def score_exam(exam: ExamTraffic, bundles: Sequence[Path]) -> tuple[ExamScores, ...]:
     """Judge the exam's sessions with each bundle.
 
     Raises:
@@ -112,9 +112,9 @@ def marks(exam: Exam, bundles: Sequence[Path]) -> tuple[Marks, ...]:
     return tuple(_marks(exam, *given) for given in zip(scorers, bundles, milliseconds, strict=True))
 
 
-def _marks(exam: Exam, scorer: Scorer, bundle: Path, milliseconds: float) -> Marks:
+def _marks(exam: ExamTraffic, scorer: Scorer, bundle: Path, milliseconds: float) -> ExamScores:
     verdicts = [scorer.judge(part) for part in exam.sessions.chunks(CHUNK_PROMPTS)]
-    return Marks(
+    return ExamScores(
         np.concatenate([part.score for part in verdicts]),
         np.concatenate([part.label == "harvesting" for part in verdicts]),
         milliseconds,
@@ -122,7 +122,9 @@ def _marks(exam: Exam, scorer: Scorer, bundle: Path, milliseconds: float) -> Mar
     )
 
 
-def gates(exam: Exam, champion: Marks, challenger: Marks, *, seed: int = 0) -> tuple[Gate, ...]:
+def gates(
+    exam: ExamTraffic, champion: ExamScores, challenger: ExamScores, *, seed: int = 0
+) -> tuple[PromotionGate, ...]:
     """Every gate, measured on the same sessions; campaigns and organic sessions are drawn alike for both (a paired
     bootstrap). A rate's gate falls when all of the interval lies on the worse side, or the loss exceeds MAX_LOSS."""
     draws = _draws(exam, N_BOOTSTRAP, seed)
@@ -142,36 +144,42 @@ def gates(exam: Exam, champion: Marks, challenger: Marks, *, seed: int = 0) -> t
     return tuple(found)
 
 
-def learned_from(exam: Exam, bundles: Sequence[Path]) -> tuple[str, ...]:
+def learned_from(exam: ExamTraffic, bundles: Sequence[Path]) -> tuple[str, ...]:
     """Campaigns of the exam that one of the bundles learned from, by their data cards."""
     asked = {group for campaign in exam.campaign[exam.is_harvesting].tolist() for group in campaign.split("+")}
     cards = [Bundle.load(bundle).manifest["data"].get("sources", []) for bundle in bundles]
     return tuple(sorted(asked & {source["group"] for card in cards for source in card}))
 
 
-_Rate = Callable[[Marks, NDArray[np.int64]], float]
+_Rate = Callable[[ExamScores, NDArray[np.int64]], float]
 
 
 def _gate(
-    name: str, rate: _Rate, champion: Marks, challenger: Marks, draws: Sequence[NDArray[np.int64]], *, up: bool
-) -> Gate:
+    name: str,
+    rate: _Rate,
+    champion: ExamScores,
+    challenger: ExamScores,
+    draws: Sequence[NDArray[np.int64]],
+    *,
+    up: bool,
+) -> PromotionGate:
     everyone = np.arange(len(champion.score))
     old, new = rate(champion, everyone), rate(challenger, everyone)
     gains = np.array([rate(challenger, rows) - rate(champion, rows) for rows in draws])
     low, high = (float(value) for value in np.quantile(gains, (0.025, 0.975)))
     gain, best = (new - old, high) if up else (old - new, -low)
-    return Gate(name, old, new, low, high, gain >= -MAX_LOSS and best >= 0.0)
+    return PromotionGate(name, old, new, low, high, gain >= -MAX_LOSS and best >= 0.0)
 
 
-def _plain_gate(name: str, champion: float, challenger: float, *, holds: bool) -> Gate:
+def _plain_gate(name: str, champion: float, challenger: float, *, holds: bool) -> PromotionGate:
     difference = float(challenger - champion)
-    return Gate(name, float(champion), float(challenger), difference, difference, holds)
+    return PromotionGate(name, float(champion), float(challenger), difference, difference, holds)
 
 
-def _tpr(exam: Exam, dilution: float) -> _Rate:
+def _tpr(exam: ExamTraffic, dilution: float) -> _Rate:
     positive = exam.is_harvesting & np.isclose(exam.dilution, dilution)
 
-    def rate(found: Marks, rows: NDArray[np.int64]) -> float:
+    def rate(found: ExamScores, rows: NDArray[np.int64]) -> float:
         score = found.score[rows]
         limit = fpr_limit(score[exam.is_organic[rows]], _FPR)
         return float((score[positive[rows]] > limit).mean())
@@ -179,21 +187,21 @@ def _tpr(exam: Exam, dilution: float) -> _Rate:
     return rate
 
 
-def _flagged(exam: Exam, kind: str) -> _Rate:
+def _flagged(exam: ExamTraffic, kind: str) -> _Rate:
     return lambda found, rows: float(found.is_flagged[rows][exam.kind[rows] == kind].mean())
 
 
-def _error(exam: Exam) -> _Rate:
+def _error(exam: ExamTraffic) -> _Rate:
     known = exam.is_harvesting | exam.is_organic
 
-    def rate(found: Marks, rows: NDArray[np.int64]) -> float:
+    def rate(found: ExamScores, rows: NDArray[np.int64]) -> float:
         own = rows[known[rows]]
         return expected_calibration_error(found.score[own], exam.is_harvesting[own].astype(np.int64))
 
     return rate
 
 
-def _draws(exam: Exam, n_draws: int, seed: int) -> list[NDArray[np.int64]]:
+def _draws(exam: ExamTraffic, n_draws: int, seed: int) -> list[NDArray[np.int64]]:
     """Rows of the exam: within each dilution campaigns drawn with replacement, within each other kind sessions."""
     rng = np.random.default_rng(seed)
     strata = np.char.add(exam.kind, np.where(exam.is_harvesting, np.char.mod("%.2f", exam.dilution), ""))
@@ -207,7 +215,7 @@ def _draws(exam: Exam, n_draws: int, seed: int) -> list[NDArray[np.int64]]:
     return draws
 
 
-def _drawn_campaigns(exam: Exam, own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _drawn_campaigns(exam: ExamTraffic, own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     names = np.unique(exam.campaign[own])
     return np.concatenate([own[exam.campaign[own] == name] for name in rng.choice(names, len(names))])
 

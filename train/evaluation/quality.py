@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.sessions.size_classes import SIZE_EDGES, size_class
-from train.evaluation.exam import Sitting, auroc, tpr
+from train.evaluation.exam import FoldScores, auroc, tpr
 from train.learning.bundling import Made
 from train.learning.calibration import expected_calibration_error
 from train.learning.classifier import LeftOut
@@ -49,7 +49,7 @@ def left_out_metrics(model: Model) -> dict[str, float]:
 def rates(table: Table, margins: NDArray[np.float64]) -> dict[str, float]:
     """AUROC and TPR at 1 % FPR of margins, for each dilution that the table holds beside organic sessions."""
     found: dict[str, float] = {}
-    sitting = sitting_of(table, margins)
+    sitting = fold_scores(table, margins)
     for dilution in _dilutions(table):
         place = f"dilution_{round(100 * dilution):02d}"
         found[f"left_out.auroc.{place}"] = auroc([sitting], _NAME, 0, dilution, 0).value
@@ -63,7 +63,7 @@ def mean_tpr(table: Table, margins: NDArray[np.float64]) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
-def growth(model: Model) -> Curve:
+def tpr_growth(model: Model) -> Curve:
     """TPR at 1 % FPR of undiluted campaigns, left out, by the number of exchanges that a session has at least."""
     classes = size_class(model.table.n_exchanges)
     steps, values = [], []
@@ -71,7 +71,9 @@ def growth(model: Model) -> Curve:
         own = model.table.where(classes == index)
         if 0.0 in _dilutions(own):
             steps.append(edge)
-            values.append(tpr([sitting_of(own, model.margins_left_out[classes == index])], _NAME, 0, 0.0, FPR, 0).value)
+            values.append(
+                tpr([fold_scores(own, model.margins_left_out[classes == index])], _NAME, 0, 0.0, FPR, 0).value
+            )
     return Curve(tuple(steps), tuple(values))
 
 
@@ -112,10 +114,10 @@ def _rows(metrics: Mapping[str, float]) -> Iterator[str]:
             yield f"| {dilution} % | {value:.3f} | {metrics[name.replace('.auroc.', '.tpr.')]:.3f} |"
 
 
-def sitting_of(table: Table, margins: NDArray[np.float64]) -> Sitting:
+def fold_scores(table: Table, margins: NDArray[np.float64]) -> FoldScores:
     """Margins as an exam's one sitting, lengths together (as length 0)."""
     lengths = np.zeros(len(table), np.int64)
-    return Sitting(
+    return FoldScores(
         _NAME, "left out", lengths, table.kind, table.campaign, table.dilution, {_NAME: margins}
     )  # fmt: skip
 

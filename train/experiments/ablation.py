@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from serve.features.session_features import feature_names, n_judged
 from train.config.settings import Goal, Settings, SettingsError
-from train.evaluation.exam import Sitting, auroc, exam_composition, exam_table, tpr
+from train.evaluation.exam import FoldScores, auroc, exam_composition, exam_table, tpr
 from train.experiments.run import answered
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.learning import classifier
 from train.learning.model import learn_table
 from train.learning.split import SETTINGS, folds
@@ -44,16 +44,16 @@ def choices(areas: tuple[str, ...]) -> tuple[Choice, ...]:
     return tuple(found)
 
 
-def measure(settings: Settings) -> dict[str, list[Sitting]]:
+def measure(settings: Settings) -> dict[str, list[FoldScores]]:
     """A sitting for each setting and fold, with a score for each choice of features."""
     if settings.goal is not Goal.exam:
         raise SettingsError(f"goal is {settings.goal}, expected exam: features are compared over all folds")
-    base = ground(settings.ground)
+    base = prepare(settings.ground)
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
     areas = base.capabilities.areas
     names = np.array(feature_names(areas))
     asked = replace(settings.exam, lengths=(LENGTH,), n_evaluation=0)
-    sittings: dict[str, list[Sitting]] = {}
+    sittings: dict[str, list[FoldScores]] = {}
     for setting in SETTINGS:
         for fold in folds(pool, settings.split, setting, seed=settings.seed):
             evidence = replace(settings.evidence, known_organic=setting == SETTINGS[0])
@@ -67,17 +67,17 @@ def measure(settings: Settings) -> dict[str, list[Sitting]]:
                 fitted = classifier.fit(rows, own, settings.classifier, seed=settings.seed)
                 scores[choice.name] = fitted.margins(examined.X[:, choice.columns])
             sittings.setdefault(setting, []).append(
-                Sitting(fold.name, setting, lengths, examined.kind, examined.campaign, examined.dilution, scores)
+                FoldScores(fold.name, setting, lengths, examined.kind, examined.campaign, examined.dilution, scores)
             )
     return sittings
 
 
-def told(sittings: Mapping[str, Sequence[Sitting]], dilutions: Sequence[float]) -> str:
+def ablation_table(sittings: Mapping[str, Sequence[FoldScores]], dilutions: Sequence[float]) -> str:
     """The sittings as a Markdown table for each setting."""
     return "\n".join(line for setting, own in sittings.items() for line in _table(setting, own, dilutions))
 
 
-def _table(setting: str, own: Sequence[Sitting], dilutions: Sequence[float]) -> Iterator[str]:
+def _table(setting: str, own: Sequence[FoldScores], dilutions: Sequence[float]) -> Iterator[str]:
     yield f"{setting[0].upper()}{setting[1:]}, {LENGTH} exchanges, AUROC / TPR at {FPR:.0%} FPR by dilution:"
     yield ""
     yield "| features | " + " | ".join(f"{share:.0%}" for share in dilutions) + " |"
@@ -93,4 +93,4 @@ def _table(setting: str, own: Sequence[Sitting], dilutions: Sequence[float]) -> 
 
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the tables."""
-    return answered("ablation", overrides, lambda own: told(measure(own), own.exam.dilutions) + "\n")
+    return answered("ablation", overrides, lambda own: ablation_table(measure(own), own.exam.dilutions) + "\n")

@@ -22,7 +22,7 @@ from train.config.settings import HoldOut, Settings, SettingsError
 from train.evaluation.exam import ExamSettings, exam_composition, exam_table
 from train.evaluation.measure import fpr_limit
 from train.experiments.run import answered, bundled
-from train.inputs.prepared_inputs import Ground, ground
+from train.inputs.prepared_inputs import PreparedInputs, prepare
 from train.learning.model import learn, topics
 from train.learning.split import Fold
 from train.synthesis.compose import Composer, Composition
@@ -35,7 +35,7 @@ EXAM = ExamSettings(n_harvesting=160, n_organic=2000, n_evaluation=0, lengths=(5
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AdaptationOutcome:
     """What a model does on the examined sessions: AUROC and TPR at `FPR` by dilution, the realised FPR of its own
     threshold, and the TPR at that threshold by dilution."""
 
@@ -45,10 +45,10 @@ class Outcome:
     flagged: Mapping[float, float]
 
 
-def measure(settings: Settings) -> dict[str, Outcome]:
+def measure(settings: Settings) -> dict[str, AdaptationOutcome]:
     """Outcomes of the bundle as it is, adapted, and of a model that knows the traffic."""
     settings = replace(settings, hold_out=HoldOut.new_provider)
-    base = ground(settings.ground)
+    base = prepare(settings.ground)
     fold = base.inputs.fold
     if fold is None:
         raise SettingsError("the exam makes no bundle, expected goal=bundle")
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, Outcome]:
     return {**outcomes, "known traffic": _known(base, fold, own, composition, settings)}
 
 
-def people_halves(base: Ground, fold: Fold, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def people_halves(base: PreparedInputs, fold: Fold, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of half the people of the organic sources that are left out, and all other rows to examine."""
     pool = base.inputs.pool
     chance = np.random.default_rng(seed + 5).random(int(pool.person.max()) + 1)[pool.person[fold.test]]
@@ -75,7 +75,7 @@ def people_halves(base: Ground, fold: Fold, *, seed: int) -> tuple[NDArray[np.in
     return fold.test[is_own], fold.test[~is_own]
 
 
-def told(outcomes: Mapping[str, Outcome]) -> str:
+def adaptation_table(outcomes: Mapping[str, AdaptationOutcome]) -> str:
     """The outcomes as a Markdown table."""
     dilutions = list(next(iter(outcomes.values())).tpr)
     head = " | ".join(f"{share:.0%}" for share in dilutions)
@@ -90,7 +90,7 @@ def told(outcomes: Mapping[str, Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _own_traffic(base: Ground, rows: NDArray[np.int64], settings: Settings) -> Composition:
+def _own_traffic(base: PreparedInputs, rows: NDArray[np.int64], settings: Settings) -> Composition:
     """Accounts of which those that `adapt` learns from and those it calibrates on are different people, as real ones
     are: drawn at random, one person would be several accounts."""
     pool = base.inputs.pool
@@ -105,13 +105,15 @@ def _own_traffic(base: Ground, rows: NDArray[np.int64], settings: Settings) -> C
     return Composition.joined([next(drawn[0] if first else drawn[1]) for first in learned.tolist()])
 
 
-def _judged(scorer: Scorer, composition: Composition, base: Ground) -> Outcome:
+def _judged(scorer: Scorer, composition: Composition, base: PreparedInputs) -> AdaptationOutcome:
     verdicts = [scorer.judge(part) for part in composition.sessions(base.inputs.pool).chunks(20_000)]
     score = np.concatenate([scorer.bundle.classifier.margins(part.features) for part in verdicts])
     return outcome(score, np.concatenate([part.p_value for part in verdicts]) <= FPR, composition)
 
 
-def _known(base: Ground, fold: Fold, own: NDArray[np.int64], composition: Composition, settings: Settings) -> Outcome:
+def _known(
+    base: PreparedInputs, fold: Fold, own: NDArray[np.int64], composition: Composition, settings: Settings
+) -> AdaptationOutcome:
     """A model learned with the provider's people, a share of them to calibrate on, as in the known-traffic exam."""
     pool = base.inputs.pool
     chance = np.random.default_rng(settings.seed + 6).random(int(pool.person.max()) + 1)[pool.person[own]]
@@ -124,7 +126,7 @@ def _known(base: Ground, fold: Fold, own: NDArray[np.int64], composition: Compos
     return outcome(margins, model.calibration.p_value(margins, rows.n_exchanges) <= FPR, composition)
 
 
-def outcome(score: NDArray[np.float64], is_flagged: NDArray[np.bool_], composition: Composition) -> Outcome:
+def outcome(score: NDArray[np.float64], is_flagged: NDArray[np.bool_], composition: Composition) -> AdaptationOutcome:
     """What scores and flags of a composition's sessions come to."""
     organic = ~composition.is_harvesting
     limit = fpr_limit(score[organic], FPR)
@@ -135,9 +137,9 @@ def outcome(score: NDArray[np.float64], is_flagged: NDArray[np.bool_], compositi
         auroc[dilution] = float(roc_auc_score(y, np.concatenate([score[own], score[organic]])))
         tpr[dilution] = float((score[own] > limit).mean())
         flagged[dilution] = float(is_flagged[own].mean())
-    return Outcome(auroc, tpr, float(is_flagged[organic].mean()), flagged)
+    return AdaptationOutcome(auroc, tpr, float(is_flagged[organic].mean()), flagged)
 
 
 def main(overrides: Sequence[str] | None = None) -> int:
     """Print the table."""
-    return answered("adaptation", overrides, lambda settings: told(measure(settings)))
+    return answered("adaptation", overrides, lambda settings: adaptation_table(measure(settings)))

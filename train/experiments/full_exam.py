@@ -14,7 +14,7 @@ from train.config.settings import Settings
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.evaluation.baselines import BASELINES, Traffic
-from train.evaluation.exam import Sitting, exam_composition, exam_table
+from train.evaluation.exam import FoldScores, exam_composition, exam_table
 from train.evaluation.leakage import shuffled, surface_margins, surface_numbers
 from train.learning import classifier
 from train.learning.model import Model, learn
@@ -37,10 +37,10 @@ def exam(settings: Settings, pool: Pool, cache: PromptCache, timing: Timing) -> 
         ValueError: when there are too few groups to leave any out.
     """
     began_at = time.perf_counter()
-    sittings: list[Sitting] = []
+    sittings: list[FoldScores] = []
     for fold in _all_folds(settings, pool):
         with tracking.child(fold.name, {"held": " ".join((*fold.held_campaigns, *fold.held_sources))}):
-            sittings.append(sit(settings, pool, fold, cache, timing))
+            sittings.append(examine_fold(settings, pool, fold, cache, timing))
             print(f"{time.perf_counter() - began_at:6.0f} s  {fold.name}", flush=True)  # noqa: T201
     report = write_exam(sittings, settings)
     print(report.markdown)  # noqa: T201
@@ -50,7 +50,7 @@ def exam(settings: Settings, pool: Pool, cache: PromptCache, timing: Timing) -> 
     tracking.log_metrics(report.metrics)
 
 
-def sit(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: Timing) -> Sitting:
+def examine_fold(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: Timing) -> FoldScores:
     """Learn from a fold and score its exam sessions with our model, the baselines and the leakage models."""
     known = fold.setting == SETTINGS[0]
     recipe = replace(settings.recipe, evidence=replace(settings.evidence, known_organic=known))
@@ -64,7 +64,7 @@ def sit(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache, timing: 
         "labels shuffled": _shuffled(settings, model.table, examined, cache),
         **_baselines(model, composition, pool, cache, seed=settings.seed),
     }
-    return Sitting(
+    return FoldScores(
         fold.name, fold.setting, lengths, examined.kind, examined.campaign, examined.dilution, scores,
         p_value=model.calibration.p_value(margins, examined.n_exchanges), score=model.calibration.score(margins),
         detected_at=_detected_at(settings, pool, fold, model, composition, cache),

@@ -23,10 +23,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from serve.features.session_features import feature_names
 from serve.model.refitting import ClassifierSettings
 from train.config.search import dimensions, drawn, replaced
-from train.config.settings import Goal, GroundSettings, Settings, SettingsError, flat, keys, plain, settings_of
-from train.corpora.suggestions import nearest
+from train.config.settings import Goal, InputSettings, Settings, SettingsError, flat, keys, plain, settings_of
+from train.corpora.suggestions import suggestion
 from train.evaluation.quality import mean_tpr, rates
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.learning import classifier
 from train.learning.classifier import joined_margins
 from train.learning.model import Recipe, learn_table
@@ -72,7 +72,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"goal is {settings.goal}, expected bundle: a search learns on one split")
     for name in dimensions(settings.search):
         if name not in flat(settings):
-            raise SettingsError(f"search.dimensions: there is no setting {name!r}{nearest(name, keys())}")
+            raise SettingsError(f"search.dimensions: there is no setting {name!r}{suggestion(name, keys())}")
 
 
 def open_study(settings: Settings) -> optuna.Study:
@@ -147,7 +147,7 @@ def _trial(trial: Trial, *, settings: Settings, parent: str | None) -> float:
 def _value(trial: Trial, settings: Settings) -> float | None:
     """Mean TPR over all inner folds, or None where the first of them showed that it isn't worth going on."""
     table = _table(settings.ground, replace(settings.recipe, classifier=ClassifierSettings()))
-    names = feature_names(ground(settings.ground).capabilities.areas)
+    names = feature_names(prepare(settings.ground).capabilities.areas)
     parts, values = [], list[float]()
     for part in classifier.left_out(
         table, names, settings.classifier, n_folds=settings.model.n_inner_folds, seed=settings.seed
@@ -164,9 +164,9 @@ def _value(trial: Trial, settings: Settings) -> float | None:
 
 
 @functools.lru_cache(maxsize=2)
-def _table(settings: GroundSettings, recipe: Recipe) -> Table:
+def _table(settings: InputSettings, recipe: Recipe) -> Table:
     """The training table, which trials that only change the booster share."""
-    base = ground(settings)
+    base = prepare(settings)
     if base.inputs.fold is None:
         raise ValueError("a search learns on one split, expected goal=bundle")
     return learn_table(base.inputs.pool, base.inputs.fold, base.cache, base.inputs.timing, recipe).table
@@ -184,7 +184,7 @@ def _is_dead(trial: FrozenTrial) -> bool:
     return host in ("", socket.gethostname()) and not (process and Path("/proc", process).exists())
 
 
-def told(study: optuna.Study) -> str:
+def search_text(study: optuna.Study) -> str:
     """What was found, as lines."""
     best = " ".join(f"{name}={value}" for name, value in sorted(study.best_params.items()))
     head = f"study {study.study_name}: {n_ended(study)} trials ended, best mean TPR {study.best_value:.4f} with"

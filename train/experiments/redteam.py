@@ -33,7 +33,7 @@ _CHUNK_PROMPTS = 20_000
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldTraffic:
     """Held-out sessions: harvesting ones by campaign, benign ones that set the threshold, and others to hide in."""
 
     campaigns: Mapping[str, tuple[Sending, ...]]
@@ -68,7 +68,7 @@ class _Scores:
     n_exchanges: NDArray[np.int64]
 
 
-def read_held(folder: Path, *, n_exchanges: int, n_sessions: int) -> Held:
+def read_held(folder: Path, *, n_exchanges: int, n_sessions: int) -> HeldTraffic:
     """Undiluted harvesting sessions of `n_exchanges` prompts, at most `n_sessions` of them, and all benign ones.
 
     Raises:
@@ -89,10 +89,12 @@ def read_held(folder: Path, *, n_exchanges: int, n_sessions: int) -> Held:
         name = str(row["campaign"]).split("+")[0]
         campaigns[name] = (*campaigns.get(name, ()), tuple(sent[row["session_id"]]))
     limits, cover = benign[::2], benign[1::2]
-    return Held(campaigns, tuple(tuple(sent[name]) for name in limits), tuple(tuple(sent[name]) for name in cover))
+    return HeldTraffic(
+        campaigns, tuple(tuple(sent[name]) for name in limits), tuple(tuple(sent[name]) for name in cover)
+    )
 
 
-def attack(held: Held, evasions: Iterable[Evasion], scorer: Scorer, *, seed: int) -> list[Result]:
+def attack(held: HeldTraffic, evasions: Iterable[Evasion], scorer: Scorer, *, seed: int) -> list[Result]:
     """What each evasion comes to; the same seed gives the same numbers."""
     benign = _scores(held.benign, scorer)
     plain = tuple(session for own in held.campaigns.values() for session in own)
@@ -104,7 +106,7 @@ def attack(held: Held, evasions: Iterable[Evasion], scorer: Scorer, *, seed: int
     return results
 
 
-def told(results: Sequence[Result]) -> str:
+def redteam_table(results: Sequence[Result]) -> str:
     """The results as a Markdown table, and the worst cell."""
     lines = [
         f"| evasion | prompts for each | accounts | LLM calls | TPR at {FPR:.0%} FPR | flagged | prompts in flagged |",
@@ -127,7 +129,7 @@ def told(results: Sequence[Result]) -> str:
 def write(results: Sequence[Result], folder: Path) -> None:
     """Write table, numbers and curve to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "redteam.md").write_text(told(results), encoding="utf-8")
+    (folder / "redteam.md").write_text(redteam_table(results), encoding="utf-8")
     (folder / "redteam.json").write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     figure, axes = blank("prompts and accounts for each of the plain campaign (product, log scale)", "TPR at 1 % FPR")
     axes.set_xscale("log")
@@ -213,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(results, given.out)
     if not given.untracked:
         _log(results, scorer.bundle.bundle_id, given.out)
-    sys.stdout.write(told(results))
+    sys.stdout.write(redteam_table(results))
     return 0
 
 

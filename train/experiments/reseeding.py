@@ -17,7 +17,7 @@ from scipy.stats import binom
 from train.config.settings import Goal, Settings, SettingsError
 from train.evaluation.exam import ExamSettings, exam_composition, exam_table
 from train.experiments.run import answered
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.learning.calibration import expected_calibration_error
 from train.learning.model import learn
 from train.learning.split import SETTINGS, folds
@@ -48,7 +48,7 @@ def measure(settings: Settings, n_runs: int) -> Iterator[Reseeded]:
     """Runs with seeds 0, 1, ..., as they are ready."""
     if settings.goal is not Goal.exam:
         raise SettingsError(f"goal is {settings.goal}, expected exam: its encoder and map know nothing of any fold")
-    base = ground(settings.ground)
+    base = prepare(settings.ground)
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
     evidence = replace(settings.evidence, known_organic=True)
     for seed in range(n_runs):
@@ -63,7 +63,7 @@ def measure(settings: Settings, n_runs: int) -> Iterator[Reseeded]:
         yield Reseeded(seed, len(p_value), tuple(int((p_value <= fpr).sum()) for fpr in FPRS), ece)
 
 
-def told(runs: Sequence[Reseeded]) -> str:
+def reseeding_text(runs: Sequence[Reseeded]) -> str:
     """All runs together, as a line for each rate."""
     lines = []
     for index, fpr in enumerate(FPRS):
@@ -78,7 +78,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.reseeding", description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="how many seeds (20)")
     options, overrides = parser.parse_known_args(given)
-    return answered("reseeding", overrides, lambda settings: told([*map(_shown, measure(settings, options.runs))]))
+    return answered(
+        "reseeding", overrides, lambda settings: reseeding_text([*map(_shown, measure(settings, options.runs))])
+    )
 
 
 def _shown(run: Reseeded) -> Reseeded:

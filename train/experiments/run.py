@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from serve.bundle.bundle import BundleError
 from train.config.settings import Settings, SettingsError, complaint, plain, schema, settings_of
-from train.corpora.suggestions import nearest
+from train.corpora.suggestions import suggestion
 from train.evaluation.quality import left_out_metrics, write_report
 from train.experiments.traffic import write_held_out
-from train.inputs.prepared_inputs import ground, read_inputs
+from train.inputs.prepared_inputs import prepare, read_inputs
 from train.learning.bundling import Made, Parts, data_card, write_bundle
 from train.learning.model import learn
 
@@ -46,7 +46,7 @@ def run(settings: Settings) -> Outcome | None:
         SettingsError: when the settings, the corpora or the areas are wrong, before any work.
     """
     inputs = read_inputs(settings.ground)
-    from train.reports.run_figures import plates
+    from train.reports.run_figures import run_plots
     from train.reports.run_page import write_run_page
     from train.tracking import run_record as record  # MLflow takes seconds, which wrong settings need not wait for
 
@@ -54,13 +54,13 @@ def run(settings: Settings) -> Outcome | None:
         if inputs.fold is None:
             from train.experiments.full_exam import exam
 
-            exam(settings, inputs.pool, ground(settings.ground).cache, inputs.timing)
+            exam(settings, inputs.pool, prepare(settings.ground).cache, inputs.timing)
             return None
         made = bundled(settings)
-        cache = ground(settings.ground).cache
+        cache = prepare(settings.ground).cache
         held_out = write_held_out(inputs, cache, settings.exam, made.folder.name, seed=settings.seed)
         report = write_report(settings.name, made, held_out)
-        drawn = plates(made.model)
+        drawn = run_plots(made.model)
         write_run_page(report.with_suffix(".html"), settings.name, made, drawn)
         record.keep(settings, made, report, drawn)
     return Outcome(made, report, held_out, run_id)
@@ -69,7 +69,7 @@ def run(settings: Settings) -> Outcome | None:
 def bundled(settings: Settings) -> Made:
     """Learn a model and write its bundle, and nothing else: what a run is reproduced by."""
     began_at = time.perf_counter()
-    base = ground(settings.ground)
+    base = prepare(settings.ground)
     inputs, laid_at = base.inputs, time.perf_counter()
     if inputs.fold is None:
         raise SettingsError("the exam makes no bundle, expected goal=bundle")
@@ -137,9 +137,9 @@ def _done(settings: Settings) -> str:
 def _done_many(settings: Settings) -> str:
     """Make one of many runs, or a search where there is something to search."""
     if settings.search.dimensions:
-        from train.experiments.hyperparameter_search import search, told
+        from train.experiments.hyperparameter_search import search, search_text
 
-        return told(search(settings))
+        return search_text(search(settings))
     if _is_done(settings):
         return "skipped: a run with the same settings, code and data has finished before\n"
     return _done(settings)
@@ -181,7 +181,7 @@ def _said(fault: BaseException) -> str:
     """One line on what is wrong, from the fault or the one behind it."""
     if isinstance(fault, MissingConfigException) and fault.options:
         group, _, choice = str(fault.missing_cfg_file).rpartition("/")
-        return f"there is no {group} {choice!r}{nearest(choice, list(fault.options))}"
+        return f"there is no {group} {choice!r}{suggestion(choice, list(fault.options))}"
     if isinstance(fault.__cause__, OmegaConfBaseException):
         return complaint(str(fault.__cause__))
     return complaint(str(fault))

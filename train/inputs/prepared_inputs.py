@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder, StaticEncoder, encode_unique, minilm
 from serve.sessions.normalization import canonical
-from train.config.settings import Goal, GroundSettings, HoldOut, SettingsError
+from train.config.settings import Goal, HoldOut, InputSettings, SettingsError
 from train.corpora.loading import load_pool
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
@@ -39,7 +39,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Ground:
+class PreparedInputs:
     """The inputs with an encoder and a capability map that know nothing of what is held out.
 
     `static` is the folder of the encoder, None where it is MiniLM.
@@ -52,7 +52,7 @@ class Ground:
 
 
 @functools.lru_cache(maxsize=1)
-def read_inputs(settings: GroundSettings) -> Inputs:
+def read_inputs(settings: InputSettings) -> Inputs:
     """Read areas, corpora and timing, and split.
 
     Raises:
@@ -69,7 +69,7 @@ def read_inputs(settings: GroundSettings) -> Inputs:
 
 
 @functools.lru_cache(maxsize=1)
-def ground(settings: GroundSettings) -> Ground:
+def prepare(settings: InputSettings) -> PreparedInputs:
     """Find or distil the encoder, and build the capability map.
 
     Raises:
@@ -86,7 +86,7 @@ def ground(settings: GroundSettings) -> Ground:
     capabilities = build_map(
         inputs.taxonomy, encoder, reference, settings.capabilities, seed=settings.seed, hints=hints
     )
-    return Ground(inputs, static, capabilities, PromptCache(encoder, capabilities))
+    return PreparedInputs(inputs, static, capabilities, PromptCache(encoder, capabilities))
 
 
 def _hints(pool: Pool, rows: NDArray[np.int64], taxonomy: Taxonomy, encoder: Encoder) -> Hints:
@@ -105,7 +105,7 @@ def _never_examined(pool: Pool) -> NDArray[np.int64]:
     return rows if len(rows) else np.arange(len(pool))
 
 
-def _fold(pool: Pool, settings: GroundSettings) -> Fold | None:
+def _fold(pool: Pool, settings: InputSettings) -> Fold | None:
     if settings.goal is Goal.exam:
         return None
     if settings.hold_out is HoldOut.nothing:

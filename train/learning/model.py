@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import feature_names
-from serve.model.benign_profile import Benign, benign_quantiles
+from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings
@@ -65,7 +65,7 @@ class Model:
     classifier: Classifier
     calibration: Calibration
     reference: NDArray[np.float64]
-    benign: Benign
+    benign: BenignProfile
     composition: Composition
     table: Table
     margins_left_out: NDArray[np.float64]
@@ -111,12 +111,12 @@ def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:
 def _usual(
     composed: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, judge: Classifier,
     calibration: Calibration, coverage: CoverageNull,
-) -> Benign:  # fmt: skip
+) -> BenignProfile:  # fmt: skip
     """What benign sessions look like where the bundle judges them, by heads that saw their sources."""
     seen = table(composed, pool, cache, evidence.knowing_all())
     p_values = calibration.p_value(judge.margins(seen.X), seen.n_exchanges)
     names = feature_names(cache.capabilities.areas)
-    return Benign.fit(seen.X, names, p_values, seen.n_exchanges, coverage)
+    return BenignProfile.fit(seen.X, names, p_values, seen.n_exchanges, coverage)
 
 
 def _coverage_null(composed: Composition, topic: NDArray[np.int64], cache: PromptCache) -> CoverageNull:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.reports.plots import COLOURS, MARKERS, Plate, bars, blank
+from train.reports.plots import COLOURS, MARKERS, Plot, bars, blank
 
 _OURS = "ours"
 _TPR = "tpr@0.01"
 
 
-def exam_plates(values: Mapping[str, Any]) -> dict[str, tuple[Plate, ...]]:
+def exam_plots(values: Mapping[str, Any]) -> dict[str, tuple[Plot, ...]]:
     """Plates of every setting, from the values that `exam.json` holds."""
     return {
         setting: (
@@ -22,7 +22,7 @@ def exam_plates(values: Mapping[str, Any]) -> dict[str, tuple[Plate, ...]]:
     }  # fmt: skip
 
 
-def _dilutions(setting: str, own: Mapping[str, Any]) -> Plate:
+def _dilutions(setting: str, own: Mapping[str, Any]) -> Plot:
     """TPR by dilution, a line a length, with intervals."""
     cells = [row for row in own["cells"] if row["model"] == _OURS]
     figure, axes = blank("share of cover traffic", "TPR at 1 % FPR")
@@ -40,13 +40,13 @@ def _dilutions(setting: str, own: Mapping[str, Any]) -> Plate:
         for row in cells
     )  # fmt: skip
     header = ("exchanges", "cover", "AUROC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "precision at 1 % prevalence")
-    return Plate(
+    return Plot(
         f"{setting} dilutions", "What do length and cover traffic cost?",
         "TPR at 1 % FPR with 95 % intervals from resampling campaigns.", figure, header, numbers,
     )  # fmt: skip
 
 
-def _baselines(setting: str, own: Mapping[str, Any]) -> Plate:
+def _baselines(setting: str, own: Mapping[str, Any]) -> Plot:
     """TPR of every model at the middle length, by dilution."""
     cells = [row for row in own["cells"] if row["length"] == own["length"]]
     models = list(dict.fromkeys(row["model"] for row in cells))
@@ -65,16 +65,16 @@ def _baselines(setting: str, own: Mapping[str, Any]) -> Plate:
     )
     header = ("AUROC / TPR", *(f"{share:.0%}" for share in dilutions))
     caption = f"Every model on the same sessions of {own['length']} exchanges."
-    return Plate(f"{setting} baselines", "Are we better than the others?", caption, figure, header, numbers)
+    return Plot(f"{setting} baselines", "Are we better than the others?", caption, figure, header, numbers)
 
 
-def _campaigns(setting: str, own: Mapping[str, Any]) -> Plate:
+def _campaigns(setting: str, own: Mapping[str, Any]) -> Plot:
     caption = f"TPR at 1 % FPR of undiluted sessions of {own['length']} exchanges."
     values = _triples(own["tpr_by_campaign"])
     return bars(f"{setting} campaigns", "Which campaigns are caught?", caption, values, "TPR at 1 % FPR")
 
 
-def _sources(setting: str, own: Mapping[str, Any]) -> Plate:
+def _sources(setting: str, own: Mapping[str, Any]) -> Plot:
     caption = (
         f"Sources with any session of {own['length']} exchanges above the threshold of 1 % FPR. "
         f"Benchmark runs flagged: {own['evaluation_rate']:.2f}."
@@ -83,7 +83,7 @@ def _sources(setting: str, own: Mapping[str, Any]) -> Plate:
     return bars(f"{setting} sources", "Who is flagged by mistake?", caption, values, "FPR")
 
 
-def _detection(setting: str, own: Mapping[str, Any]) -> Plate:
+def _detection(setting: str, own: Mapping[str, Any]) -> Plot:
     """Quartiles of exchanges until the first flag, against the share of sessions flagged by then."""
     found = own["exchanges_until_detection"]
     quarters = ("first quarter", "half", "three quarters")
@@ -97,7 +97,7 @@ def _detection(setting: str, own: Mapping[str, Any]) -> Plate:
     caption = f"First flag at 1 %; dashed: ever flagged. FPR as realised: {realised}. ECE {own['ece']:.3f}."
     rows = (*((name, f"{step:.0f}") for name, step in zip(quarters, steps, strict=True)),
             ("ever flagged", f"{found['ever']:.2f}"))  # fmt: skip
-    return Plate(f"{setting} detection", "After how many exchanges?", caption, figure, ("flagged", "exchanges"), rows)
+    return Plot(f"{setting} detection", "After how many exchanges?", caption, figure, ("flagged", "exchanges"), rows)
 
 
 def _lengths(cells: Sequence[Mapping[str, Any]]) -> list[int]:

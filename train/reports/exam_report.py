@@ -14,7 +14,7 @@ from train.config.settings import Settings
 from train.evaluation.exam import (
     Cell,
     ExamSettings,
-    Sitting,
+    FoldScores,
     auroc,
     evaluation_rate,
     fpr_by_source,
@@ -22,7 +22,7 @@ from train.evaluation.exam import (
     tpr_by_campaign,
 )
 from train.learning.calibration import expected_calibration_error
-from train.reports.exam_figures import exam_plates
+from train.reports.exam_figures import exam_plots
 from train.reports.run_page import write_exam_page
 
 OURS = "ours"
@@ -40,7 +40,7 @@ class ExamReport:
     metrics: Mapping[str, float]
 
 
-def write_exam(sittings: Sequence[Sitting], settings: Settings) -> ExamReport:
+def write_exam(sittings: Sequence[FoldScores], settings: Settings) -> ExamReport:
     """Measure everything, write `exam.json`, `exam.md` and `exam.html` below mlruns/reports, and give both back."""
     values = {
         "seed": settings.seed,
@@ -50,16 +50,16 @@ def write_exam(sittings: Sequence[Sitting], settings: Settings) -> ExamReport:
     REPORTS.mkdir(parents=True, exist_ok=True)
     (REPORTS / "exam.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (REPORTS / "exam.md").write_text(report.markdown, encoding="utf-8")
-    write_exam_page(REPORTS / "exam.html", exam_plates(values))
+    write_exam_page(REPORTS / "exam.html", exam_plots(values))
     return report
 
 
-def _by_setting(sittings: Sequence[Sitting]) -> Iterator[tuple[str, list[Sitting]]]:
+def _by_setting(sittings: Sequence[FoldScores]) -> Iterator[tuple[str, list[FoldScores]]]:
     for setting in dict.fromkeys(sitting.setting for sitting in sittings):
         yield setting, [sitting for sitting in sittings if sitting.setting == setting]
 
 
-def _measured(own: Sequence[Sitting], settings: ExamSettings) -> dict[str, Any]:
+def _measured(own: Sequence[FoldScores], settings: ExamSettings) -> dict[str, Any]:
     middle = 50 if 50 in settings.lengths else settings.lengths[-1]
     return {
         "cells": [
@@ -75,7 +75,7 @@ def _measured(own: Sequence[Sitting], settings: ExamSettings) -> dict[str, Any]:
     }
 
 
-def _cells(own: Sequence[Sitting], name: str, length: int, settings: ExamSettings) -> Iterator[dict[str, Any]]:
+def _cells(own: Sequence[FoldScores], name: str, length: int, settings: ExamSettings) -> Iterator[dict[str, Any]]:
     n_bootstrap = settings.n_bootstrap if name == OURS else 0
     for dilution in settings.dilutions:
         row: dict[str, Any] = {"model": name, "length": length, "dilution": dilution}
@@ -97,7 +97,7 @@ def _precision(tpr_value: float, fpr: float, prevalence: float) -> float:
     return round(caught / (caught + false), 4)
 
 
-def _realised(own: Sequence[Sitting], fpr: float) -> list[float]:
+def _realised(own: Sequence[FoldScores], fpr: float) -> list[float]:
     """Share of organic exam sessions whose conformal p-value is at most `fpr`: over all, lowest and highest fold."""
     rates = [
         float((sitting.p_value[(sitting.kind != "harvest") & (sitting.kind != "evaluation")] <= fpr).mean())
@@ -107,7 +107,7 @@ def _realised(own: Sequence[Sitting], fpr: float) -> list[float]:
     return [round(value, 5) for value in (float(np.mean(rates)), min(rates), max(rates))]
 
 
-def _ece(own: Sequence[Sitting]) -> float:
+def _ece(own: Sequence[FoldScores]) -> float:
     """Calibration error over sessions of campaigns and organic ones, each label with the same weight."""
     gaps = []
     for sitting in own:
@@ -126,7 +126,7 @@ def _balanced(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([rng.choice(np.flatnonzero(y == label), n, replace=False) for label in (0, 1)])
 
 
-def _detection(own: Sequence[Sitting]) -> dict[str, float]:
+def _detection(own: Sequence[FoldScores]) -> dict[str, float]:
     """Quartiles of exchanges until the first flag at 1 %, of those that are ever flagged, and the share that are."""
     found = np.concatenate([sitting.detected_at for sitting in own if sitting.detected_at is not None])
     caught = found[found > 0]

@@ -20,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @dataclass(frozen=True)
-class Plate:
+class Plot:
     """One figure: what is asked, what the figure shows, and its numbers as rows under a `header`."""
 
     name: str
@@ -49,7 +49,7 @@ def blank(x: str, y: str, *, height: float = 4.0) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def bars(name: str, title: str, caption: str, values: Sequence[tuple[str, float, int]], unit: str) -> Plate:
+def bars(name: str, title: str, caption: str, values: Sequence[tuple[str, float, int]], unit: str) -> Plot:
     """Shares (0-1) by name with how many sessions each is of, sorted, the largest on top."""
     ordered = sorted(values, key=lambda value: (value[1], value[0]))
     figure, axes = blank(unit, "", height=max(1.8, 0.22 * len(ordered) + 0.8))
@@ -58,4 +58,4 @@ def bars(name: str, title: str, caption: str, values: Sequence[tuple[str, float,
     axes.set_ylim(-0.7, len(ordered) - 0.3)
     axes.tick_params(axis="y", labelsize=8)
     rows = tuple((name, f"{value:.4f}", f"{n:,}") for name, value, n in reversed(ordered))
-    return Plate(name, title, caption, figure, ("", unit, "sessions"), rows)
+    return Plot(name, title, caption, figure, ("", unit, "sessions"), rows)

@@ -14,10 +14,10 @@ from sklearn.metrics import roc_auc_score
 
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 from train.evaluation.exam import fpr_by_source, tpr_by_campaign
-from train.evaluation.quality import FPR, growth, mean_tpr, sitting_of
+from train.evaluation.quality import FPR, fold_scores, mean_tpr, tpr_growth
 from train.learning.model import Model
 from train.learning.table import Table
-from train.reports.plots import COLOURS, MARKERS, Plate, bars, blank
+from train.reports.plots import COLOURS, MARKERS, Plot, bars, blank
 from train.synthesis.compose import DILUTIONS
 
 FPRS = np.geomspace(1e-3, 0.5, 40)
@@ -25,7 +25,7 @@ _N_DRAWS = 100
 _TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 
 
-def plates(model: Model) -> tuple[Plate, ...]:
+def run_plots(model: Model) -> tuple[Plot, ...]:
     """All figures of a run."""
     score = model.calibration.score(model.margins_left_out)
     curves = tuple(_curves(model.table, model.margins_left_out))
@@ -71,7 +71,7 @@ def rates_at(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> ND
     return np.asarray(1.0 - np.searchsorted(np.sort(positive), limits, side="right") / len(positive))
 
 
-def _roc(curves: tuple[RocCurve, ...]) -> Plate:
+def _roc(curves: tuple[RocCurve, ...]) -> Plot:
     figure, axes = blank("share of organic sessions flagged (log scale)", "share of harvesting sessions flagged")
     for curve, colour, marker in zip(curves, COLOURS, MARKERS, strict=False):
         label = f"{curve.dilution:.0%} cover traffic"
@@ -88,12 +88,12 @@ def _roc(curves: tuple[RocCurve, ...]) -> Plate:
         for fpr in (0.001, 0.01, 0.05)
     )  # fmt: skip
     caption = "ROC by share of cover traffic, 95 % intervals from resampling campaigns. Dashed: 1 % FPR."
-    return Plate(
+    return Plot(
         "roc", "How many are caught at which price?", caption, figure, ("cover traffic", "FPR", "TPR", "95 %"), rows
     )
 
 
-def _det(curves: tuple[RocCurve, ...]) -> Plate:
+def _det(curves: tuple[RocCurve, ...]) -> Plot:
     figure, axes = blank("share of organic sessions flagged", "share of harvesting sessions missed")
     for curve, colour, marker in zip(curves, COLOURS, MARKERS, strict=False):
         misses = [norm.ppf(np.clip(1.0 - part, 5e-4, 0.9995)) for part in (curve.tpr, curve.low, curve.high)]
@@ -107,7 +107,7 @@ def _det(curves: tuple[RocCurve, ...]) -> Plate:
     _legend(axes)
     rows = tuple((f"{c.dilution:.0%}", f"{_equal_error(c):.3f}") for c in curves)
     caption = "DET: both errors on the scale of a normal deviate, where equal Gaussian classes make a straight line."
-    return Plate("det", "How do the two errors trade?", caption, figure, ("cover traffic", "equal error rate"), rows)
+    return Plot("det", "How do the two errors trade?", caption, figure, ("cover traffic", "equal error rate"), rows)
 
 
 def _equal_error(curve: RocCurve) -> float:
@@ -115,7 +115,7 @@ def _equal_error(curve: RocCurve) -> float:
     return float((1.0 - curve.tpr[nearest] + FPRS[nearest]) / 2)
 
 
-def _cells(model: Model) -> Plate:
+def _cells(model: Model) -> Plot:
     """TPR by length and dilution."""
     classes = size_class(model.table.n_exchanges)
     rates = np.full((len(SIZE_EDGES), len(DILUTIONS)), np.nan)
@@ -140,38 +140,38 @@ def _cells(model: Model) -> Plate:
     )
     caption = "TPR at 1 % FPR; the threshold of each length is that of its own organic sessions."
     header = ("exchanges", *(f"{share:.0%}" for share in DILUTIONS))
-    return Plate("lengths", "What do length and cover traffic cost?", caption, figure, header, rows)
+    return Plot("lengths", "What do length and cover traffic cost?", caption, figure, header, rows)
 
 
-def _growth(model: Model) -> Plate:
-    grown = growth(model)
+def _growth(model: Model) -> Plot:
+    grown = tpr_growth(model)
     figure, axes = blank("exchanges, at least", "TPR at 1 % FPR, undiluted")
     axes.plot(grown.steps, grown.values, marker="o", color=COLOURS[0])
     axes.set_ylim(0, 1)
     rows = tuple((str(step), f"{value:.3f}") for step, value in zip(grown.steps, grown.values, strict=True))
-    return Plate(
+    return Plot(
         "growth", "After how many exchanges?", "TPR at 1 % FPR of undiluted campaigns by size of session.", figure,
         ("exchanges", "TPR"), rows,
     )  # fmt: skip
 
 
-def _campaigns(model: Model) -> Plate:
-    sitting = [sitting_of(model.table, model.margins_left_out)]
+def _campaigns(model: Model) -> Plot:
+    sitting = [fold_scores(model.table, model.margins_left_out)]
     found = tpr_by_campaign(sitting, "model", 0, 0.0, FPR) if _has_both(model.table) else {}
     caption = "TPR at 1 % FPR of undiluted sessions, each scored by a booster that never saw the campaign."
     values = [(name, share, n) for name, (share, n) in found.items()]
     return bars("campaigns", "Which campaigns are caught?", caption, values, "TPR at 1 % FPR")
 
 
-def _sources(model: Model) -> Plate:
-    sitting = [sitting_of(model.table, model.margins_left_out)]
+def _sources(model: Model) -> Plot:
+    sitting = [fold_scores(model.table, model.margins_left_out)]
     found = fpr_by_source(sitting, "model", 0, FPR) if _has_both(model.table) else {}
     caption = "Share of each organic source's sessions above the threshold that 1 % of all organic sessions lie above."
     values = [(name, share, n) for name, (share, n) in found.items() if share > 0]
     return bars("sources", "Who is flagged by mistake?", caption, values, "FPR")
 
 
-def _reliability(model: Model, score: NDArray[np.float64]) -> Plate:
+def _reliability(model: Model, score: NDArray[np.float64]) -> Plot:
     bins = np.minimum((score * 10).astype(np.int64), 9)
     counts = np.bincount(bins, minlength=10)
     filled = np.flatnonzero(counts)
@@ -184,13 +184,13 @@ def _reliability(model: Model, score: NDArray[np.float64]) -> Plate:
         (f"{bin_ / 10:.1f}–{bin_ / 10 + 0.1:.1f}", f"{mean:.3f}", f"{share:.3f}", f"{counts[bin_]:,}")
         for bin_, mean, share in zip(filled.tolist(), means, shares, strict=True)
     )
-    return Plate(
+    return Plot(
         "calibration", "Does a score mean what it says?", "Reliability: on the dashed line a score is a probability.",
         figure, ("score", "mean score", "share that harvests", "sessions"), rows,
     )  # fmt: skip
 
 
-def _scores(model: Model, score: NDArray[np.float64]) -> Plate:
+def _scores(model: Model, score: NDArray[np.float64]) -> Plot:
     figure, axes = blank("score", "share of sessions")
     rows = []
     for label, name, hatch in ((0, "organic", None), (1, "harvesting", "//")):
@@ -200,13 +200,13 @@ def _scores(model: Model, score: NDArray[np.float64]) -> Plate:
                  color=COLOURS[label], hatch=hatch)  # fmt: skip
         rows.append((name, f"{len(own):,}", *(f"{float(q):.3f}" for q in np.quantile(own, (0.1, 0.5, 0.9)))))
     _legend(axes)
-    return Plate(
+    return Plot(
         "scores", "How far apart are the scores?", "Scores of sessions, each label with the same area.", figure,
         ("label", "sessions", "10 %", "median", "90 %"), tuple(rows),
     )  # fmt: skip
 
 
-def _families(model: Model) -> Plate:
+def _families(model: Model) -> Plot:
     """Gain of each feature family, and what is lost on unseen campaigns when its columns are shuffled together."""
     names = np.array(model.classifier.booster.feature_name())
     family = np.array([name.split(".")[0].split("_")[0] for name in names])
@@ -224,7 +224,7 @@ def _families(model: Model) -> Plate:
     axes.set_yticks(place, [row[0] for row in rows])
     _legend(axes)
     told = tuple((name, f"{share:.3f}", f"{auroc:.4f}", f"{tpr:.4f}") for name, share, auroc, tpr in reversed(rows))
-    return Plate(
+    return Plot(
         "families", "Which features carry it?",
         "Gain in the trees, and AUROC lost on unseen campaigns when a family's columns are shuffled together.", figure,
         ("family", "share of gain", "AUROC lost", "mean TPR at 1 % FPR lost"), told,

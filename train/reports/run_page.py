@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from train.learning.bundling import Made
-from train.reports.plots import Plate
+from train.reports.plots import Plot
 
 _RUN = (
     ("Detection", ("roc", "det", "lengths", "growth")),
@@ -24,10 +24,10 @@ class Section:
     """Plates under one heading."""
 
     title: str
-    plates: tuple[Plate, ...]
+    plates: tuple[Plot, ...]
 
 
-def write_run_page(path: Path, name: str, made: Made, plates: Sequence[Plate]) -> None:
+def write_run_page(path: Path, name: str, made: Made, plates: Sequence[Plot]) -> None:
     """Write the page of a training run."""
     by_name = {plate.name: plate for plate in plates}
     _write(
@@ -40,7 +40,7 @@ def write_run_page(path: Path, name: str, made: Made, plates: Sequence[Plate]) -
     )  # fmt: skip
 
 
-def write_exam_page(path: Path, plates: Mapping[str, Sequence[Plate]]) -> None:
+def write_exam_page(path: Path, plates: Mapping[str, Sequence[Plot]]) -> None:
     """Write the page of an exam: plates by setting."""
     sections = tuple(Section(f"{name[0].upper()}{name[1:]}", tuple(own)) for name, own in plates.items())
     lead = ("Campaigns (and, for a new provider, organic sources) that nothing was learned from.",)

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from serve.capability.area_classifier import Discriminant
+from serve.capability.area_classifier import AreaClassifier
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import Encoder, encode_unique
 from serve.sessions.normalization import canonical
@@ -104,15 +104,15 @@ def build_map(
     return replace(built, floor=float(np.quantile(nearness, settings.none_share)))
 
 
-def _taught(built: CapabilityMap, hints: Hints) -> Discriminant:
+def _taught(built: CapabilityMap, hints: Hints) -> AreaClassifier:
     """A discriminant of the examples and the hints, each hint taken to be of the likeliest area that it may be of."""
     n_areas, examples = len(built.areas), np.repeat(built.anchors, _EXAMPLE_WEIGHT, axis=0)
     owners = np.repeat(built.anchor_areas, _EXAMPLE_WEIGHT)
-    found = Discriminant.fit(built.anchors, built.anchor_areas, n_areas)
+    found = AreaClassifier.fit(built.anchors, built.anchor_areas, n_areas)
     for _ in range(_N_ROUNDS):
         odds = np.where(hints.allowed, found.log_odds(hints.vectors.astype(np.float32)), -np.inf)
         likeliest = odds.argmax(axis=1).astype(np.int16)
-        found = Discriminant.fit(
+        found = AreaClassifier.fit(
             np.concatenate([examples, hints.vectors]), np.concatenate([owners, likeliest]), n_areas
         )
     return found

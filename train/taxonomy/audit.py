@@ -126,7 +126,7 @@ def _thin(cosines: NDArray[np.float32], owners: NDArray[np.int64], names: tuple[
     return tuple(found)
 
 
-def told(found: Audit) -> str:
+def audit_text(found: Audit) -> str:
     """What was found, as lines."""
     lines = [f"{len(found.names)} skills; {found.kept:.3f} of the examples fall to their own area when left out"]
     lines += [

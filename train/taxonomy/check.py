@@ -16,7 +16,7 @@ from serve.io.discovery import discover, plan
 from serve.io.reading import read
 from serve.sessions.normalization import canonical
 from train.taxonomy.areas import DEFAULT, AreaSettings, Taxonomy, build_map, read_taxonomy
-from train.taxonomy.audit import Audit, audit, told
+from train.taxonomy.audit import Audit, audit, audit_text
 
 _SLICE_BYTES = 128 << 20
 
@@ -62,5 +62,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as fault:
         sys.stderr.write(f"areas: {fault}\n")
         return 2
-    sys.stdout.write(told(found))
+    sys.stdout.write(audit_text(found))
     return 0 if found.is_clean else 1

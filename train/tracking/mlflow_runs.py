@@ -75,7 +75,7 @@ def tracked(
     """A run that ends as FINISHED; as FAILED, with the error as a tag, when what is inside raises; as KILLED when it is
     interrupted or terminated. Gives the run's id; `run_id` goes on with an earlier run instead of a new one."""
     experiment_id = connect(experiment)
-    bury_dead(experiment_id)
+    end_dead_runs(experiment_id)
     known = None if run_id is None else _existing(run_id)
     run = mlflow.start_run(
         run_id=known, experiment_id=experiment_id, run_name=name, tags={**tags, **_owner()}, log_system_metrics=True
@@ -240,7 +240,7 @@ def tag_of(run_id: str, tag: str) -> str:
     return str(tags[tag])
 
 
-def bury_dead(experiment_id: str) -> None:
+def end_dead_runs(experiment_id: str) -> None:
     """Mark runs of this machine FAILED whose process is gone: killed without a chance to say so."""
     running = mlflow.search_runs(
         [experiment_id], "attributes.status = 'RUNNING'", max_results=200, output_format="list"

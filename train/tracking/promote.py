@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config.settings import TrackingSettings
-from train.evaluation.promotion_gates import Gate, gates, learned_from, marks, read_exam
+from train.evaluation.promotion_gates import PromotionGate, gates, learned_from, read_exam, score_exam
 from train.synthesis.traffic_files import HELD_OUT
 from train.tracking import mlflow_runs as tracking
 from train.tracking import registry
@@ -25,7 +25,7 @@ class Decision:
 
     champion: registry.Version
     challenger: registry.Version
-    gates: tuple[Gate, ...]
+    gates: tuple[PromotionGate, ...]
     seen: tuple[str, ...]
     exam: str
 
@@ -62,7 +62,7 @@ def decide(exam_folder: Path | None, *, allow_seen: bool = False) -> Decision:
     seen = learned_from(exam, bundles)
     if seen and not allow_seen:
         raise ValueError(f"{folder} holds campaigns that were learned from: {', '.join(seen)} (see --allow-seen)")
-    found = gates(exam, *marks(exam, bundles))
+    found = gates(exam, *score_exam(exam, bundles))
     return Decision(champion, challenger, found, seen, str(folder))
 
 
@@ -72,13 +72,13 @@ def carry_out(decision: Decision) -> None:
     if decision.fallen:
         registry.write_record(decision.challenger, record)
     else:
-        registry.crown(decision.challenger, record)
+        registry.make_champion(decision.challenger, record)
     RECORDS.mkdir(parents=True, exist_ok=True)
     path = RECORDS / f"version-{decision.challenger.number}.json"
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def told(decision: Decision) -> str:
+def decision_text(decision: Decision) -> str:
     """The gates as a table, and the decision."""
     lines = [f"{'gate':<30}{'champion':>14}{'challenger':>14}   difference (95 %)"]
     for gate in decision.gates:
@@ -110,5 +110,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if not given.dry_run:
         carry_out(decision)
-    sys.stdout.write(told(decision) + ("dry run: nothing was changed\n" if given.dry_run else ""))
+    sys.stdout.write(decision_text(decision) + ("dry run: nothing was changed\n" if given.dry_run else ""))
     return 1 if decision.fallen else 0

@@ -68,7 +68,7 @@ def point(alias: str, number: str) -> None:
     tracking.client().set_registered_model_alias(MODEL, alias, number)
 
 
-def crown(challenger: Version, record: Mapping[str, Any]) -> None:
+def make_champion(challenger: Version, record: Mapping[str, Any]) -> None:
     """Make the challenger champion, remembering whom it followed, and write the record of why."""
     former = holder(CHAMPION)
     registry = tracking.client()

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from train.config.settings import Settings, flat, plain
-from train.evaluation.quality import boosting, growth, rates
+from train.evaluation.quality import boosting, rates, tpr_growth
 from train.inputs.prepared_inputs import Inputs
 from train.learning.bundling import Made
-from train.reports.plots import Plate
+from train.reports.plots import Plot
 from train.tracking import mlflow_runs as tracking
 from train.tracking import registry
 from train.tracking.provenance import code_digest, data_digests, provenance
@@ -42,11 +42,11 @@ def has_finished(settings: Settings, inputs: Inputs) -> bool:
     return tracking.has_finished(settings.tracking.experiment, DIGEST_TAG, _digest(settings, inputs))
 
 
-def keep(settings: Settings, made: Made, report: Path, plates: Sequence[Plate]) -> None:
+def keep(settings: Settings, made: Made, report: Path, plates: Sequence[Plot]) -> None:
     """Metrics, a child run for each inner fold with its boosting curve, figures, report, bundle, registered model."""
     if not settings.tracking.enabled:
         return
-    model, grown = made.model, growth(made.model)
+    model, grown = made.model, tpr_growth(made.model)
     tracking.log_metrics({**made.metrics, **{f"seconds.{name}": value for name, value in made.seconds.items()}})
     tracking.log_curve("left_out.tpr_by_exchanges", grown.steps, grown.values)
     for part in model.inner:

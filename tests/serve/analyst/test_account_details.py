@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serve.analyst.account_details import accounts_of, depths, dossiers, suspects
+from serve.analyst.account_details import account_details, accounts_of, depths, suspects
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict_files import Ledger, read_verdicts
 from serve.sessions.records import Session, Sessions
@@ -31,7 +31,7 @@ def test_suspects_are_flagged_or_have_a_flagged_session_clearest_first(ledger: L
 
 def test_a_dossier_tells_of_the_clearest_session(ledger: Ledger, tiny_scorer: Scorer) -> None:
     rows = accounts_of(ledger, fpr=0.05)
-    for own in dossiers(rows, ledger, {"coding": "Coding"}, tiny_scorer.bundle, None):
+    for own in account_details(rows, ledger, {"coding": "Coding"}, tiny_scorer.bundle, None):
         mine = [index for index, name in enumerate(ledger.account_ids) if name == own.account_id]
         assert own.verdict.p_value == min(ledger.p_value[mine])
         assert own.max_score == max(ledger.score[mine])
@@ -47,7 +47,7 @@ def test_a_dossier_tells_of_the_clearest_session(ledger: Ledger, tiny_scorer: Sc
 
 
 def test_without_the_bundle_there_is_no_benign_range(ledger: Ledger) -> None:
-    for own in dossiers(accounts_of(ledger, fpr=0.05), ledger, {}, None, None):
+    for own in account_details(accounts_of(ledger, fpr=0.05), ledger, {}, None, None):
         assert all(line.low is None and line.high is None and not line.is_outside for line in own.areas)
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.analyst import map_counts as module
-from serve.analyst.map_counts import atlas, cell_order, cell_skills
+from serve.analyst.map_counts import cell_order, cell_skills, count_map
 from serve.capability.capability_map import CapabilityMap
 from serve.io.discovery import InputError
 from serve.scoring.scorer import Scorer
@@ -34,7 +34,7 @@ def test_every_placed_prompt_is_counted_once_on_its_side(
     traffic: Path, sessions: tuple[Session, ...], tiny_scorer: Scorer
 ) -> None:
     ledger = read_verdicts(traffic / "v.parquet")
-    found = atlas([traffic / "in.jsonl"], ledger, ["a000"], tiny_scorer.bundle)
+    found = count_map([traffic / "in.jsonl"], ledger, ["a000"], tiny_scorer.bundle)
     share_of = {s: 1.0 - row[-1] for s, row in zip(ledger.session_ids, ledger.area_share, strict=True)}
     placed = {
         side: sum(
@@ -56,7 +56,7 @@ def test_a_sample_holds_the_accounts_asked_for(
     monkeypatch.setattr(module, "N_PROMPTS", 20)
     monkeypatch.setattr(module, "N_OWN_PROMPTS", 2)
     ledger = read_verdicts(traffic / "v.parquet")
-    found = atlas([traffic / "in.jsonl"], ledger, ["a007"], tiny_scorer.bundle)
+    found = count_map([traffic / "in.jsonl"], ledger, ["a007"], tiny_scorer.bundle)
     assert 0 < found.skills["a007"].sum() <= 2
     assert found.flagged.sum() + found.others.sum() < ledger.n_exchanges.sum()
 
@@ -64,7 +64,7 @@ def test_a_sample_holds_the_accounts_asked_for(
 def test_exchanges_of_others_are_refused(traffic: Path, tiny_scorer: Scorer) -> None:
     (traffic / "in.jsonl").write_text('{"account_id": "x", "prompt": "write a poem"}\n')
     with pytest.raises(InputError, match="none of the sessions there has a verdict"):
-        atlas([traffic / "in.jsonl"], read_verdicts(traffic / "v.parquet"), [], tiny_scorer.bundle)
+        count_map([traffic / "in.jsonl"], read_verdicts(traffic / "v.parquet"), [], tiny_scorer.bundle)
 
 
 def test_cells_keep_their_areas(capabilities: CapabilityMap) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.analyst.map_counts import Atlas
-from serve.analyst.map_drawing import Plane, spread
+from serve.analyst.map_counts import MapCounts
+from serve.analyst.map_drawing import MapDrawing, spread
 from serve.capability.capability_map import CapabilityMap
 
 
@@ -26,7 +26,9 @@ def test_places_that_are_apart_stay() -> None:
 def test_a_dot_is_as_large_as_its_count(capabilities: CapabilityMap) -> None:
     counts = np.zeros(len(capabilities.cells), np.int64)
     counts[:2] = (100, 25)
-    plane = Plane.of(Atlas(capabilities, counts, counts * 0, np.zeros(len(capabilities.skills), np.int64), {}, 1.0))
+    plane = MapDrawing.of(
+        MapCounts(capabilities, counts, counts * 0, np.zeros(len(capabilities.skills), np.int64), {}, 1.0)
+    )
     assert [dot.count for dot in plane.flagged] == [100, 25]
     assert plane.flagged[0].radius == 2 * plane.flagged[1].radius
     assert plane.others == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.analyst.map_page import page_of, place
+from serve.analyst.map_page import map_traffic, page_of
 from serve.bundle.bundle import Bundle
 from serve.cli import main
 from serve.io.discovery import InputError
@@ -52,7 +52,7 @@ def bundle(bundle_folder: Path) -> Bundle:
 
 
 def test_every_prompt_is_counted_once(exchanges: Path, bundle: Bundle) -> None:
-    placed = place([exchanges], bundle)
+    placed = map_traffic([exchanges], bundle)
     assert (placed.n_read, placed.n_prompts, placed.n_rejected) == (120, 120, 1)
     assert placed.skills.sum() + placed.n_none == 120
     assert placed.cells.sum() == placed.skills.sum()
@@ -63,7 +63,7 @@ def test_every_prompt_is_counted_once(exchanges: Path, bundle: Bundle) -> None:
 
 
 def test_the_page_needs_nothing_else_and_shows_no_prompt(exchanges: Path, bundle: Bundle) -> None:
-    text = page_of(place([exchanges], bundle), bundle)
+    text = page_of(map_traffic([exchanges], bundle), bundle)
     page = Page(text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags) - {"link"}
     assert [link for link in page.links if link != "data:,"] == []
@@ -77,7 +77,7 @@ def test_the_page_needs_nothing_else_and_shows_no_prompt(exchanges: Path, bundle
 
 
 def test_ids_are_text_never_markup(exchanges: Path, bundle: Bundle) -> None:
-    text = page_of(place([exchanges], bundle), bundle)
+    text = page_of(map_traffic([exchanges], bundle), bundle)
     assert "<script" not in text
     if bundle.benign is not None:
         assert f"{EVIL}0" in Page(text).text
@@ -93,24 +93,24 @@ def test_the_command_writes_the_page_and_counts(
 
 
 def test_a_sample_holds_whole_accounts(exchanges: Path, bundle: Bundle) -> None:
-    sizes = {len(place([exchanges], bundle, share=share).accounts) for share in (0.9, 1.0)}
+    sizes = {len(map_traffic([exchanges], bundle, share=share).accounts) for share in (0.9, 1.0)}
     assert max(sizes) == 3
     with pytest.raises(ValueError, match=r"sample is 0\.0, expected a share above 0"):
-        place([exchanges], bundle, share=0.0)
+        map_traffic([exchanges], bundle, share=0.0)
 
 
 def test_what_cannot_be_drawn_is_refused(exchanges: Path, bundle: Bundle, tmp_path: Path) -> None:
     nothing = tmp_path / "none.jsonl"
     nothing.write_text("not json\n")
     with pytest.raises(InputError, match="0 usable rows"):
-        place([nothing], bundle)
+        map_traffic([nothing], bundle)
     assert main(["map", str(exchanges), "--out", str(tmp_path / "map.pdf")]) == 2
 
 
 def test_where_the_bundle_knows_benign_coverage_sessions_are_drawn_against_it(exchanges: Path, bundle: Bundle) -> None:
     if bundle.benign is None:
         pytest.fail("the bundle of the tests knows no benign coverage")
-    placed = place([exchanges], bundle)
+    placed = map_traffic([exchanges], bundle)
     assert np.isfinite(placed.sessions.position).all()
     text = page_of(placed, bundle)
     assert 'class="band" points=' in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serve.analyst.map_projection import Layout
+from serve.analyst.map_projection import MapProjection
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import quantise
 
@@ -21,7 +21,7 @@ def map_of(n_areas: int, n_skills: int, seed: int = 0) -> CapabilityMap:
 
 
 def test_every_place_is_on_the_page_and_spans_it() -> None:
-    laid = Layout.of(map_of(4, 6))
+    laid = MapProjection.of(map_of(4, 6))
     assert laid.skills.shape == (24, 2)
     assert laid.skills.min(axis=0).tolist() == [0.0, 0.0]
     assert laid.skills.max(axis=0).tolist() == [1.0, 1.0]
@@ -30,24 +30,24 @@ def test_every_place_is_on_the_page_and_spans_it() -> None:
 
 
 def test_a_skill_lies_nearest_to_one_of_its_own_area() -> None:
-    laid = Layout.of(map_of(4, 6))
+    laid = MapProjection.of(map_of(4, 6))
     distances = np.linalg.norm(laid.skills[:, None] - laid.skills[None], axis=2) + np.eye(24) * 9
     assert (distances.argmin(axis=1) // 6 == np.arange(24) // 6).mean() > 0.9
 
 
 def test_cells_lie_within_their_areas_outline() -> None:
     capabilities = map_of(3, 5)
-    laid = Layout.of(capabilities)
+    laid = MapProjection.of(capabilities)
     for area, outline in enumerate(laid.outlines):
         own = laid.cells[capabilities.cell_areas == area]
         assert ((own >= outline.min(axis=0) - 1e-9) & (own <= outline.max(axis=0) + 1e-9)).all()
 
 
 def test_the_same_map_lies_the_same_way() -> None:
-    first, second = Layout.of(map_of(3, 4)), Layout.of(map_of(3, 4))
+    first, second = MapProjection.of(map_of(3, 4)), MapProjection.of(map_of(3, 4))
     assert (first.skills == second.skills).all()
 
 
 def test_areas_of_one_and_two_skills_have_no_outline() -> None:
-    assert [len(outline) for outline in Layout.of(map_of(3, 2)).outlines] == [0, 0, 0]
-    assert np.isfinite(Layout.of(map_of(2, 1)).skills).all()
+    assert [len(outline) for outline in MapProjection.of(map_of(3, 2)).outlines] == [0, 0, 0]
+    assert np.isfinite(MapProjection.of(map_of(2, 1)).skills).all()

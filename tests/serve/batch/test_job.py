@@ -24,7 +24,7 @@ from serve.io.discovery import InputError
 from serve.io.reading import read
 from serve.jobs import tasks
 from serve.jobs.progress import Progress
-from serve.jobs.summary import Summary, told
+from serve.jobs.summary import Summary, summary_text
 from serve.scoring import accounts, verdict
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session, Sessions
@@ -141,7 +141,7 @@ def test_rejects_are_counted_named_and_cost_nothing_else(
     assert Counter(reject["reason"] for reject in rejects) == dict(summary.reasons)
     assert (summary.n_exchanges, summary.n_rejected) == (len(exchanges), 10)
     assert summary.is_clean == (0.05 * (len(exchanges) + 10) >= 10)
-    text = told(summary) + (tmp_path / "out.rejects.jsonl").read_text() + (tmp_path / "out.jsonl").read_text()
+    text = summary_text(summary) + (tmp_path / "out.rejects.jsonl").read_text() + (tmp_path / "out.jsonl").read_text()
     assert "canary" not in text
     write(tmp_path / "clean.jsonl", exchanges)
     run(tmp_path / "clean.jsonl", tmp_path / "clean_out.jsonl", bundle_folder)
@@ -158,7 +158,7 @@ def test_times_under_another_name_are_told_as_missing(
     pq.write_table(pa.Table.from_pylist(named[:7]), tmp_path / "in" / "b" / "c.parquet")
     summary = run(tmp_path / "in", tmp_path / "out.jsonl", bundle_folder)
     assert (summary.n_rows, summary.n_untimed, summary.n_rejected) == (47, 47, 0)
-    assert "47 rows have no time (column at)" in told(summary)
+    assert "47 rows have no time (column at)" in summary_text(summary)
 
 
 @pytest.mark.usefixtures("small_parts")

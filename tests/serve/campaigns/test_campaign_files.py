@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from serve.campaigns import job as inquiry
-from serve.campaigns.campaign_files import N_MEMBERS, read_roster
-from serve.campaigns.community_features import SIGNS, Signs
+from serve.campaigns.campaign_files import N_MEMBERS, read_campaigns
+from serve.campaigns.community_features import FEATURES, CommunityFeatures
 from serve.campaigns.detector import Campaign, Tie
 from serve.campaigns.synchrony import Pivot, Synchrony
 from serve.io.discovery import InputError
@@ -34,7 +34,7 @@ def written(path: Path, *campaigns: dict[str, Any]) -> Path:
 
 
 def test_the_surest_members_and_the_largest_areas_come_first(tmp_path: Path) -> None:
-    roster = read_roster(written(tmp_path / "c.json", campaign()))
+    roster = read_campaigns(written(tmp_path / "c.json", campaign()))
     entry = roster.entries[0]
     assert list(entry.areas) == ["maths", "coding"]
     assert (entry.n_accounts, len(entry.members), entry.members[0].account_id) == (30, N_MEMBERS, "m29")
@@ -42,30 +42,30 @@ def test_the_surest_members_and_the_largest_areas_come_first(tmp_path: Path) -> 
 
 
 def test_no_campaign_is_no_fault(tmp_path: Path) -> None:
-    assert read_roster(written(tmp_path / "c.json")).entries == ()
+    assert read_campaigns(written(tmp_path / "c.json")).entries == ()
 
 
 @pytest.mark.parametrize("change", [{"confidence": "canary"}, {"members": "canary"}, {"dilution": float("nan")}])
 def test_other_files_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"c\.json holds no campaigns") as caught:
-        read_roster(written(tmp_path / "c.json", campaign(**change)))
+        read_campaigns(written(tmp_path / "c.json", campaign(**change)))
     assert "canary" not in str(caught.value)
     (tmp_path / "d.json").write_text("[1")
     with pytest.raises(InputError, match=r"d\.json holds no campaigns"):
-        read_roster(tmp_path / "d.json")
+        read_campaigns(tmp_path / "d.json")
     with pytest.raises(InputError, match="No such file"):
-        read_roster(tmp_path / "e.json")
+        read_campaigns(tmp_path / "e.json")
 
 
 def test_what_campaigns_are_written_as_is_what_is_read(tmp_path: Path) -> None:
     ties = tuple(Tie(f"m{i}", 0.5 + i / 10, 0.4, 9.0, 10 * i, 4.0 * i, i, 0) for i in range(5))
-    signs = Signs(*[1.0] * len(SIGNS))
+    signs = CommunityFeatures(*[1.0] * len(FEATURES))
     found = Campaign(
         "c1", 0.9, 100, 40, 0.6, 1_767_225_600.0, None, 3, {"coding": 0.7}, {"coding/katas": 0.7}, {"coding": 0.4},
         {10: 8.0}, {3: 0.5}, {"0" * 16: 4}, (Pivot(1_767_225_600.0, "coding", 0.1, 0.6),), Synchrony(0.1, None, None),
         signs, {"harvest": 2.0}, ties,
     )  # fmt: skip
-    entry = read_roster(written(tmp_path / "c.json", inquiry._plain(found))).entries[0]
+    entry = read_campaigns(written(tmp_path / "c.json", inquiry._plain(found))).entries[0]
     for name in ("campaign_id", "confidence", "n_exchanges", "n_harvested", "n_active_days", "dilution"):
         assert getattr(entry, name) == getattr(found, name)
     assert [member.account_id for member in entry.members] == ["m4", "m3", "m2", "m1", "m0"]

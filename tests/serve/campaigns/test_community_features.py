@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.community_features import GATE, MIN_ACCOUNTS, SIGNS, Signs, communities_of, measure
-from serve.campaigns.mixture import Blend
+from serve.campaigns.community_features import FEATURES, MIN_ACCOUNTS, MODEL, CommunityFeatures, communities_of, measure
+from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Items
 
 N_PROMPTS = 10
 
 
-def shared(n_accounts: int, *, text: object = None, cell: object = None, level: float = 0.5) -> tuple[Blend, Items]:
+def shared(n_accounts: int, *, text: object = None, cell: object = None, level: float = 0.5) -> tuple[Mixture, Items]:
     """Accounts of ten prompts, all of one community."""
     n = n_accounts * N_PROMPTS
     owner = np.repeat(np.arange(n_accounts), N_PROMPTS)
@@ -25,10 +25,10 @@ def shared(n_accounts: int, *, text: object = None, cell: object = None, level: 
     )  # fmt: skip
     part = np.tile(np.array([1.0, 0.0], np.float32), (n, 1))
     share = np.tile(np.array([1.0, 0.0], np.float32), (n_accounts, 1))
-    return Blend(part, share, np.full((n_accounts, 1), 100.0)), items
+    return Mixture(part, share, np.full((n_accounts, 1), 100.0)), items
 
 
-def signs_of(blended: Blend, items: Items, weight: NDArray[np.float64] | None = None) -> Signs:
+def signs_of(blended: Mixture, items: Items, weight: NDArray[np.float64] | None = None) -> CommunityFeatures:
     weight = np.ones(len(items)) if weight is None else weight
     return measure(communities_of(blended, items), blended, items, weight)[0]
 
@@ -44,7 +44,7 @@ def test_an_item_counts_by_the_root_of_the_exchanges_that_it_stands_for():
     items.evidence[:] = np.where(looks[:, None], (0.9, -0.2, -0.4), (-0.6, -0.2, -0.4))
     assert signs_of(blended, items).lean == pytest.approx(0.2 * 0.9 - 0.8 * 0.6 + 0.2)
     kept = np.flatnonzero(looks | (np.arange(80) % 5 == 1))
-    part = Blend(blended.part[kept], blended.share, blended.gain)
+    part = Mixture(blended.part[kept], blended.share, blended.gain)
     found = signs_of(part, items.take(kept), np.where(looks[kept], 1.0, 4.0))
     assert found.lean == pytest.approx((0.9 - 2 * 0.6) / 3 + 0.2)
     assert found.broad == pytest.approx(np.log(2.0 - (2 / 3) ** 50 - (1 / 3) ** 50))
@@ -94,8 +94,8 @@ def test_an_account_whose_share_looks_like_a_persons_is_left_out():
 
 
 def test_each_sign_speaks_for_a_campaign_where_it_is_high():
-    plain = Signs(**dict.fromkeys(SIGNS, 0.5))
-    for name in SIGNS:
-        raised = Signs(**(dict.fromkeys(SIGNS, 0.5) | {name: 0.7}))
-        assert GATE.log_odds(raised) > GATE.log_odds(plain)
-    assert GATE.log_odds(plain) == pytest.approx(GATE.intercept + sum(GATE.contributions(plain).values()))
+    plain = CommunityFeatures(**dict.fromkeys(FEATURES, 0.5))
+    for name in FEATURES:
+        raised = CommunityFeatures(**(dict.fromkeys(FEATURES, 0.5) | {name: 0.7}))
+        assert MODEL.log_odds(raised) > MODEL.log_odds(plain)
+    assert MODEL.log_odds(plain) == pytest.approx(MODEL.intercept + sum(MODEL.contributions(plain).values()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.campaigns.fingerprints import skeleton_keys
+from serve.campaigns.fingerprints import fingerprint_keys
 from serve.campaigns.indicators import SCHEMA, check_map, match, read
 from serve.sessions.records import Exchange, Session, Sessions
 
@@ -21,7 +21,7 @@ class Listed:
     path: Path
 
     def write(self, **changes: object) -> Path:
-        key = int(skeleton_keys([TEMPLATE.format("x").lower()])[0, 0])
+        key = int(fingerprint_keys([TEMPLATE.format("x").lower()])[0, 0])
         campaign = {"campaign_id": "c1", "skeletons": [f"{key:016x}"], "cells": {"0": 0.5, "1": 0.5}}
         usual = {str(cell): 0.1 for cell in range(10)}
         listed = {"format_version": 1, "bundle": "b1", "n_cells": 10, "usual": usual, "campaigns": [campaign]}

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serve.campaigns.job import SCHEMA, Inquiry, run, told
+from serve.campaigns.job import SCHEMA, CampaignJob, run, summary_text
 from serve.jobs.progress import Progress
 from serve.sessions.records import Session
 
@@ -32,7 +32,7 @@ def inquire(inputs: list[Path], folder: Path, bundle: Path, **options: Any) -> t
     """The outcome, and what was written: campaigns and members."""
     folder.mkdir(exist_ok=True)
     out, members = folder / "campaigns.json", folder / "members.parquet"
-    inquiry = Inquiry(
+    inquiry = CampaignJob(
         tuple(inputs), out, folder / "rejects.jsonl", members=members, bundle=bundle, n_workers=1, **options
     )
     outcome = run(inquiry, Progress(io.StringIO()))
@@ -68,7 +68,7 @@ def test_rows_without_a_time_are_told(rows, tmp_path: Path, bundle_folder: Path)
     some = [{**row, "at": None} if index < 9 else row for index, row in enumerate(rows[:30])]
     outcome, _, _ = inquire([write(tmp_path / "x.jsonl", some)], tmp_path / "out", bundle_folder)
     assert outcome.n_untimed == 9
-    assert "9 rows have no time (column at)" in told(outcome, 1.0)
+    assert "9 rows have no time (column at)" in summary_text(outcome, 1.0)
 
 
 def test_a_rejected_row_is_listed_with_file_line_and_reason(rows, tmp_path: Path, bundle_folder: Path):
@@ -88,7 +88,7 @@ def test_empty_input_and_one_account_say_why_nothing_is_found(
     assert document["campaigns"] == []
     assert len(members) == n_rows
     assert said in document["note"]
-    assert said in told(outcome, 1.0)
+    assert said in summary_text(outcome, 1.0)
 
 
 def test_accounts_that_all_send_the_same_are_no_campaign_and_are_told_so(rows, tmp_path: Path, bundle_folder: Path):
@@ -97,7 +97,7 @@ def test_accounts_that_all_send_the_same_are_no_campaign_and_are_told_so(rows, t
     assert document["campaigns"] == []
     assert members.column("campaign_id").to_pylist() == [None] * 12
     assert "all accounts sent the same" in document["note"]
-    assert document["note"] in told(outcome, 0.0)
+    assert document["note"] in summary_text(outcome, 0.0)
 
 
 def test_customers_of_one_giant_product_are_no_campaign(tmp_path: Path, bundle_folder: Path):
@@ -120,11 +120,11 @@ def test_customers_of_one_giant_product_are_no_campaign(tmp_path: Path, bundle_f
 def test_outputs_that_would_overwrite_each_other_or_an_input_are_refused(tmp_path: Path):
     source = tmp_path / "x.jsonl"
     with pytest.raises(ValueError, match="two outputs"):
-        Inquiry((source,), tmp_path / "a.json", tmp_path / "a.json")
+        CampaignJob((source,), tmp_path / "a.json", tmp_path / "a.json")
     with pytest.raises(ValueError, match="is an input"):
-        Inquiry((tmp_path / "r.jsonl",), tmp_path / "a.json", tmp_path / "r.jsonl")
+        CampaignJob((tmp_path / "r.jsonl",), tmp_path / "a.json", tmp_path / "r.jsonl")
     with pytest.raises(ValueError, match=r"ends with \.json"):
-        Inquiry((source,), tmp_path / "a.txt", tmp_path / "r.jsonl")
+        CampaignJob((source,), tmp_path / "a.txt", tmp_path / "r.jsonl")
 
 
 def test_an_archive_of_another_bundle_is_refused(rows, tmp_path: Path, bundle_folder: Path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from serve.campaigns.mixture import Seeds, blend, merged
+from serve.campaigns.mixture import Seeds, fit_mixture, merged
 
 
 def hidden_campaign(*, seed: int = 0):
@@ -29,7 +29,7 @@ def fitted():
     account = np.arange(40)
     labels = [np.where(account < 8, 0, -1), account % 4]
     claim = np.where(hidden, 0.95, 0.05)
-    return blend(kernel, owner, np.ones(len(owner)), Seeds(labels, (claim, 1.0 - claim))), owner, hidden
+    return fit_mixture(kernel, owner, np.ones(len(owner)), Seeds(labels, (claim, 1.0 - claim))), owner, hidden
 
 
 def test_rows_sum_to_one(fitted):
@@ -65,14 +65,14 @@ def test_the_share_is_of_all_that_was_sent_where_what_was_hidden_is_kept_first()
     account = np.arange(40)
     claim, weight = np.where(hidden, 0.95, 0.05)[kept], np.where(hidden, 1.0, 3.0)[kept]
     seeds = Seeds([np.where(account < 8, 0, -1), account % 4], (claim, 1.0 - claim))
-    blended = blend(kernel[kept][:, kept], owner[kept], weight, seeds)
+    blended = fit_mixture(kernel[kept][:, kept], owner[kept], weight, seeds)
     community = blended.part[hidden[kept]].sum(axis=0).argmax()
     assert blended.share[:10, community] == pytest.approx(0.25, abs=0.1)
 
 
 def test_what_one_account_repeats_is_nobodys():
     kernel = scipy.sparse.csr_array((20, 20), dtype=np.float32)
-    blended = blend(kernel, np.repeat([0, 1], 10), np.ones(20), Seeds([np.array([0, 0])], [np.ones(20)]))
+    blended = fit_mixture(kernel, np.repeat([0, 1], 10), np.ones(20), Seeds([np.array([0, 0])], [np.ones(20)]))
     assert blended.gain.max(initial=0.0) < 1.0
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serve.capability.area_classifier import Discriminant
+from serve.capability.area_classifier import AreaClassifier
 from serve.embedding.encoders import quantise
 
 
@@ -23,7 +23,7 @@ def clouds(n: int = 200, n_dims: int = 16) -> tuple[np.ndarray, np.ndarray]:
 
 def test_what_is_equal_in_all_areas_decides_nothing_and_what_differs_does() -> None:
     vectors, owners = clouds()
-    fitted = Discriminant.fit(vectors, owners, 2)
+    fitted = AreaClassifier.fit(vectors, owners, 2)
     weights = fitted.weights[0].astype(int)
     assert weights[0] == np.abs(weights).max() == 127
     assert abs(weights[1]) < 10
@@ -34,7 +34,7 @@ def test_what_is_equal_in_all_areas_decides_nothing_and_what_differs_does() -> N
 
 def test_halfway_between_the_means_neither_is_likelier() -> None:
     vectors, owners = clouds()
-    fitted = Discriminant.fit(vectors, owners, 2)
+    fitted = AreaClassifier.fit(vectors, owners, 2)
     middle = (vectors[owners == 0].mean(axis=0) + vectors[owners == 1].mean(axis=0)) / 2
     first, second = fitted.log_odds(middle[None].astype(np.float32))[0]
     assert first == pytest.approx(second, abs=0.05)
@@ -42,14 +42,14 @@ def test_halfway_between_the_means_neither_is_likelier() -> None:
 
 def test_log_odds_are_the_same_to_the_last_bit_in_any_batch() -> None:
     vectors, owners = clouds()
-    fitted, floats = Discriminant.fit(vectors, owners, 2), vectors.astype(np.float32)
+    fitted, floats = AreaClassifier.fit(vectors, owners, 2), vectors.astype(np.float32)
     whole = fitted.log_odds(floats)
     assert (np.concatenate([fitted.log_odds(floats[[row]]) for row in range(len(floats))]) == whole).all()
 
 
 def test_areas_of_one_example_each_are_told_apart() -> None:
     vectors = quantise(np.eye(3, 8))
-    fitted = Discriminant.fit(vectors, np.array([0, 1, 2], np.int16), 3)
+    fitted = AreaClassifier.fit(vectors, np.array([0, 1, 2], np.int16), 3)
     assert fitted.log_odds(vectors.astype(np.float32)).argmax(axis=1).tolist() == [0, 1, 2]
 
 
@@ -64,4 +64,4 @@ def test_areas_of_one_example_each_are_told_apart() -> None:
 )
 def test_what_does_not_fit_the_map_is_named(change: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(Discriminant.fit(*clouds(), 2), **change).check((2, 16))
+        replace(AreaClassifier.fit(*clouds(), 2), **change).check((2, 16))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.capability import capability_map as module
-from serve.capability.area_classifier import Discriminant
+from serve.capability.area_classifier import AreaClassifier
 from serve.capability.capability_map import NONE, CapabilityMap, Skill, build_index, kmeans
 from serve.embedding.encoders import SCALE, Encoder, quantise
 
@@ -71,11 +71,11 @@ def test_confidence_by_hand() -> None:
     assert found.cell_cosines[0] == pytest.approx(cosines[:3])
 
 
-def leaning(to: int, by: float) -> Discriminant:
+def leaning(to: int, by: float) -> AreaClassifier:
     """For every vector, area `to` has log-odds of `by`."""
     offsets = np.zeros(2)
     offsets[to] = by
-    return Discriminant(np.zeros((2, 8), np.int8), offsets, 1.0)
+    return AreaClassifier(np.zeros((2, 8), np.int8), offsets, 1.0)
 
 
 def test_the_discriminant_decides_between_areas_that_have_votes_and_never_for_another() -> None:
@@ -243,7 +243,7 @@ BAD_MAPS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN floor": ({"floor": np.nan}, "floor nan"),
     "no temperature": ({"temperature": 0.0}, "temperature 0.0"),
     "discriminant": (
-        {"discriminant": Discriminant(np.zeros((2, 5), np.int8), np.zeros(2), 1.0)},
+        {"discriminant": AreaClassifier(np.zeros((2, 5), np.int8), np.zeros(2), 1.0)},
         r"area weights are int8 \(2, 5\), expected int8 \(2, 8\)",
     ),
     "cell of no area": ({"cell_areas": np.array([0, 1, 2], np.int16)}, "cell 2 has area 2, expected 0 to 1"),

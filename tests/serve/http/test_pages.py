@@ -14,7 +14,7 @@ from serve.analyst.feedback import Feedback
 from serve.http.app import ServiceSettings, create_app
 from serve.http.keys import ApiKeys, new_key
 from serve.http.pages import SHELL
-from serve.http.recently_flagged import MAX_CASES, Docket
+from serve.http.recently_flagged import MAX_FLAGGED, RecentlyFlagged
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 
@@ -117,16 +117,16 @@ def test_campaigns_are_listed(make: Callable[..., TestClient], tmp_path: Path) -
 
 
 def test_the_docket_holds_the_last_flagged(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
-    docket = Docket()
+    docket = RecentlyFlagged()
     verdicts = tiny_scorer.judge(Sessions.of(sessions))
     docket.add(verdicts)
     flagged = {verdict.session_id for verdict in verdicts if verdict.is_harvesting}
     assert {case.session_id for case in docket.cases()} == flagged != set()
     session = next(session for session in sessions if session.session_id in flagged)
-    many = [Session(f"n{i}", session.account_id, session.exchanges) for i in range(MAX_CASES + 20)]
+    many = [Session(f"n{i}", session.account_id, session.exchanges) for i in range(MAX_FLAGGED + 20)]
     docket.add(tiny_scorer.judge(Sessions.of(many)))
-    assert len(docket.cases()) == MAX_CASES
-    assert docket.cases()[0].session_id == f"n{MAX_CASES + 19}"
+    assert len(docket.cases()) == MAX_FLAGGED
+    assert docket.cases()[0].session_id == f"n{MAX_FLAGGED + 19}"
     calm = Session("n219", session.account_id, (Exchange("hello how are you"),))
     if not tiny_scorer.score(calm).is_harvesting:
         docket.add(tiny_scorer.judge(Sessions.of([calm])))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from serve.cli import main
-from serve.jobs.executors import ONE_THREAD, Cluster, Pool, Serial
+from serve.jobs.executors import ONE_THREAD, LocalExecutor, RayExecutor, SerialExecutor
 from serve.jobs.tasks import TaskError
 from serve.sessions.records import Session
 
@@ -83,13 +83,13 @@ class Dying:
 
 
 def test_serial_runs_here_in_order() -> None:
-    with Serial() as engine:
+    with SerialExecutor() as engine:
         assert [done[:2] for done in engine.run([Saying("a"), Saying("b")])] == [("a", os.getpid()), ("b", os.getpid())]  # type: ignore[index,list-item]
 
 
 def test_a_pool_runs_elsewhere_with_one_thread_a_process() -> None:
     before = dict(os.environ)
-    with Pool(1) as engine:
+    with LocalExecutor(1) as engine:
         found: list[Any] = list(engine.run([Saying("a"), Saying("b")]))  # type: ignore[list-item]
     assert sorted(word for word, _, _ in found) == ["a", "b"]
     assert os.getpid() not in {process for _, process, _ in found}
@@ -98,7 +98,7 @@ def test_a_pool_runs_elsewhere_with_one_thread_a_process() -> None:
 
 
 def test_a_worker_that_dies_is_said() -> None:
-    with pytest.raises(TaskError, match="a worker process died"), Pool(1) as engine:
+    with pytest.raises(TaskError, match="a worker process died"), LocalExecutor(1) as engine:
         list(engine.run([Dying()]))  # type: ignore[list-item]
 
 
@@ -112,7 +112,7 @@ def test_ray_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(ValueError, match=r"--engine ray needs: pip install 'stillwatch\[cluster\]'"):
-        Cluster(1)
+        RayExecutor(1)
 
 
 @needs_ray

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from serve.jobs.summary import Summary, told
+from serve.jobs.summary import Summary, summary_text
 
 SUMMARY = Summary(
     n_files=2, n_ignored=1, n_rows=1000, n_untimed=0, n_left_out=0, n_exchanges=950, n_sessions=20, n_accounts=10,
@@ -13,7 +13,7 @@ SUMMARY = Summary(
 
 
 def test_all_that_was_read_is_accounted_for() -> None:
-    assert told(SUMMARY).splitlines() == [
+    assert summary_text(SUMMARY).splitlines() == [
         "read       1,000 rows of 2 files (1 files of other kinds left out)",
         "scored     950 exchanges, 20 sessions, 10 accounts",
         "rejected   50 rows (5.00%)",
@@ -27,12 +27,12 @@ def test_all_that_was_read_is_accounted_for() -> None:
 
 
 def test_a_sample_says_what_it_left_out() -> None:
-    assert "sample     40 rows of other accounts left out" in told(dataclasses.replace(SUMMARY, n_left_out=40))
+    assert "sample     40 rows of other accounts left out" in summary_text(dataclasses.replace(SUMMARY, n_left_out=40))
 
 
 def test_rows_without_a_time_are_told() -> None:
     expected = "untimed    40 rows have no time (column at): ordered as they came, cut by no pause"
-    assert expected in told(dataclasses.replace(SUMMARY, n_untimed=40)).splitlines()
+    assert expected in summary_text(dataclasses.replace(SUMMARY, n_untimed=40)).splitlines()
 
 
 def test_just_five_percent_is_clean() -> None:

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.model.logistic_ensemble import Experts
+from serve.model.logistic_ensemble import LogisticEnsemble
 
 KNOTS = np.array([[0.0, 1.0, 2.0], [10.0, 20.0, 30.0]])
 SCORES = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0]])
 WEIGHTS = np.array([[1.0, 0.0], [0.0, -0.5], [2.0, 1.0]])
 
 
-def experts(**given: object) -> Experts:
-    return Experts(
+def experts(**given: object) -> LogisticEnsemble:
+    return LogisticEnsemble(
         **{"knots": KNOTS, "scores": SCORES, "weights": WEIGHTS, "intercepts": np.zeros(3), "share": 0.5} | given
     )
 
@@ -43,7 +43,7 @@ def test_a_row_alone_has_the_same_bits_as_in_any_batch(rows: list[tuple[float, f
     X = np.array(rows)
     together = experts().margins(X)
     assert [experts().margins(X[i : i + 1])[0] for i in range(len(X))] == together.tolist()
-    assert Experts.of_arrays(experts().arrays()).margins(X).tolist() == together.tolist()
+    assert LogisticEnsemble.of_arrays(experts().arrays()).margins(X).tolist() == together.tolist()
 
 
 @pytest.mark.parametrize("change", [{"intercepts": np.zeros(2)}, {"scores": SCORES[:1]}, {"weights": WEIGHTS[:, :1]}])

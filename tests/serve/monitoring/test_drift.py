@@ -22,10 +22,10 @@ from serve.monitoring.drift import (
     Reference,
     Traffic,
     drift,
+    drift_text,
     energy_distance,
     stability_index,
-    told,
-    write,
+    write_drift,
 )
 
 
@@ -84,7 +84,7 @@ def test_a_feature_that_a_fifth_have_beyond_all_that_was_seen_alarms_and_is_name
     assert found.alarms == ("feature surface.words_q50",)
     assert found.features[0].psi > MIN_PSI_EARLIER
     assert found.features[0].now > found.features[0].before
-    assert "surface.words_q50" in told(found)
+    assert "surface.words_q50" in drift_text(found)
 
 
 def test_an_area_that_was_not_there_is_named(bundle: Bundle) -> None:
@@ -117,7 +117,7 @@ def test_few_sessions_or_few_accounts_say_nothing(bundle: Bundle) -> None:
     now = replace(traffic(bundle, MIN_SESSIONS - 1, 1), codes=np.zeros((MIN_SESSIONS - 1, len(usual.letters)), int))
     found = drift(now, usual, bundle)
     assert (found.is_decidable, found.alarms) == (False, ())
-    assert "too few sessions" in told(found)
+    assert "too few sessions" in drift_text(found)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_no_session_at_all_is_no_drift(bundle: Bundle, tmp_path: Path) -> None:
     nothing = Traffic.read([empty], bundle)
     found = drift(nothing, Reference.of_bundle(bundle.benign, nothing.n_exchanges), bundle)
     assert found.alarms == ()
-    write(found, tmp_path / "drift.json")
+    write_drift(found, tmp_path / "drift.json")
     assert json.loads((tmp_path / "drift.json").read_text())["n_sessions"] == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from train.config.settings import Goal, HoldOut, Settings, SettingsError, flat, keys, plain, settings_of
-from train.corpora.suggestions import nearest
+from train.corpora.suggestions import suggestion
 from train.encoders.settings import EncoderSource
 
 
@@ -76,5 +76,5 @@ def test_flat_names_every_leaf_once() -> None:
     [("demoo", "demo"), ("DEMO", None), ("exprot", "export"), ("", None)],
 )
 def test_nearest_suggests_only_what_is_near(name: str, found: str | None) -> None:
-    said = nearest(name, ["demo", "export"])
+    said = suggestion(name, ["demo", "export"])
     assert said == (f", did you mean {found!r}?" if found else ", expected one of demo, export")

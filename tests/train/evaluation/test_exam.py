@@ -10,7 +10,7 @@ from train.encoders.prompt_cache import PromptCache
 from train.evaluation.exam import (
     Cell,
     ExamSettings,
-    Sitting,
+    FoldScores,
     auroc,
     evaluation_rate,
     exam_composition,
@@ -27,10 +27,10 @@ NEGATIVE = np.arange(100) / 100.0
 def sitting_of(
     harvest: list[float], *, campaigns: list[str] | None = None, organic: np.ndarray = NEGATIVE,
     sources: list[str] | None = None, runs: tuple[float, ...] = (), length: int = 10, dilution: float = 0.0,
-) -> Sitting:  # fmt: skip
+) -> FoldScores:  # fmt: skip
     """Harvesting sessions, then organic ones, then runs of a benchmark."""
     n, m, k = len(harvest), len(organic), len(runs)
-    return Sitting(
+    return FoldScores(
         fold="f", setting="known traffic", length=np.full(n + m + k, length),
         kind=np.array(["harvest"] * n + ["person"] * m + ["evaluation"] * k),
         campaign=np.array([*(campaigns or ["c"] * n), *(sources or ["s"] * m), *["bench"] * k]),
@@ -67,7 +67,7 @@ def test_benchmark_runs_other_lengths_and_dilutions_are_no_part_of_a_cell() -> N
     assert tpr([runs], "ours", 10, 0.0, 0.01, 0).value == 1.0
     both = sitting_of([2.0])
     other = sitting_of([-1.0], length=25)
-    joined = Sitting(
+    joined = FoldScores(
         "f", "known traffic", np.concatenate([both.length, other.length]), np.concatenate([both.kind, other.kind]),
         np.concatenate([both.campaign, other.campaign]), np.concatenate([both.dilution, other.dilution]),
         {"ours": np.concatenate([both.scores["ours"], other.scores["ours"]])},

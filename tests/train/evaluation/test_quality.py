@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from train.config.settings import Settings
-from train.evaluation.quality import boosting, growth, left_out_metrics, mean_tpr, page, rates, write_report
+from train.evaluation.quality import boosting, left_out_metrics, mean_tpr, page, rates, tpr_growth, write_report
 from train.experiments.run import bundled
 from train.learning.bundling import BundlingSettings, Made
 from train.learning.table import Table
@@ -55,7 +55,7 @@ def test_curves_have_rising_steps_and_end_where_the_booster_does(made: Made) -> 
     assert curve.steps[-1] == made.model.inner[0].classifier.booster.num_trees()
     own = made.model.inner[0]
     assert curve.values[-1] == mean_tpr(made.model.table.where(own.held), own.margins)
-    grown = growth(made.model)
+    grown = tpr_growth(made.model)
     assert list(grown.steps) == sorted(grown.steps)
     assert len(grown.steps) == len(grown.values)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serve.features.session_features import feature_names, n_judged
-from train.evaluation.exam import Sitting
-from train.experiments.ablation import LENGTH, choices, main, told
+from train.evaluation.exam import FoldScores
+from train.experiments.ablation import LENGTH, ablation_table, choices, main
 
 AREAS = ("coding", "writing")
 
@@ -26,8 +26,8 @@ def test_table_knows_a_perfect_and_a_blind_choice() -> None:
     kind = np.array(["person"] * 100 + ["harvest"] * 10)
     scores = {"all": np.repeat([0.0, 1.0], [100, 10]), "size alone": np.zeros(110)}
     n = len(kind)
-    sitting = Sitting("0", "known traffic", np.full(n, LENGTH), kind, kind, np.zeros(n), scores)
-    text = told({"known traffic": [sitting]}, [0.0])
+    sitting = FoldScores("0", "known traffic", np.full(n, LENGTH), kind, kind, np.zeros(n), scores)
+    text = ablation_table({"known traffic": [sitting]}, [0.0])
     assert "| all | 1.00 / 1.00 |" in text
     assert "| size alone | 0.50 / 0.00 |" in text
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from train.config.settings import HoldOut, Settings
-from train.experiments.adaptation import EXAM, outcome, people_halves, told
+from train.experiments.adaptation import EXAM, adaptation_table, outcome, people_halves
 from train.experiments.run import compose
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.synthesis.compose import Composition
 
 
 def test_people_are_on_one_side_and_campaigns_are_examined(tiny_settings: Settings) -> None:
-    base = ground(replace(tiny_settings, hold_out=HoldOut.new_provider).ground)
+    base = prepare(replace(tiny_settings, hold_out=HoldOut.new_provider).ground)
     fold = base.inputs.fold
     assert fold is not None
     own, examined = people_halves(base, fold, seed=0)
@@ -39,7 +39,7 @@ def test_outcomes_are_shares_of_their_own_sessions() -> None:
     assert (found.tpr[0.0], found.tpr[0.5]) == (1.0, 0.0)
     assert (found.auroc[0.0], found.auroc[0.5]) == (1.0, 0.0)
     assert found.flagged[0.0] == 0.5
-    assert "| adapted | 0.0250 | 1.00 | 0.00 |" in told({"adapted": found})
+    assert "| adapted | 0.0250 | 1.00 | 0.00 |" in adaptation_table({"adapted": found})
 
 
 def test_settings_are_those_of_a_run() -> None:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from train.config.search import SearchSettings
 from train.config.settings import Goal, Settings, SettingsError, TrackingSettings
 from train.experiments import hyperparameter_search as module
-from train.experiments.hyperparameter_search import n_ended, open_study, search, told
+from train.experiments.hyperparameter_search import n_ended, open_study, search, search_text
 
 SPACE = {
     "classifier.num_leaves": {"low": 3, "high": 20, "whole": True},
@@ -35,8 +35,8 @@ def test_the_first_trial_is_the_settings_as_they_are(settings: Settings) -> None
     }
     assert n_ended(found) == 3
     assert 0.0 <= found.best_value <= 1.0
-    assert "study tiny: 3 trials ended" in told(found)
-    assert "classifier.num_leaves=" in told(found)
+    assert "study tiny: 3 trials ended" in search_text(found)
+    assert "classifier.num_leaves=" in search_text(found)
 
 
 def test_a_search_that_was_killed_goes_on(settings: Settings) -> None:

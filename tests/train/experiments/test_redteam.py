@@ -10,7 +10,7 @@ import pytest
 
 from serve.scoring.scorer import Scorer
 from tests.conftest import draw_sessions
-from train.experiments.redteam import Result, attack, main, read_held, told
+from train.experiments.redteam import Result, attack, main, read_held, redteam_table
 from train.synthesis.evasions import EVASIONS
 
 
@@ -60,8 +60,8 @@ def test_the_table_names_the_worst_and_the_fall_under_the_surface_attack() -> No
         Result("surface", 9, 0.86, 0.8, 0.8, 1.0, 1.0, 0.0),
         Result("dilution 95%", 9, 0.01, 0.0, 0.0, 20.0, 1.0, 0.0),
     ]
-    assert "Worst: dilution 95%, TPR 0.010." in told(results)
-    assert "TPR falls by 0.040." in told(results)
+    assert "Worst: dilution 95%, TPR 0.010." in redteam_table(results)
+    assert "TPR falls by 0.040." in redteam_table(results)
 
 
 def test_the_command_writes_table_numbers_and_curve(

@@ -13,7 +13,7 @@ from serve.bundle.bundle import Bundle
 from train.config.settings import Goal, HoldOut, Settings, SettingsError
 from train.experiments import run as runs
 from train.experiments.run import CONF, bundled, compose, run
-from train.inputs.prepared_inputs import ground, read_inputs
+from train.inputs.prepared_inputs import prepare, read_inputs
 from train.tracking.provenance import ROOT
 
 DATA = ("areas", "descriptions", "experiment")
@@ -55,7 +55,7 @@ def test_the_same_settings_give_the_same_bundle_and_another_seed_another(
     found = []
     for seed in (0, 0, 1):
         read_inputs.cache_clear()
-        ground.cache_clear()
+        prepare.cache_clear()
         found.append(bundled(dataclasses.replace(tiny_settings, seed=seed)).folder.name)
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -63,7 +63,7 @@ def test_the_same_settings_give_the_same_bundle_and_another_seed_another(
 
 def test_runs_with_the_same_ground_share_it(tiny_settings: Settings, workplace: Path) -> None:
     other = dataclasses.replace(tiny_settings, classifier=dataclasses.replace(tiny_settings.classifier, n_rounds=5))
-    assert ground(tiny_settings.ground) is ground(other.ground)
+    assert prepare(tiny_settings.ground) is prepare(other.ground)
 
 
 def test_nothing_held_out_is_learned_from(tiny_settings: Settings, workplace: Path) -> None:

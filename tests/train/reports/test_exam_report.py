@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from train.config.settings import Settings
-from train.evaluation.exam import ExamSettings, Sitting
+from train.evaluation.exam import ExamSettings, FoldScores
 from train.reports import exam_report
 
 EXAM = ExamSettings(lengths=(50,), dilutions=(0.0,), n_bootstrap=10)
 
 
-def sitting(scores: dict[str, list[float]], p_values: list[float]) -> Sitting:
+def sitting(scores: dict[str, list[float]], p_values: list[float]) -> FoldScores:
     """Two campaign sessions, then 100 organic ones."""
     columns = {name: np.array([*own, *np.linspace(0, 1, 100)]) for name, own in scores.items()}
-    return Sitting(
+    return FoldScores(
         fold="known traffic 0", setting="known traffic", length=np.full(102, 50),
         kind=np.array(["harvest"] * 2 + ["person"] * 100), campaign=np.array(["c"] * 2 + ["s"] * 100),
         dilution=np.zeros(102), scores=columns, p_value=np.array([0.001, 0.5, *p_values]),

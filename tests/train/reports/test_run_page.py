@@ -13,9 +13,9 @@ import pytest
 from train.config.settings import Settings
 from train.experiments.run import bundled
 from train.learning.bundling import BundlingSettings, Made
-from train.reports.exam_figures import exam_plates
-from train.reports.plots import Plate, bars, blank
-from train.reports.run_figures import FPRS, plates, rates_at
+from train.reports.exam_figures import exam_plots
+from train.reports.plots import Plot, bars, blank
+from train.reports.run_figures import FPRS, rates_at, run_plots
 from train.reports.run_page import write_exam_page, write_run_page
 
 
@@ -26,8 +26,8 @@ def made(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> M
 
 
 @pytest.fixture(scope="module")
-def drawn(made: Made) -> tuple[Plate, ...]:
-    return plates(made.model)
+def drawn(made: Made) -> tuple[Plot, ...]:
+    return run_plots(made.model)
 
 
 def test_rates_count_what_lies_above_the_threshold() -> None:
@@ -38,7 +38,7 @@ def test_rates_count_what_lies_above_the_threshold() -> None:
     assert (np.diff(found) >= 0).all()
 
 
-def test_a_run_s_page_holds_its_numbers_and_its_data(made: Made, drawn: tuple[Plate, ...], tmp_path: Path) -> None:
+def test_a_run_s_page_holds_its_numbers_and_its_data(made: Made, drawn: tuple[Plot, ...], tmp_path: Path) -> None:
     write_run_page(tmp_path / "run.html", "<b>tiny", made, drawn)
     text = (tmp_path / "run.html").read_text()
     assert "<b>tiny" not in text
@@ -56,17 +56,17 @@ def test_a_run_s_page_holds_its_numbers_and_its_data(made: Made, drawn: tuple[Pl
     assert "<script" not in text
 
 
-def test_families_share_all_the_gain(drawn: tuple[Plate, ...]) -> None:
+def test_families_share_all_the_gain(drawn: tuple[Plot, ...]) -> None:
     families = next(plate for plate in drawn if plate.name == "families")
     assert {"evidence", "geometry", "coverage"} <= {row[0] for row in families.rows}
     assert sum(float(row[1]) for row in families.rows) == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_figure_is_always_the_same_bytes() -> None:
-    def plate() -> Plate:
+    def plate() -> Plot:
         figure, axes = blank("a line", "y")
         axes.plot([0, 1], [0, 1])
-        return Plate("a", "b", "c", figure, (), ())
+        return Plot("a", "b", "c", figure, (), ())
 
     assert plate().source == plate().source
     assert b"a line" in base64.b64decode(plate().source.partition("base64,")[2])
@@ -89,7 +89,7 @@ def test_an_exam_s_page_has_every_model_of_every_setting(tmp_path: Path) -> None
         "evaluation_rate": 0.5, "realised_fpr": {"0.01": [0.02, 0.0, 0.04]}, "ece": 0.1, "length": 50,
         "exchanges_until_detection": {"ever": 0.8, "first quarter": 5.0, "half": 10.0, "three quarters": float("nan")},
     }  # fmt: skip
-    write_exam_page(tmp_path / "exam.html", exam_plates({"settings": {"known traffic": own, "new provider": own}}))
+    write_exam_page(tmp_path / "exam.html", exam_plots({"settings": {"known traffic": own, "new provider": own}}))
     text = (tmp_path / "exam.html").read_text()
     assert text.count("<h2") == 2
     for expected in ("0.900 (0.800–1.000)", ">prada</td>", "0.90 / 0.50", "0.2500", "0.1250", "0.0200 at 0.01"):

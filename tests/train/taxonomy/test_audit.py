@@ -13,7 +13,7 @@ import yaml
 
 from serve.embedding.encoders import Encoder
 from train.taxonomy.areas import Taxonomy, read_taxonomy
-from train.taxonomy.audit import MIN_EXAMPLES, told
+from train.taxonomy.audit import MIN_EXAMPLES, audit_text
 from train.taxonomy.check import check, main
 
 WORDS = {
@@ -45,9 +45,9 @@ def sound(n: int = MIN_EXAMPLES + 2) -> dict[str, list[str]]:
 
 def test_skills_apart_from_each_other_have_nothing_to_mend(tmp_path: Path, encoder: Encoder) -> None:
     found = check(taxonomy_of(tmp_path, sound()), encoder)
-    assert found.is_clean, told(found)
+    assert found.is_clean, audit_text(found)
     assert found.kept > 0.95
-    assert "nothing to mend" in told(found)
+    assert "nothing to mend" in audit_text(found)
 
 
 def test_skills_that_ask_the_same_overlap_and_are_named(tmp_path: Path, encoder: Encoder) -> None:
@@ -75,7 +75,7 @@ def test_skills_that_traffic_never_reaches_are_named(tmp_path: Path, encoder: En
     ]
     found = check(taxonomy_of(tmp_path, sound()), encoder, traffic)
     assert found.unreached == ("cooking/soups",)
-    assert "unreached  cooking/soups" in told(found)
+    assert "unreached  cooking/soups" in audit_text(found)
     assert not found.is_clean
 
 

@@ -13,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 
 from train.tracking import mlflow_runs as tracking
-from train.tracking.mlflow_runs import Terminated, bury_dead, child, connect, tracked
+from train.tracking.mlflow_runs import Terminated, child, connect, end_dead_runs, tracked
 from train.tracking.provenance import ROOT
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -86,7 +86,7 @@ def test_a_run_whose_process_is_gone_is_marked_failed_by_the_next_one() -> None:
         ("far", "mars:1"),
     ):
         tracking.client().create_run(experiment, tags={"stillwatch.process": owner}, run_name=name)
-    bury_dead(experiment)
+    end_dead_runs(experiment)
     found = runs()
     assert found["dead"].info.status == "FAILED"
     assert found["dead"].data.tags["error"] == "the process was killed"

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 from serve.bundle.bundle import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST, Bundle, write_manifest
 from train.config.settings import HoldOut, Settings
 from train.evaluation import promotion_gates as gates
-from train.evaluation.promotion_gates import Exam, learned_from, read_exam
+from train.evaluation.promotion_gates import ExamTraffic, learned_from, read_exam
 from train.experiments.run import bundled
 from train.experiments.traffic import write_held_out
-from train.inputs.prepared_inputs import ground
+from train.inputs.prepared_inputs import prepare
 from train.tracking import registry
 from train.tracking.mlflow_runs import connect, tracked
 from train.tracking.promote import RECORDS, decide, main
@@ -68,7 +68,7 @@ def contest(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory, e
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         good = bundled(settings).folder.absolute()
-        base = ground(settings.ground)
+        base = prepare(settings.ground)
         exam = write_held_out(base.inputs, base.cache, settings.exam, good.name, seed=1)
         assert exam is not None
         yield Contest(folder, good, made_random(good), exam.absolute())
@@ -85,7 +85,7 @@ def test_the_exam_is_read_with_its_labels(contest: Contest, tiny_settings: Setti
     assert exam.is_organic.sum() == 60
     assert set(exam.dilution[exam.is_harvesting].tolist()) == {0.0, 0.5}
     assert learned_from(exam, [contest.good]) == ()
-    seen = Exam(exam.sessions, exam.kind, np.full(len(exam.kind), "katas+maths"), exam.dilution)
+    seen = ExamTraffic(exam.sessions, exam.kind, np.full(len(exam.kind), "katas+maths"), exam.dilution)
     assert learned_from(seen, [contest.good]) != ()
 
 
