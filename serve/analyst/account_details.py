@@ -1,4 +1,4 @@
-"""Dossier: what a page tells of one account: its numbers, its clearest session's reasons, and what it covers."""
+"""Account details: the numbers of one account, the reasons of its clearest session, and what it covers."""
 
 from __future__ import annotations
 
@@ -85,20 +85,20 @@ def suspects(accounts: pa.Table, n: int) -> pa.Table:
 
 
 def account_details(
-    accounts: pa.Table, verdicts: Ledger, titles: Mapping[str, str], bundle: Bundle | None, atlas: MapCounts | None
+    accounts: pa.Table, verdicts: Ledger, titles: Mapping[str, str], bundle: Bundle | None, drawn: MapCounts | None
 ) -> tuple[AccountDetails, ...]:
-    """One for each row of `accounts`; `bundle` tells the benign range, `atlas` the skills."""
+    """One for each row of `accounts`; `bundle` tells the benign range, `drawn` the skills."""
     rows_of: dict[str, list[int]] = {name: [] for name in accounts.column("account_id").to_pylist()}
     for row, name in enumerate(verdicts.account_ids):
         if name in rows_of:
             rows_of[name].append(row)
-    usual = None if atlas is None else _shades(atlas.usual, atlas)
+    usual = None if drawn is None else _shades(drawn.usual, drawn)
     found = []
     for account in accounts.to_pylist():
         rows = np.array(rows_of[account["account_id"]])
         clearest = rows[np.lexsort((-verdicts.score[rows], verdicts.p_value[rows]))[0]]
         verdict = verdicts.verdict(int(clearest))
-        own = None if atlas is None else _shades(atlas.skills[account["account_id"]], atlas)
+        own = None if drawn is None else _shades(drawn.skills[account["account_id"]], drawn)
         found.append(AccountDetails(
             account["account_id"], account["label"], len(rows), int(verdicts.is_flagged[rows].sum()),
             account["n_exchanges"], account["max_score"], account["p_value"], verdict,
@@ -141,9 +141,9 @@ def _band(bundle: Bundle | None, area: str, n_exchanges: int) -> tuple[float | N
     return low, high
 
 
-def _shades(counts: NDArray[np.int64], atlas: MapCounts) -> list[tuple[Shade, ...]]:
+def _shades(counts: NDArray[np.int64], drawn: MapCounts) -> list[tuple[Shade, ...]]:
     """Skills by area."""
-    by_area: list[list[Shade]] = [[] for _ in atlas.capabilities.areas]
-    for skill, count, depth in zip(atlas.capabilities.skills, counts.tolist(), depths(counts).tolist(), strict=True):
+    by_area: list[list[Shade]] = [[] for _ in drawn.capabilities.areas]
+    for skill, count, depth in zip(drawn.capabilities.skills, counts.tolist(), depths(counts).tolist(), strict=True):
         by_area[skill.area].append(Shade(skill.title, count, round(depth, 2)))
     return [tuple(own) for own in by_area]

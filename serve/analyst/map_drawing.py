@@ -1,4 +1,4 @@
-"""Plane: the capability map laid flat for a page, in percent of its sides: a dot a cell, a number an area."""
+"""Map drawing: the capability map laid flat for a page, in percent of its sides: a dot a cell, a number an area."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class MapDrawing:
     tags: tuple[AreaNumber, ...]
 
     @classmethod
-    def of(cls, atlas: MapCounts) -> Self:
-        """Lay out the prompts of an atlas."""
-        layout = MapProjection.of(atlas.capabilities)
-        skills = [atlas.capabilities.skills[skill].title for skill in cell_skills(atlas.capabilities).tolist()]
+    def of(cls, drawn: MapCounts) -> Self:
+        """Lay out the prompts of an drawn."""
+        layout = MapProjection.of(drawn.capabilities)
+        skills = [drawn.capabilities.skills[skill].title for skill in cell_skills(drawn.capabilities).tolist()]
         places = 4.0 + 92.0 * layout.cells
         middles = spread(4.0 + 92.0 * layout.areas)
         tags = tuple(AreaNumber(round(x, 1), round(y, 1), index) for index, (x, y) in enumerate(middles.tolist(), 1))
-        return cls(_dots(places, atlas.flagged, skills), _dots(places, atlas.others, skills), tags)
+        return cls(_dots(places, drawn.flagged, skills), _dots(places, drawn.others, skills), tags)
 
 
 def spread(places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -120,22 +120,22 @@ def _sketch(sessions: Any, scorer: Scorer) -> Sketches:
     return sketch(sessions, prompts, scorer.judge_observed(sessions, prompts).p_value)
 
 
-def run(inquiry: CampaignJob, progress: Progress) -> CampaignResult:
-    """Do an inquiry.
+def run(job: CampaignJob, progress: Progress) -> CampaignResult:
+    """Do an job.
 
     Raises:
         ValueError: when inputs, outputs, archive or bundle are not what they should be.
     """
-    bundle_id = str(trusted(inquiry.bundle)["bundle_id"])
-    archive = Archive.load(inquiry.archive, bundle_id) if inquiry.archive else Archive(None, {}, frozenset(), 0)
-    if inquiry.archive and archive.sketches is not None:
-        archive.check(inquiry.archive, read_capabilities(inquiry.bundle))
-    found = discover(inquiry.inputs)
+    bundle_id = str(trusted(job.bundle)["bundle_id"])
+    archive = Archive.load(job.archive, bundle_id) if job.archive else Archive(None, {}, frozenset(), 0)
+    if job.archive and archive.sketches is not None:
+        archive.check(job.archive, read_capabilities(job.bundle))
+    found = discover(job.inputs)
     new = tuple(source for source in found.sources if not archive.knows(source))
-    with progress, tempfile.TemporaryDirectory(dir=inquiry.out.parent, prefix="_campaigns.") as folder:
-        reads, parts = _gathered(inquiry, Found(new, found.n_ignored), Path(folder), progress)
-        _write_rejects(inquiry.rejects, reads, Path(folder))
-    scorer = load(inquiry.bundle)
+    with progress, tempfile.TemporaryDirectory(dir=job.out.parent, prefix="_campaigns.") as folder:
+        reads, parts = _gathered(job, Found(new, found.n_ignored), Path(folder), progress)
+        _write_rejects(job.rejects, reads, Path(folder))
+    scorer = load(job.bundle)
     sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
     findings = find(sketches, scorer.bundle.capabilities)
     findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
@@ -145,14 +145,14 @@ def run(inquiry: CampaignJob, progress: Progress) -> CampaignResult:
         findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
         len(found.sources) - len(new), dict(reasons.most_common()),
     )  # fmt: skip
-    _write(inquiry, outcome, scorer)
-    if inquiry.archive:
-        archive.save(inquiry.archive, bundle_id, sketches, findings.campaigns, new)
+    _write(job, outcome, scorer)
+    if job.archive:
+        archive.save(job.archive, bundle_id, sketches, findings.campaigns, new)
     return outcome
 
 
 def _gathered(
-    inquiry: CampaignJob, found: Found, folder: Path, progress: Progress
+    job: CampaignJob, found: Found, folder: Path, progress: Progress
 ) -> tuple[list[ReadDone], list[Sketches]]:
     """Everything that was read, and the sketches of each partition."""
     if not found.sources:
@@ -162,14 +162,13 @@ def _gathered(
     read_tasks = [ReadTask(index, folder, share, n_partitions, 1.0) for index, share in enumerate(shares)]
     reads: list[ReadDone] = []
     parts: list[Sketches] = []
-    with _engine(inquiry, found) as engine:
+    with _engine(job, found) as engine:
         progress.begin("read", 0)
         for read in cast("Iterator[ReadDone]", engine.run(read_tasks)):
             reads.append(read)
             progress.tell(len(reads), len(read_tasks), "parts of the input")
         tasks = [
-            SketchTask(index, folder, len(read_tasks), n_partitions, str(inquiry.bundle))
-            for index in range(n_partitions)
+            SketchTask(index, folder, len(read_tasks), n_partitions, str(job.bundle)) for index in range(n_partitions)
         ]
         progress.begin("sketch", 0)
         for n_done, part in enumerate(cast("Iterator[Sketches | None]", engine.run(cast(Any, tasks))), 1):
@@ -178,10 +177,10 @@ def _gathered(
     return sorted(reads, key=lambda read: read.index), parts
 
 
-def _engine(inquiry: CampaignJob, found: Found) -> Executor:
-    if inquiry.n_workers == 1 or found.text_bytes < _SMALL_BYTES:
+def _engine(job: CampaignJob, found: Found) -> Executor:
+    if job.n_workers == 1 or found.text_bytes < _SMALL_BYTES:
         return SerialExecutor()
-    return EXECUTORS["local"](inquiry.n_workers)
+    return EXECUTORS["local"](job.n_workers)
 
 
 def _nobody(scorer: Scorer) -> Sketches:
@@ -208,16 +207,16 @@ def _write_rejects(path: Path, reads: Sequence[ReadDone], folder: Path) -> None:
                     out.write(json.dumps(reject, ensure_ascii=False) + "\n")
 
 
-def _write(inquiry: CampaignJob, outcome: CampaignResult, scorer: Scorer) -> None:
+def _write(job: CampaignJob, outcome: CampaignResult, scorer: Scorer) -> None:
     """Members and indicators first, the campaigns last."""
-    if inquiry.members:
-        with writing(inquiry.members, SCHEMA) as writer:
+    if job.members:
+        with writing(job.members, SCHEMA) as writer:
             writer.add(members(outcome, scorer.fpr))
-    if inquiry.indicators:
+    if job.indicators:
         n_cells = len(scorer.bundle.capabilities.cells)
         campaigns, bundle_id = outcome.findings.campaigns, scorer.bundle.bundle_id
-        write_indicators(inquiry.indicators, campaigns, outcome.sketches, n_cells, bundle_id)
-    with replacing(inquiry.out) as part:
+        write_indicators(job.indicators, campaigns, outcome.sketches, n_cells, bundle_id)
+    with replacing(job.out) as part:
         document = report(outcome, scorer.bundle.bundle_id)
         part.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 

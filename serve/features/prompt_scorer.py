@@ -1,4 +1,4 @@
-"""Evidence: how much each single prompt looks like harvest, a person or a product, before any session is seen.
+"""Prompt scorer: how much each single prompt looks like harvest, a person or a product, before any session is seen.
 
 A prompt's inputs are its int8 vector, its kernel similarities to the map's cells, its class of length and how often it
 uses the commonest words: all small integers, and the weights are integers too. So evidence is exact and doesn't depend

@@ -1,4 +1,4 @@
-"""Words: how often each prompt uses the commonest words and signs: a manner of writing, whatever the topic."""
+"""Word frequencies: how often each prompt uses the commonest words and signs, which shows a manner of writing."""
 
 from __future__ import annotations
 

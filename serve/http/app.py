@@ -98,9 +98,9 @@ class Service:
         store: Store = self.store
         self.live = LiveSessions(self.scorer, store=store, seal=seal)
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
-        self.desk = WorkerPool(settings.n_workers, settings.n_waiting)
-        self.docket = RecentlyFlagged()
-        self.metrics.waiting.set_function(lambda: self.desk.n_inside)
+        self.workers = WorkerPool(settings.n_workers, settings.n_waiting)
+        self.recently_flagged = RecentlyFlagged()
+        self.metrics.waiting.set_function(lambda: self.workers.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
 
     def reload(self) -> bool:
@@ -170,7 +170,7 @@ class Service:
         return {"status": "ready" if is_up else "degraded", "bundle_id": self.scorer.bundle.bundle_id, "store": store}
 
     def _count(self, verdicts: Verdicts, scorer: Scorer, n_new: int) -> None:
-        self.docket.add(verdicts)
+        self.recently_flagged.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
 
@@ -194,7 +194,7 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.desk.close()
+        service.workers.close()
 
     app = FastAPI(
         title="Stillwatch", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None,
@@ -217,14 +217,14 @@ def _bench(service: Service) -> AnalystPages:
     feedback = service.settings.feedback
     return AnalystPages(
         score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
-        run=service.desk.run, limits=service.settings.body, docket=service.docket,
+        run=service.workers.run, limits=service.settings.body, recently_flagged=service.recently_flagged,
         feedback=None if feedback is None else Feedback(feedback), campaigns=service.settings.campaigns,
     )  # fmt: skip
 
 
 def _add_verdicts(app: FastAPI, service: Service) -> None:
     async def judged(request: Request, model: type[Model], work: Callable[[Model], dict[str, Any]]) -> Response:
-        service.desk.refuse_if_full()
+        service.workers.refuse_if_full()
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await read_body(request.stream(), headers, service.settings.body)
 
@@ -234,7 +234,7 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
                 request.scope.setdefault("state", {})["account"] = service.live.seal.digest(given.account_id, 8).hex()
             return _json(work(given))
 
-        return _answer(await service.desk.run(whole))
+        return _answer(await service.workers.run(whole))
 
     @app.post("/v1/score", operation_id="score", **_described(ScoreOut, ScoreIn))
     async def score(request: Request) -> Response:
@@ -255,14 +255,14 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
     async def session(session_id: str, account_id: str | None = None) -> Response:
         """The verdict on a session so far; of the account that used the id last where none is given."""
         _check_id(session_id)
-        return _answer(await service.desk.run(lambda: _json(service.session(session_id, account_id))))
+        return _answer(await service.workers.run(lambda: _json(service.session(session_id, account_id))))
 
     @app.get("/v1/accounts/{account_id}", operation_id="account", **_described(AccountOut, None, 404))
     async def account(request: Request, account_id: str) -> Response:
         """An account's growing sessions, rolled up."""
         _check_id(account_id)
         request.scope.setdefault("state", {})["account"] = service.live.seal.digest(account_id, 8).hex()
-        return _answer(await service.desk.run(lambda: _json(service.account(account_id))))
+        return _answer(await service.workers.run(lambda: _json(service.account(account_id))))
 
 
 def _add_state(app: FastAPI, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Page: what an analyst sees of the service: cards of sessions, flagged ones, campaigns, and marks on verdicts.
+"""Pages: what an analyst sees of the service: cards of sessions, flagged ones, campaigns, and marks on verdicts.
 
 The page itself is open to anyone who reaches the service and holds nothing; all that it shows is asked for with the key
 that the analyst gives, as everything of the interface is.
@@ -58,7 +58,7 @@ class AnalystPages:
     bundle: Callable[[], Bundle]
     run: Callable[[Callable[[], bytes]], Awaitable[bytes]]
     limits: BodyLimits
-    docket: RecentlyFlagged
+    recently_flagged: RecentlyFlagged
     feedback: Feedback | None
     campaigns: Path | None
 
@@ -76,12 +76,12 @@ class AnalystPages:
 
     def flagged(self) -> bytes:
         """Sessions that were flagged last."""
-        return _fragment("flagged.html", cases=self.docket.cases())
+        return _fragment("flagged.html", cases=self.recently_flagged.cases())
 
-    def roster(self) -> bytes:
+    def campaign_list(self) -> bytes:
         """Campaigns of the file that the service was given."""
-        roster = None if self.campaigns is None else read_campaigns(self.campaigns)
-        return _fragment("campaigns.html", roster=roster, titles=self._titles())
+        campaign_list = None if self.campaigns is None else read_campaigns(self.campaigns)
+        return _fragment("campaigns.html", campaign_list=campaign_list, titles=self._titles())
 
     def mark(self, given: MarkIn) -> bytes:
         """Keep a mark; the fragment lists all."""
@@ -106,45 +106,45 @@ class AnalystPages:
         return {**self.bundle().capabilities.titles, "none": _NONE_TITLE}
 
 
-def add_page(app: FastAPI, bench: AnalystPages) -> None:
+def add_page(app: FastAPI, pages: AnalystPages) -> None:
     """Add the page and what it asks for; none of it is part of the interface that OpenAPI describes."""
     _add_shell(app)
 
-    async def told(work: Callable[[], bytes]) -> Response:
-        return Response(await bench.run(work), media_type="text/html; charset=utf-8")
+    async def html_response(work: Callable[[], bytes]) -> Response:
+        return Response(await pages.run(work), media_type="text/html; charset=utf-8")
 
     async def taken(request: Request, model: type[Model], work: Callable[[Model], bytes]) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await read_body(request.stream(), headers, bench.limits)
-        return await told(lambda: work(parse(body, model)))
+        body = await read_body(request.stream(), headers, pages.limits)
+        return await html_response(lambda: work(parse(body, model)))
 
     @app.post("/page/cards", include_in_schema=False)
     async def cards(request: Request) -> Response:
-        return await taken(request, ScoreIn, bench.cards)
+        return await taken(request, ScoreIn, pages.cards)
 
     @app.post("/page/marks", include_in_schema=False)
     async def mark(request: Request) -> Response:
-        return await taken(request, MarkIn, bench.mark)
+        return await taken(request, MarkIn, pages.mark)
 
     @app.get("/page/marks", include_in_schema=False)
     async def marks() -> Response:
-        return await told(bench.marks)
+        return await html_response(pages.marks)
 
     @app.get("/page/sessions/{session_id}", include_in_schema=False)
     async def session(session_id: str, account_id: str | None = None) -> Response:
-        return await told(lambda: bench.live(session_id, account_id))
+        return await html_response(lambda: pages.live(session_id, account_id))
 
     @app.get("/page/accounts/{account_id}", include_in_schema=False)
     async def account(account_id: str) -> Response:
-        return await told(lambda: bench.lookup(account_id))
+        return await html_response(lambda: pages.lookup(account_id))
 
     @app.get("/page/flagged", include_in_schema=False)
     async def flagged() -> Response:
-        return await told(bench.flagged)
+        return await html_response(pages.flagged)
 
     @app.get("/page/campaigns", include_in_schema=False)
     async def campaigns() -> Response:
-        return await told(bench.roster)
+        return await html_response(pages.campaign_list)
 
 
 def _add_shell(app: FastAPI) -> None:

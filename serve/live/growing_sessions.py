@@ -1,4 +1,4 @@
-"""Live: sessions that grow, exchange by exchange, with a verdict after each; no text is kept.
+"""Growing sessions: sessions that grow, exchange by exchange, with a verdict after each; no text is kept.
 
 After k exchanges the verdict is the batch verdict on those k exchanges, in the order in which they came. A session is
 what carries one id of one account; without an id, an account's exchanges are cut as in batches: where it pauses for
@@ -84,16 +84,16 @@ class LiveSessions:
                 try:
                     held, is_shared = self.store.get(key), True
                 except StoreDownError:
-                    held, is_shared = StoredState(self._aside.get(key).growth or self.store.copy(key)), False
+                    held, is_shared = StoredState(self._aside.get(key).state or self.store.copy(key)), False
                 held = self._restored(key, held) if is_shared else held
-                growth = self._grown(held, account_id, session_id, exchanges, scorer)
-                if self._kept(key, growth, held, is_shared=is_shared):
+                state = self._grown(held, account_id, session_id, exchanges, scorer)
+                if self._kept(key, state, held, is_shared=is_shared):
                     break
             else:
                 raise StoreBusyError(f"{_MAX_TRIES} tries to change a session failed: others changed it meanwhile")
-            verdicts = scorer.judge_rows(*growth.judged(scorer.bundle))
-            observation = Observation(verdicts.verdict(0), growth.is_partial, is_shared)
-            self._summarise(account_id, growth, observation, is_new=growth.n <= len(exchanges))
+            verdicts = scorer.judge_rows(*state.judged(scorer.bundle))
+            observation = Observation(verdicts.verdict(0), state.is_partial, is_shared)
+            self._summarise(account_id, state, observation, is_new=state.n <= len(exchanges))
         if seen is not None:
             seen(verdicts, scorer, len(exchanges))
         return observation
@@ -110,11 +110,11 @@ class LiveSessions:
             return None
         key = self._key(account_id, session_id)
         with self._locks[key[0]]:
-            growth = self.store.get(key).growth
-            if growth is None or growth.reading != reading_id(self.scorer.bundle):
+            state = self.store.get(key).state
+            if state is None or state.reading != reading_id(self.scorer.bundle):
                 return None
-            verdict = self.scorer.judge_rows(*growth.judged(self.scorer.bundle)).verdict(0)
-            return Observation(verdict, growth.is_partial)
+            verdict = self.scorer.judge_rows(*state.judged(self.scorer.bundle)).verdict(0)
+            return Observation(verdict, state.is_partial)
 
     def account(self, account_id: str) -> dict[str, Any] | None:
         """The account's row as `accounts.roll_up` makes it of its sessions (the last 256), None where none is known.
@@ -149,14 +149,14 @@ class LiveSessions:
 
     def _restored(self, key: bytes, held: StoredState) -> StoredState:
         """What is held, or, where the store lost it or didn't get it all, what was observed beside it."""
-        aside = self._aside.get(key).growth
+        aside = self._aside.get(key).state
         if aside is None:
             return held
         self._aside.drop(key)
-        if held.growth is None:
+        if held.state is None:
             return StoredState(aside, held.stamp)
-        longer, n = max(held.growth, aside, key=lambda growth: growth.n), min(held.growth.n, aside.n)
-        if not np.array_equal(held.growth.texts[:n], aside.texts[:n]):
+        longer, n = max(held.state, aside, key=lambda state: state.n), min(held.state.n, aside.n)
+        if not np.array_equal(held.state.texts[:n], aside.texts[:n]):
             longer.is_partial = True  # both went on, each with its own exchanges
         return StoredState(longer, held.stamp)
 
@@ -168,40 +168,40 @@ class LiveSessions:
         exchanges: tuple[Exchange, ...],
         scorer: Scorer,
     ) -> SessionState:
-        growth = held.growth
-        if growth is None or growth.reading != reading_id(scorer.bundle):
-            lost_at = held.lost_at if growth is None else growth.previous_at
+        state = held.state
+        if state is None or state.reading != reading_id(scorer.bundle):
+            lost_at = held.lost_at if state is None else state.previous_at
             is_partial = lost_at is not None and not (session_id is None and _is_pause(lost_at, exchanges[0].at))
-            growth = SessionState.begun(
+            state = SessionState.begun(
                 account_id, session_id or _named(account_id, exchanges[0].at), scorer.bundle, is_partial=is_partial
             )
         run: list[Exchange] = []  # exchanges of one session, which are read together
         for exchange in exchanges:
-            previous_at = run[-1].at if run else growth.previous_at
-            if _is_over(growth.n + len(run), previous_at, session_id, exchange):
+            previous_at = run[-1].at if run else state.previous_at
+            if _is_over(state.n + len(run), previous_at, session_id, exchange):
                 if run:
-                    growth.extend(run, scorer.bundle, self.seal)
-                run, growth = [], self._following(growth, session_id, exchange, scorer)
+                    state.extend(run, scorer.bundle, self.seal)
+                run, state = [], self._following(state, session_id, exchange, scorer)
             run.append(exchange)
-        growth.extend(run, scorer.bundle, self.seal)
-        return growth
+        state.extend(run, scorer.bundle, self.seal)
+        return state
 
     @staticmethod
-    def _following(growth: SessionState, session_id: str | None, exchange: Exchange, scorer: Scorer) -> SessionState:
+    def _following(state: SessionState, session_id: str | None, exchange: Exchange, scorer: Scorer) -> SessionState:
         """The session that follows the one there is, and begins with this exchange."""
-        base = session_id or _named(growth.account_id, exchange.at)
-        nth = growth.nth + 1 if base == growth.base_id else 1
-        return SessionState.begun(growth.account_id, base, scorer.bundle, nth=nth)
+        base = session_id or _named(state.account_id, exchange.at)
+        nth = state.nth + 1 if base == state.base_id else 1
+        return SessionState.begun(state.account_id, base, scorer.bundle, nth=nth)
 
-    def _kept(self, key: bytes, growth: SessionState, held: StoredState, *, is_shared: bool) -> bool:
+    def _kept(self, key: bytes, state: SessionState, held: StoredState, *, is_shared: bool) -> bool:
         if is_shared:
             try:
-                return self.store.put(key, growth, held.stamp)
+                return self.store.put(key, state, held.stamp)
             except StoreDownError:
                 pass  # it can't be told whether it was put; the copy aside decides when the store is back
-        return self._aside.put(key, growth)
+        return self._aside.put(key, state)
 
-    def _summarise(self, account_id: str, growth: SessionState, observation: Observation, *, is_new: bool) -> None:
+    def _summarise(self, account_id: str, state: SessionState, observation: Observation, *, is_new: bool) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
         summary = {
             "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
@@ -210,10 +210,10 @@ class LiveSessions:
         }  # fmt: skip
         store = self.store if observation.is_shared else self._aside
         try:
-            session = self.seal.digest(growth.session_id)
+            session = self.seal.digest(state.session_id)
             store.summarise(self.seal.digest(account_id), session, json.dumps(summary).encode())
             if is_new:
-                store.name(self.seal.digest(growth.base_id), account_id)
+                store.name(self.seal.digest(state.base_id), account_id)
         except StoreDownError:
             return
 

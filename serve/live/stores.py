@@ -48,7 +48,7 @@ class StoredState:
     it never had one.
     """
 
-    growth: SessionState | None
+    state: SessionState | None
     stamp: bytes = b""
     lost_at: float | None = None
 
@@ -60,7 +60,7 @@ class Store(Protocol):
         """What is held; the state may be changed by the caller, who then puts or drops it."""
         ...
 
-    def put(self, key: bytes, growth: SessionState, stamp: bytes) -> bool:
+    def put(self, key: bytes, state: SessionState, stamp: bytes) -> bool:
         """Keep a state; False, and nothing is kept, where another one was put since `stamp`."""
         ...
 
@@ -124,15 +124,15 @@ class ProcessStore:
             self._states.move_to_end(key)
             return StoredState(found[0], b"held")
 
-    def put(self, key: bytes, growth: SessionState, stamp: bytes = b"") -> bool:
+    def put(self, key: bytes, state: SessionState, stamp: bytes = b"") -> bool:
         """See `Store.put`; who puts holds the session's lock, so nobody else can have."""
         with self._lock:
             self._forget(key)
-            n_bytes = growth.n_bytes
-            self._states[key] = (growth, n_bytes, time.monotonic())
+            n_bytes = state.n_bytes
+            self._states[key] = (state, n_bytes, time.monotonic())
             self.counts.n_bytes += n_bytes
             self._lost.pop(key, None)
-            self._warm(key, growth)
+            self._warm(key, state)
             while self.counts.n_bytes > self._max_bytes and len(self._states) > 1:
                 self._lose(next(iter(self._states)))
                 self.counts.n_evicted += 1
@@ -141,7 +141,7 @@ class ProcessStore:
 
     def copy(self, key: bytes) -> SessionState | None:
         """See `Store.copy`."""
-        return self.get(key).growth
+        return self.get(key).state
 
     def drop(self, key: bytes) -> None:
         """Forget a state without a trace."""
@@ -180,9 +180,9 @@ class ProcessStore:
         """Always."""
         return True
 
-    def _warm(self, key: bytes, growth: SessionState) -> None:
+    def _warm(self, key: bytes, state: SessionState) -> None:
         """Keep comparisons of the busiest sessions only."""
-        size = growth.comparison.n_bytes if growth.comparison is not None else 0
+        size = state.comparison.n_bytes if state.comparison is not None else 0
         self._hot[key] = size
         self._hot_total += size
         while self._hot_total > self._hot_bytes and len(self._hot) > 1:
@@ -269,7 +269,7 @@ class RedisStore:
         """
         with self._reached():
             stamp = self._bytes(self._redis.hget(_state(key), "stamp"))
-            copy = self.copies.get(key).growth
+            copy = self.copies.get(key).state
             if copy is not None and stamp and self._stamps.get(key) == stamp:
                 return StoredState(copy, stamp)
             stamp, sealed = map(self._bytes, self._redis.hmget(_state(key), "stamp", "state"))
@@ -279,36 +279,36 @@ class RedisStore:
                 copy, b"", None if trace is None else float(trace)
             )  # lost by Redis, but not by this process
         try:
-            growth = SessionState.of_bytes(self._seal.open(sealed))
+            state = SessionState.of_bytes(self._seal.open(sealed))
         except (SealError, SessionStateError):  # another secret or release wrote it: it is lost to this one
             return StoredState(None, stamp or b"", math.nan)
-        if copy is not None and copy.session_id == growth.session_id and copy.n > growth.n:
-            growth.is_partial = True  # Redis came back with less than it had
-        return StoredState(growth, stamp or b"")
+        if copy is not None and copy.session_id == state.session_id and copy.n > state.n:
+            state.is_partial = True  # Redis came back with less than it had
+        return StoredState(state, stamp or b"")
 
     def copy(self, key: bytes) -> SessionState | None:
         """See `Store.copy`."""
-        found = self.copies.get(key).growth
+        found = self.copies.get(key).state
         self.copies.drop(key)
         return found
 
-    def put(self, key: bytes, growth: SessionState, stamp: bytes) -> bool:
+    def put(self, key: bytes, state: SessionState, stamp: bytes) -> bool:
         """See `Store.put`.
 
         Raises:
             StoreDownError: when Redis doesn't answer.
         """
         new = os.urandom(8)
-        sealed = self._seal.close(growth.to_bytes())
+        sealed = self._seal.close(state.to_bytes())
         self.copies.drop(key)
         with self._reached():
             done = self._put(
                 keys=[_state(key), _trace(key)],
-                args=[stamp, new, sealed, self._ttl_ms, repr(growth.previous_at), self._ttl_ms * _TRACE_TTL_FACTOR],
+                args=[stamp, new, sealed, self._ttl_ms, repr(state.previous_at), self._ttl_ms * _TRACE_TTL_FACTOR],
             )
         if not done:
             return False
-        self.copies.put(key, growth)
+        self.copies.put(key, state)
         self._stamps[key] = new
         if len(self._stamps) > _MAX_LOST:
             self._stamps.popitem(last=False)

@@ -54,7 +54,7 @@ class World:
             f"seed={seed}",
         ]  # fmt: skip
         settings = replace(compose(overrides), bundling=BundlingSettings(folder))
-        made, base = bundled(settings), prepare(settings.ground)
+        made, base = bundled(settings), prepare(settings.inputs)
         self.pool, self.cache, self.timing = base.inputs.pool, base.cache, base.inputs.timing
         self.rows = base.inputs.fold.test
         self.evidence = replace(made.model.evidence, part_of=np.full_like(made.model.evidence.part_of, -1))

@@ -1,4 +1,4 @@
-"""How fast a verdict comes, in process and over HTTP: `python tests/bench/bench_serve.py`.
+"""How fast a verdict comes, in process and over HTTP: `python tests/pages/bench_serve.py`.
 
 Times are of this machine at this moment; what compares is the ratio to the bare encoder on the same texts in the same
 run. `--seconds` is how long each load lasts, `--exchanges` how many the memory of growing sessions is measured with
@@ -119,7 +119,7 @@ async def pressed(port: int, body: bytes, n_clients: int, seconds: float) -> tup
     """
     times: list[float] = []
     statuses: dict[int, int] = {}
-    head = f"POST /v1/score HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = f"POST /v1/score HTTP/1.1\r\nhost: pages\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     request = head.encode() + b"\r\n\r\n" + body
 
     async def ask() -> None:

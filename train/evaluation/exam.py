@@ -1,4 +1,4 @@
-"""Evaluate: the exam. Fresh sessions from campaigns (and, for a new provider, organic sources) that were never seen."""
+"""Exam: the exam. Fresh sessions from campaigns (and, for a new provider, organic sources) that were never seen."""
 
 from __future__ import annotations
 
@@ -89,59 +89,57 @@ def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidenc
     return table(composition, pool, cache, evidence.knowing_all())
 
 
-def auroc(sittings: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:
+def auroc(results: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:
     """Area under the ROC curve, mean over folds; resampled over campaigns and sources."""
-    return _measure(sittings, name, length, dilution, n_bootstrap, _fold_auroc)
+    return _measure(results, name, length, dilution, n_bootstrap, _fold_auroc)
 
 
-def tpr(sittings: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
+def tpr(results: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float, n_bootstrap: int) -> Cell:
     """Share of harvesting sessions caught at this FPR on the fold's own organic sessions; resampled over campaigns."""
-    return _measure(
-        sittings, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean())
-    )
+    return _measure(results, name, length, dilution, n_bootstrap, lambda pos, neg: float(_caught(pos, neg, fpr).mean()))
 
 
 def tpr_by_campaign(
-    sittings: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float
+    results: Sequence[FoldScores], name: str, length: int, dilution: float, fpr: float
 ) -> dict[str, tuple[float, int]]:
     """TPR and number of sessions of each campaign group (a mixed campaign counts for its first group)."""
     found: dict[str, list[float]] = {}
-    for sitting in sittings:
-        positive, negative = _cell(sitting, length, dilution)
-        caught = _caught(sitting.scores[name][positive], sitting.scores[name][negative], fpr)
-        for campaign, hit in zip(sitting.campaign[positive], caught, strict=True):
+    for result in results:
+        positive, negative = _cell(result, length, dilution)
+        caught = _caught(result.scores[name][positive], result.scores[name][negative], fpr)
+        for campaign, hit in zip(result.campaign[positive], caught, strict=True):
             for group in str(campaign).split("+"):
                 found.setdefault(group, []).append(float(hit))
     return {group: (float(np.mean(hits)), len(hits)) for group, hits in sorted(found.items())}
 
 
-def fpr_by_source(sittings: Sequence[FoldScores], name: str, length: int, fpr: float) -> dict[str, tuple[float, int]]:
+def fpr_by_source(results: Sequence[FoldScores], name: str, length: int, fpr: float) -> dict[str, tuple[float, int]]:
     """Share of each organic source's sessions above the threshold of `fpr` over all of the fold's organic sessions."""
     found: dict[str, list[float]] = {}
-    for sitting in sittings:
-        _, negative = _cell(sitting, length, 0.0)
-        flagged = _caught(sitting.scores[name][negative], sitting.scores[name][negative], fpr)
-        for kind, source, hit in zip(sitting.kind[negative], sitting.campaign[negative], flagged, strict=True):
+    for result in results:
+        _, negative = _cell(result, length, 0.0)
+        flagged = _caught(result.scores[name][negative], result.scores[name][negative], fpr)
+        for kind, source, hit in zip(result.kind[negative], result.campaign[negative], flagged, strict=True):
             label = f"{kind} {source}" if "+" not in str(source) else f"{kind} several"
             found.setdefault(label, []).append(float(hit))
     return {source: (float(np.mean(hits)), len(hits)) for source, hits in sorted(found.items())}
 
 
-def evaluation_rate(sittings: Sequence[FoldScores], name: str, length: int, fpr: float) -> float:
+def evaluation_rate(results: Sequence[FoldScores], name: str, length: int, fpr: float) -> float:
     """Share of benchmark runs that are flagged at this FPR."""
     rates = []
-    for sitting in sittings:
-        _, negative = _cell(sitting, length, 0.0)
-        runs = (sitting.kind == "evaluation") & (sitting.length == length)
+    for result in results:
+        _, negative = _cell(result, length, 0.0)
+        runs = (result.kind == "evaluation") & (result.length == length)
         if runs.any():
-            rates.append(_caught(sitting.scores[name][runs], sitting.scores[name][negative], fpr).mean())
+            rates.append(_caught(result.scores[name][runs], result.scores[name][negative], fpr).mean())
     return float(np.mean(rates)) if rates else float("nan")
 
 
-def _cell(sitting: FoldScores, length: int, dilution: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    at_length = sitting.length == length
-    positive = sitting.is_harvesting & at_length & np.isclose(sitting.dilution, dilution)
-    return positive, at_length & ~sitting.is_harvesting & (sitting.kind != "evaluation")
+def _cell(result: FoldScores, length: int, dilution: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    at_length = result.length == length
+    positive = result.is_harvesting & at_length & np.isclose(result.dilution, dilution)
+    return positive, at_length & ~result.is_harvesting & (result.kind != "evaluation")
 
 
 def _caught(positive: NDArray[np.float64], negative: NDArray[np.float64], fpr: float) -> NDArray[np.bool_]:
@@ -157,9 +155,9 @@ def _fold_auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) ->
 
 
 def _measure(
-    sittings: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int, measure: _Measure
+    results: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int, measure: _Measure
 ) -> Cell:
-    folds = [_FoldScores.of(sitting, name, length, dilution) for sitting in sittings]
+    folds = [_CellScores.of(result, name, length, dilution) for result in results]
     rng = np.random.default_rng(0)
     value = float(np.mean([measure(fold.positive, fold.negative) for fold in folds]))
     draws = [
@@ -171,16 +169,16 @@ def _measure(
 
 
 @dataclass(frozen=True)
-class _FoldScores:
+class _CellScores:
     positive: NDArray[np.float64]
     negative: NDArray[np.float64]
     campaign: NDArray[np.str_]
 
     @classmethod
-    def of(cls, sitting: FoldScores, name: str, length: int, dilution: float) -> _FoldScores:
-        positive, negative = _cell(sitting, length, dilution)
-        scores = sitting.scores[name]
-        return cls(scores[positive], scores[negative], sitting.campaign[positive])
+    def of(cls, result: FoldScores, name: str, length: int, dilution: float) -> _CellScores:
+        positive, negative = _cell(result, length, dilution)
+        scores = result.scores[name]
+        return cls(scores[positive], scores[negative], result.campaign[positive])
 
     def resampled(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Campaigns drawn with replacement, organic sessions drawn with replacement."""

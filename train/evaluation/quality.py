@@ -1,4 +1,4 @@
-"""Summary: what a training run itself knows of its quality, from margins of campaigns that were left out."""
+"""Quality: what a training run itself knows of its quality, from margins of campaigns that were left out."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def left_out_metrics(model: Model) -> dict[str, float]:
 def rates(table: Table, margins: NDArray[np.float64]) -> dict[str, float]:
     """AUROC and TPR at 1 % FPR of margins, for each dilution that the table holds beside organic sessions."""
     found: dict[str, float] = {}
-    sitting = fold_scores(table, margins)
+    result = fold_scores(table, margins)
     for dilution in _dilutions(table):
         place = f"dilution_{round(100 * dilution):02d}"
-        found[f"left_out.auroc.{place}"] = auroc([sitting], _NAME, 0, dilution, 0).value
-        found[f"left_out.tpr.{place}"] = tpr([sitting], _NAME, 0, dilution, FPR, 0).value
+        found[f"left_out.auroc.{place}"] = auroc([result], _NAME, 0, dilution, 0).value
+        found[f"left_out.tpr.{place}"] = tpr([result], _NAME, 0, dilution, FPR, 0).value
     return found
 
 
@@ -115,7 +115,7 @@ def _rows(metrics: Mapping[str, float]) -> Iterator[str]:
 
 
 def fold_scores(table: Table, margins: NDArray[np.float64]) -> FoldScores:
-    """Margins as an exam's one sitting, lengths together (as length 0)."""
+    """Margins as an exam's one result, lengths together (as length 0)."""
     lengths = np.zeros(len(table), np.int64)
     return FoldScores(
         _NAME, "left out", lengths, table.kind, table.campaign, table.dilution, {_NAME: margins}

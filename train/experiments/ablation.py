@@ -45,15 +45,15 @@ def choices(areas: tuple[str, ...]) -> tuple[Choice, ...]:
 
 
 def measure(settings: Settings) -> dict[str, list[FoldScores]]:
-    """A sitting for each setting and fold, with a score for each choice of features."""
+    """A result for each setting and fold, with a score for each choice of features."""
     if settings.goal is not Goal.exam:
         raise SettingsError(f"goal is {settings.goal}, expected exam: features are compared over all folds")
-    base = prepare(settings.ground)
+    base = prepare(settings.inputs)
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
     areas = base.capabilities.areas
     names = np.array(feature_names(areas))
     asked = replace(settings.exam, lengths=(LENGTH,), n_evaluation=0)
-    sittings: dict[str, list[FoldScores]] = {}
+    results: dict[str, list[FoldScores]] = {}
     for setting in SETTINGS:
         for fold in folds(pool, settings.split, setting, seed=settings.seed):
             evidence = replace(settings.evidence, known_organic=setting == SETTINGS[0])
@@ -66,15 +66,15 @@ def measure(settings: Settings) -> dict[str, list[FoldScores]]:
                 own = names[choice.columns].tolist()
                 fitted = classifier.fit(rows, own, settings.classifier, seed=settings.seed)
                 scores[choice.name] = fitted.margins(examined.X[:, choice.columns])
-            sittings.setdefault(setting, []).append(
+            results.setdefault(setting, []).append(
                 FoldScores(fold.name, setting, lengths, examined.kind, examined.campaign, examined.dilution, scores)
             )
-    return sittings
+    return results
 
 
-def ablation_table(sittings: Mapping[str, Sequence[FoldScores]], dilutions: Sequence[float]) -> str:
-    """The sittings as a Markdown table for each setting."""
-    return "\n".join(line for setting, own in sittings.items() for line in _table(setting, own, dilutions))
+def ablation_table(results: Mapping[str, Sequence[FoldScores]], dilutions: Sequence[float]) -> str:
+    """The results as a Markdown table for each setting."""
+    return "\n".join(line for setting, own in results.items() for line in _table(setting, own, dilutions))
 
 
 def _table(setting: str, own: Sequence[FoldScores], dilutions: Sequence[float]) -> Iterator[str]:

@@ -48,7 +48,7 @@ class AdaptationOutcome:
 def measure(settings: Settings) -> dict[str, AdaptationOutcome]:
     """Outcomes of the bundle as it is, adapted, and of a model that knows the traffic."""
     settings = replace(settings, hold_out=HoldOut.new_provider)
-    base = prepare(settings.ground)
+    base = prepare(settings.inputs)
     fold = base.inputs.fold
     if fold is None:
         raise SettingsError("the exam makes no bundle, expected goal=bundle")

@@ -1,4 +1,4 @@
-"""Exam: every fold of both settings learned and examined, with the baselines and the leakage gate beside ours."""
+"""Full exam: every fold of both settings learned and examined, with the baselines and the leakage gate beside ours."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def exam(settings: Settings, pool: Pool, cache: PromptCache, timing: Timing) -> 
         ValueError: when there are too few groups to leave any out.
     """
     began_at = time.perf_counter()
-    sittings: list[FoldScores] = []
+    results: list[FoldScores] = []
     for fold in _all_folds(settings, pool):
         with tracking.child(fold.name, {"held": " ".join((*fold.held_campaigns, *fold.held_sources))}):
-            sittings.append(examine_fold(settings, pool, fold, cache, timing))
+            results.append(examine_fold(settings, pool, fold, cache, timing))
             print(f"{time.perf_counter() - began_at:6.0f} s  {fold.name}", flush=True)  # noqa: T201
-    report = write_exam(sittings, settings)
+    report = write_exam(results, settings)
     print(report.markdown)  # noqa: T201
     tracking.log_json(report.values, "exam.json")
     tracking.log_text(report.markdown, "exam.md")

@@ -1,4 +1,4 @@
-"""Study: a search of settings with Optuna, kept in a SQLite file, so that a search that was killed goes on.
+"""Hyperparameter search: settings searched with Optuna; its SQLite file lets a search that was killed go on.
 
 Optuna is used directly: hydra-optuna-sweeper 1.3.0 needs optuna < 3, and has no pruner.
 """
@@ -146,8 +146,8 @@ def _trial(trial: Trial, *, settings: Settings, parent: str | None) -> float:
 
 def _value(trial: Trial, settings: Settings) -> float | None:
     """Mean TPR over all inner folds, or None where the first of them showed that it isn't worth going on."""
-    table = _table(settings.ground, replace(settings.recipe, classifier=ClassifierSettings()))
-    names = feature_names(prepare(settings.ground).capabilities.areas)
+    table = _table(settings.inputs, replace(settings.recipe, classifier=ClassifierSettings()))
+    names = feature_names(prepare(settings.inputs).capabilities.areas)
     parts, values = [], list[float]()
     for part in classifier.left_out(
         table, names, settings.classifier, n_folds=settings.model.n_inner_folds, seed=settings.seed

@@ -44,7 +44,7 @@ def reproduce(run_id: str, *, keeps_encoder: bool = False) -> Proof:
     before = tracking.read_json(run_id, PROVENANCE_FILE)
     with tempfile.TemporaryDirectory() as folder:
         settings = _elsewhere(settings, Path(folder), keeps_encoder=keeps_encoder)
-        now = {**provenance(), "data": dict(data_digests(read_inputs(settings.ground).pool))}
+        now = {**provenance(), "data": dict(data_digests(read_inputs(settings.inputs).pool))}
         found = bundled(settings).folder.name
     return Proof(expected, found, tuple(differences(before, now)))
 

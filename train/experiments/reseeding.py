@@ -48,7 +48,7 @@ def measure(settings: Settings, n_runs: int) -> Iterator[Reseeded]:
     """Runs with seeds 0, 1, ..., as they are ready."""
     if settings.goal is not Goal.exam:
         raise SettingsError(f"goal is {settings.goal}, expected exam: its encoder and map know nothing of any fold")
-    base = prepare(settings.ground)
+    base = prepare(settings.inputs)
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
     evidence = replace(settings.evidence, known_organic=True)
     for seed in range(n_runs):

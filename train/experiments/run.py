@@ -45,7 +45,7 @@ def run(settings: Settings) -> Outcome | None:
     Raises:
         SettingsError: when the settings, the corpora or the areas are wrong, before any work.
     """
-    inputs = read_inputs(settings.ground)
+    inputs = read_inputs(settings.inputs)
     from train.reports.run_figures import run_plots
     from train.reports.run_page import write_run_page
     from train.tracking import run_record as record  # MLflow takes seconds, which wrong settings need not wait for
@@ -54,10 +54,10 @@ def run(settings: Settings) -> Outcome | None:
         if inputs.fold is None:
             from train.experiments.full_exam import exam
 
-            exam(settings, inputs.pool, prepare(settings.ground).cache, inputs.timing)
+            exam(settings, inputs.pool, prepare(settings.inputs).cache, inputs.timing)
             return None
         made = bundled(settings)
-        cache = prepare(settings.ground).cache
+        cache = prepare(settings.inputs).cache
         held_out = write_held_out(inputs, cache, settings.exam, made.folder.name, seed=settings.seed)
         report = write_report(settings.name, made, held_out)
         drawn = run_plots(made.model)
@@ -69,7 +69,7 @@ def run(settings: Settings) -> Outcome | None:
 def bundled(settings: Settings) -> Made:
     """Learn a model and write its bundle, and nothing else: what a run is reproduced by."""
     began_at = time.perf_counter()
-    base = prepare(settings.ground)
+    base = prepare(settings.inputs)
     inputs, laid_at = base.inputs, time.perf_counter()
     if inputs.fold is None:
         raise SettingsError("the exam makes no bundle, expected goal=bundle")
@@ -77,7 +77,7 @@ def bundled(settings: Settings) -> Made:
     metrics = left_out_metrics(model)
     card = data_card(inputs.pool, inputs.fold, plain(settings))
     folder = write_bundle(Parts(model, base.static, base.capabilities, card, metrics), settings.bundling)
-    seconds = {"ground": laid_at - began_at, "learn": time.perf_counter() - laid_at}
+    seconds = {"prepare": laid_at - began_at, "learn": time.perf_counter() - laid_at}
     return Made(folder, model, card, metrics, seconds)
 
 
@@ -151,7 +151,7 @@ def _is_done(settings: Settings) -> bool:
         return False
     from train.tracking import run_record as record
 
-    return record.has_finished(settings, read_inputs(settings.ground))
+    return record.has_finished(settings, read_inputs(settings.inputs))
 
 
 def _told(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Learn evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as
+"""Evidence: ridge heads over single prompts, cross-fitted by group so that training prompts are weighed as
 unseen ones will be. Gram matrices add up over groups, so leaving groups out costs one solve and no second pass."""
 
 from __future__ import annotations

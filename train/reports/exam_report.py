@@ -40,11 +40,11 @@ class ExamReport:
     metrics: Mapping[str, float]
 
 
-def write_exam(sittings: Sequence[FoldScores], settings: Settings) -> ExamReport:
+def write_exam(results: Sequence[FoldScores], settings: Settings) -> ExamReport:
     """Measure everything, write `exam.json`, `exam.md` and `exam.html` below mlruns/reports, and give both back."""
     values = {
         "seed": settings.seed,
-        "settings": {setting: _measured(own, settings.exam) for setting, own in _by_setting(sittings)},
+        "settings": {setting: _measured(own, settings.exam) for setting, own in _by_setting(results)},
     }
     report = ExamReport(values, _page(values), _metrics(values))
     REPORTS.mkdir(parents=True, exist_ok=True)
@@ -54,9 +54,9 @@ def write_exam(sittings: Sequence[FoldScores], settings: Settings) -> ExamReport
     return report
 
 
-def _by_setting(sittings: Sequence[FoldScores]) -> Iterator[tuple[str, list[FoldScores]]]:
-    for setting in dict.fromkeys(sitting.setting for sitting in sittings):
-        yield setting, [sitting for sitting in sittings if sitting.setting == setting]
+def _by_setting(results: Sequence[FoldScores]) -> Iterator[tuple[str, list[FoldScores]]]:
+    for setting in dict.fromkeys(result.setting for result in results):
+        yield setting, [result for result in results if result.setting == setting]
 
 
 def _measured(own: Sequence[FoldScores], settings: ExamSettings) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def _precision(tpr_value: float, fpr: float, prevalence: float) -> float:
 def _realised(own: Sequence[FoldScores], fpr: float) -> list[float]:
     """Share of organic exam sessions whose conformal p-value is at most `fpr`: over all, lowest and highest fold."""
     rates = [
-        float((sitting.p_value[(sitting.kind != "harvest") & (sitting.kind != "evaluation")] <= fpr).mean())
-        for sitting in own
-        if sitting.p_value is not None
+        float((result.p_value[(result.kind != "harvest") & (result.kind != "evaluation")] <= fpr).mean())
+        for result in own
+        if result.p_value is not None
     ]
     return [round(value, 5) for value in (float(np.mean(rates)), min(rates), max(rates))]
 
@@ -110,12 +110,12 @@ def _realised(own: Sequence[FoldScores], fpr: float) -> list[float]:
 def _ece(own: Sequence[FoldScores]) -> float:
     """Calibration error over sessions of campaigns and organic ones, each label with the same weight."""
     gaps = []
-    for sitting in own:
-        if sitting.score is not None:
-            y = sitting.is_harvesting.astype(np.int64)
-            chosen = _balanced(y[sitting.kind != "evaluation"])
-            known = np.flatnonzero(sitting.kind != "evaluation")[chosen]
-            gaps.append(expected_calibration_error(sitting.score[known], y[known]))
+    for result in own:
+        if result.score is not None:
+            y = result.is_harvesting.astype(np.int64)
+            chosen = _balanced(y[result.kind != "evaluation"])
+            known = np.flatnonzero(result.kind != "evaluation")[chosen]
+            gaps.append(expected_calibration_error(result.score[known], y[known]))
     return round(float(np.mean(gaps)), 4)
 
 
@@ -128,7 +128,7 @@ def _balanced(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _detection(own: Sequence[FoldScores]) -> dict[str, float]:
     """Quartiles of exchanges until the first flag at 1 %, of those that are ever flagged, and the share that are."""
-    found = np.concatenate([sitting.detected_at for sitting in own if sitting.detected_at is not None])
+    found = np.concatenate([result.detected_at for result in own if result.detected_at is not None])
     caught = found[found > 0]
     quartiles = np.quantile(caught, (0.25, 0.5, 0.75)) if len(caught) else [float("nan")] * 3
     names = ("first quarter", "half", "three quarters")

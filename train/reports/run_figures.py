@@ -1,4 +1,4 @@
-"""Figures: a training run drawn, from margins of campaigns and organic sources that were left out."""
+"""Run figures: a training run drawn, from margins of campaigns and organic sources that were left out."""
 
 from __future__ import annotations
 
@@ -156,16 +156,16 @@ def _growth(model: Model) -> Plot:
 
 
 def _campaigns(model: Model) -> Plot:
-    sitting = [fold_scores(model.table, model.margins_left_out)]
-    found = tpr_by_campaign(sitting, "model", 0, 0.0, FPR) if _has_both(model.table) else {}
+    result = [fold_scores(model.table, model.margins_left_out)]
+    found = tpr_by_campaign(result, "model", 0, 0.0, FPR) if _has_both(model.table) else {}
     caption = "TPR at 1 % FPR of undiluted sessions, each scored by a booster that never saw the campaign."
     values = [(name, share, n) for name, (share, n) in found.items()]
     return bars("campaigns", "Which campaigns are caught?", caption, values, "TPR at 1 % FPR")
 
 
 def _sources(model: Model) -> Plot:
-    sitting = [fold_scores(model.table, model.margins_left_out)]
-    found = fpr_by_source(sitting, "model", 0, FPR) if _has_both(model.table) else {}
+    result = [fold_scores(model.table, model.margins_left_out)]
+    found = fpr_by_source(result, "model", 0, FPR) if _has_both(model.table) else {}
     caption = "Share of each organic source's sessions above the threshold that 1 % of all organic sessions lie above."
     values = [(name, share, n) for name, (share, n) in found.items() if share > 0]
     return bars("sources", "Who is flagged by mistake?", caption, values, "FPR")

@@ -1,4 +1,4 @@
-"""Page: a training run, or an exam, as one self-contained page with its figures and the numbers behind them."""
+"""Run page: a training run, or an exam, as one self-contained page with its figures and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Section:
     """Plates under one heading."""
 
     title: str
-    plates: tuple[Plot, ...]
+    plots: tuple[Plot, ...]
 
 
-def write_run_page(path: Path, name: str, made: Made, plates: Sequence[Plot]) -> None:
+def write_run_page(path: Path, name: str, made: Made, plots: Sequence[Plot]) -> None:
     """Write the page of a training run."""
-    by_name = {plate.name: plate for plate in plates}
+    by_name = {plot.name: plot for plot in plots}
     _write(
         path, title=f"Training run {name}",
         lead=(f"Bundle {made.folder.name}.", "Each session is scored by a booster that never saw its campaign (or its "
@@ -40,9 +40,9 @@ def write_run_page(path: Path, name: str, made: Made, plates: Sequence[Plot]) ->
     )  # fmt: skip
 
 
-def write_exam_page(path: Path, plates: Mapping[str, Sequence[Plot]]) -> None:
-    """Write the page of an exam: plates by setting."""
-    sections = tuple(Section(f"{name[0].upper()}{name[1:]}", tuple(own)) for name, own in plates.items())
+def write_exam_page(path: Path, plots: Mapping[str, Sequence[Plot]]) -> None:
+    """Write the page of an exam: plots by setting."""
+    sections = tuple(Section(f"{name[0].upper()}{name[1:]}", tuple(own)) for name, own in plots.items())
     lead = ("Campaigns (and, for a new provider, organic sources) that nothing was learned from.",)
     _write(path, title="Exam", lead=lead, numbers=(), sections=sections, sources=(), n_prompts=0, held_out=())
 

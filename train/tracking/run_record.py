@@ -1,4 +1,4 @@
-"""Record: what a run tells MLflow of its settings, data, provenance, quality and bundle."""
+"""Run record: what a run tells MLflow of its settings, data, provenance, quality and bundle."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def has_finished(settings: Settings, inputs: Inputs) -> bool:
     return tracking.has_finished(settings.tracking.experiment, DIGEST_TAG, _digest(settings, inputs))
 
 
-def keep(settings: Settings, made: Made, report: Path, plates: Sequence[Plot]) -> None:
+def keep(settings: Settings, made: Made, report: Path, plots: Sequence[Plot]) -> None:
     """Metrics, a child run for each inner fold with its boosting curve, figures, report, bundle, registered model."""
     if not settings.tracking.enabled:
         return
@@ -54,7 +54,7 @@ def keep(settings: Settings, made: Made, report: Path, plates: Sequence[Plot]) -
             tracking.log_metrics(rates(model.table.where(part.held), part.margins))
             curve = boosting(model, part)
             tracking.log_curve("left_out.mean_tpr_by_round", curve.steps, curve.values)
-    tracking.log_figures({plate.name: plate.figure for plate in plates})
+    tracking.log_figures({plot.name: plot.figure for plot in plots})
     tracking.log_file(report)
     tracking.log_file(report.with_suffix(".html"))
     tracking.log_tags({BUNDLE_TAG: made.folder.name})

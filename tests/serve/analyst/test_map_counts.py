@@ -1,4 +1,4 @@
-"""The atlas counts what was judged where it falls, and reads no more of an account than it shows."""
+"""The drawn counts what was judged where it falls, and reads no more of an account than it shows."""
 
 from __future__ import annotations
 

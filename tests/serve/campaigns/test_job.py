@@ -32,10 +32,10 @@ def inquire(inputs: list[Path], folder: Path, bundle: Path, **options: Any) -> t
     """The outcome, and what was written: campaigns and members."""
     folder.mkdir(exist_ok=True)
     out, members = folder / "campaigns.json", folder / "members.parquet"
-    inquiry = CampaignJob(
+    job = CampaignJob(
         tuple(inputs), out, folder / "rejects.jsonl", members=members, bundle=bundle, n_workers=1, **options
     )
-    outcome = run(inquiry, Progress(io.StringIO()))
+    outcome = run(job, Progress(io.StringIO()))
     return outcome, json.loads(out.read_text()), pq.read_table(members)
 
 

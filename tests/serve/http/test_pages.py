@@ -117,17 +117,17 @@ def test_campaigns_are_listed(make: Callable[..., TestClient], tmp_path: Path) -
 
 
 def test_the_docket_holds_the_last_flagged(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
-    docket = RecentlyFlagged()
+    recently_flagged = RecentlyFlagged()
     verdicts = tiny_scorer.judge(Sessions.of(sessions))
-    docket.add(verdicts)
+    recently_flagged.add(verdicts)
     flagged = {verdict.session_id for verdict in verdicts if verdict.is_harvesting}
-    assert {case.session_id for case in docket.cases()} == flagged != set()
+    assert {case.session_id for case in recently_flagged.cases()} == flagged != set()
     session = next(session for session in sessions if session.session_id in flagged)
     many = [Session(f"n{i}", session.account_id, session.exchanges) for i in range(MAX_FLAGGED + 20)]
-    docket.add(tiny_scorer.judge(Sessions.of(many)))
-    assert len(docket.cases()) == MAX_FLAGGED
-    assert docket.cases()[0].session_id == f"n{MAX_FLAGGED + 19}"
+    recently_flagged.add(tiny_scorer.judge(Sessions.of(many)))
+    assert len(recently_flagged.cases()) == MAX_FLAGGED
+    assert recently_flagged.cases()[0].session_id == f"n{MAX_FLAGGED + 19}"
     calm = Session("n219", session.account_id, (Exchange("hello how are you"),))
     if not tiny_scorer.score(calm).is_harvesting:
-        docket.add(tiny_scorer.judge(Sessions.of([calm])))
-        assert docket.cases()[0].session_id == "n218"
+        recently_flagged.add(tiny_scorer.judge(Sessions.of([calm])))
+        assert recently_flagged.cases()[0].session_id == "n218"

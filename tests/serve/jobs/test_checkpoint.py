@@ -87,7 +87,7 @@ def test_a_job_that_ended_leaves_nothing(tmp_path: Path) -> None:
 def test_a_changed_file_of_the_same_size_is_done_again(tmp_path: Path) -> None:
     first, _, judged = begin(tmp_path / "work")
     (tmp_path / "work" / "spill-1").write_text("dada")
-    with Work.open(tmp_path / "work", JOB, resume=True) as work:
+    with Checkpoint.open(tmp_path / "work", JOB, resume=True) as work:
         assert work.done == (first, judged)
 
 
@@ -95,7 +95,7 @@ def test_a_changed_count_is_done_again(tmp_path: Path) -> None:
     _, second, judged = begin(tmp_path / "work")
     manifest = tmp_path / "work" / "manifest.jsonl"
     manifest.write_text(manifest.read_text().replace('"n_rows": 2', '"n_rows": 3', 1))
-    with Work.open(tmp_path / "work", JOB, resume=True) as work:
+    with Checkpoint.open(tmp_path / "work", JOB, resume=True) as work:
         assert work.done == (second, judged)
 
 
@@ -104,13 +104,13 @@ def test_a_broken_job_file_is_refused(tmp_path: Path, content: str) -> None:
     begin(tmp_path / "work")
     (tmp_path / "work" / "job.json").write_text(content)
     with pytest.raises(ValueError, match="run without --resume"):
-        Work.open(tmp_path / "work", JOB, resume=True)
+        Checkpoint.open(tmp_path / "work", JOB, resume=True)
 
 
 def test_only_the_owner_reads_the_folder(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir(mode=0o755)
     (tmp_path / "work" / "lock").touch()
-    with Work.open(tmp_path / "work", JOB, resume=False):
+    with Checkpoint.open(tmp_path / "work", JOB, resume=False):
         assert (tmp_path / "work").stat().st_mode & 0o777 == 0o700
 
 
@@ -118,10 +118,10 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     begin(tmp_path / "elsewhere")
     (tmp_path / "work").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="is a link"):
-        Work.open(tmp_path / "work", JOB, resume=False)
+        Checkpoint.open(tmp_path / "work", JOB, resume=False)
 
 
 def test_a_job_that_did_nothing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), Work.open(tmp_path / "work", JOB, resume=False):
+    with pytest.raises(ZeroDivisionError), Checkpoint.open(tmp_path / "work", JOB, resume=False):
         raise ZeroDivisionError
     assert not (tmp_path / "work").exists()

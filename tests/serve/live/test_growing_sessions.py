@@ -140,11 +140,11 @@ def test_no_text_is_kept_in_the_clear(tiny_scorer: Scorer) -> None:
     live = LiveSessions(tiny_scorer)
     for k in range(1, 6):
         live.observe("a", Exchange("my canary sings a list"), "s")
-        growth = live.store.get(live._key("a", "s")).growth
-        assert growth is not None
-        assert b"canary" not in growth.to_bytes()
-        assert len(growth.opening.sealed) == (k if k < 4 else 0)
-        assert "canary" not in repr(growth)
+        state = live.store.get(live._key("a", "s")).state
+        assert state is not None
+        assert b"canary" not in state.to_bytes()
+        assert len(state.opening.sealed) == (k if k < 4 else 0)
+        assert "canary" not in repr(state)
 
 
 def test_an_account_is_rolled_up_from_its_sessions(tiny_scorer: Scorer) -> None:

@@ -1,4 +1,4 @@
-"""The exam's numbers on sittings whose answer is known, and exam sessions that are what they are called."""
+"""The exam's numbers on results whose answer is known, and exam sessions that are what they are called."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_auroc_by_hand() -> None:
 
 def test_tpr_by_hand() -> None:
     # At 1 % of 100 organic sessions one may lie above: the threshold is the second highest, 0.98, and must be exceeded.
-    sitting = sitting_of([0.98, 0.985, 0.99, 1.0])
-    assert tpr([sitting], "ours", 10, 0.0, 0.01, 0).value == 0.75
-    assert tpr([sitting], "ours", 10, 0.0, 0.001, 0).value == 0.25
-    assert tpr([sitting], "ours", 10, 0.0, 0.5, 0).value == 1.0
+    result = sitting_of([0.98, 0.985, 0.99, 1.0])
+    assert tpr([result], "ours", 10, 0.0, 0.01, 0).value == 0.75
+    assert tpr([result], "ours", 10, 0.0, 0.001, 0).value == 0.25
+    assert tpr([result], "ours", 10, 0.0, 0.5, 0).value == 1.0
 
 
 def test_ties_with_organic_sessions_are_not_caught() -> None:
@@ -83,27 +83,27 @@ def test_folds_count_alike_whatever_their_size() -> None:
 def test_an_interval_is_over_campaigns() -> None:
     one = sitting_of([2.0] * 20 + [-1.0] * 20, campaigns=["a"] * 40)
     two = sitting_of([2.0] * 20 + [-1.0] * 20, campaigns=["a"] * 20 + ["b"] * 20)
-    narrow, wide = (auroc([sitting], "ours", 10, 0.0, 200) for sitting in (one, two))
+    narrow, wide = (auroc([result], "ours", 10, 0.0, 200) for result in (one, two))
     assert [narrow.value, wide.value] == pytest.approx([0.5, 0.5])
     assert [narrow.low, narrow.high] == pytest.approx([0.5, 0.5])
     assert [wide.low, wide.high] == pytest.approx([0.0, 1.0])
 
 
 def test_an_interval_is_the_same_each_time() -> None:
-    sitting = sitting_of(list(np.linspace(0, 1.5, 40)), campaigns=[f"c{index % 5}" for index in range(40)])
-    first, second = (tpr([sitting], "ours", 10, 0.0, 0.1, 50) for _ in range(2))
+    result = sitting_of(list(np.linspace(0, 1.5, 40)), campaigns=[f"c{index % 5}" for index in range(40)])
+    first, second = (tpr([result], "ours", 10, 0.0, 0.1, 50) for _ in range(2))
     assert first == second
     assert first.low <= first.value <= first.high
 
 
 def test_tpr_by_campaign_counts_a_mixed_one_for_each_of_its_groups() -> None:
-    sitting = sitting_of([2.0, 2.0, -1.0, 2.0], campaigns=["a", "a+b", "b", "c"])
-    assert tpr_by_campaign([sitting], "ours", 10, 0.0, 0.01) == {"a": (1.0, 2), "b": (0.5, 2), "c": (1.0, 1)}
+    result = sitting_of([2.0, 2.0, -1.0, 2.0], campaigns=["a", "a+b", "b", "c"])
+    assert tpr_by_campaign([result], "ours", 10, 0.0, 0.01) == {"a": (1.0, 2), "b": (0.5, 2), "c": (1.0, 1)}
 
 
 def test_fpr_by_source_shows_whose_sessions_lie_above_the_threshold() -> None:
-    sitting = sitting_of([2.0], sources=["x"] * 50 + ["y"] * 48 + ["y+z"] * 2)
-    found = fpr_by_source([sitting], "ours", 10, 0.05)
+    result = sitting_of([2.0], sources=["x"] * 50 + ["y"] * 48 + ["y+z"] * 2)
+    found = fpr_by_source([result], "ours", 10, 0.05)
     assert found == {"person several": (1.0, 2), "person x": (0.0, 50), "person y": (pytest.approx(3 / 48), 48)}
 
 

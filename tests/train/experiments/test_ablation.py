@@ -26,8 +26,8 @@ def test_table_knows_a_perfect_and_a_blind_choice() -> None:
     kind = np.array(["person"] * 100 + ["harvest"] * 10)
     scores = {"all": np.repeat([0.0, 1.0], [100, 10]), "size alone": np.zeros(110)}
     n = len(kind)
-    sitting = FoldScores("0", "known traffic", np.full(n, LENGTH), kind, kind, np.zeros(n), scores)
-    text = ablation_table({"known traffic": [sitting]}, [0.0])
+    result = FoldScores("0", "known traffic", np.full(n, LENGTH), kind, kind, np.zeros(n), scores)
+    text = ablation_table({"known traffic": [result]}, [0.0])
     assert "| all | 1.00 / 1.00 |" in text
     assert "| size alone | 0.50 / 0.00 |" in text
 

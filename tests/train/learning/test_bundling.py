@@ -64,13 +64,13 @@ def test_feature_rows_are_small_numbers_and_names_only(made: Made, model: Model)
 
 
 def test_no_prompt_is_in_any_file(made: Made, tiny_settings: Settings) -> None:
-    pool = prepare(tiny_settings.ground).inputs.pool
+    pool = prepare(tiny_settings.inputs).inputs.pool
     everything = b"".join(path.read_bytes() for path in made.folder.rglob("*") if path.is_file())
     assert not any(text.encode() in everything for text in pool.texts if len(text) > 30)
 
 
 def test_the_data_card_counts_what_was_learned_from(made: Made, tiny_settings: Settings) -> None:
-    inputs = prepare(tiny_settings.ground).inputs
+    inputs = prepare(tiny_settings.inputs).inputs
     assert inputs.fold is not None
     assert made.data["n_prompts"] == len(inputs.fold.train) + len(inputs.fold.calibrate)
     assert sum(source["n_prompts"] for source in made.data["sources"]) == made.data["n_prompts"]
@@ -81,7 +81,7 @@ def test_the_data_card_counts_what_was_learned_from(made: Made, tiny_settings: S
 
 
 def test_paths_of_the_project_are_told_from_its_root(tiny_settings: Settings) -> None:
-    inputs = prepare(tiny_settings.ground).inputs
+    inputs = prepare(tiny_settings.inputs).inputs
     assert inputs.fold is not None
     settings = {"seed": 0, "capabilities": {"file": AreaSettings().file}}
     card = bundling.data_card(inputs.pool, inputs.fold, settings)
@@ -89,7 +89,7 @@ def test_paths_of_the_project_are_told_from_its_root(tiny_settings: Settings) ->
 
 
 def _parts(made: Made, settings: Settings) -> bundling.Parts:
-    base = prepare(settings.ground)
+    base = prepare(settings.inputs)
     return bundling.Parts(made.model, base.static, base.capabilities, made.data, made.metrics)
 
 
@@ -103,7 +103,7 @@ def test_a_bundle_learned_with_minilm_judges_with_it(tiny_settings: Settings, tm
     scorer = Scorer(Bundle.load(made.folder))
     assert not (made.folder / "static").exists()
     assert (scorer.bundle.manifest["encoder"], scorer.bundle.encoder.n_dims) == ("minilm", 384)
-    texts = prepare(settings.ground).inputs.pool.texts[:6]
+    texts = prepare(settings.inputs).inputs.pool.texts[:6]
     verdict = scorer.score(Session("s", "a", tuple(Exchange(text) for text in texts)))
     assert 0.0 < verdict.score < 1.0
 

@@ -1,4 +1,4 @@
-"""The exam's report on sittings whose answer is known."""
+"""The exam's report on results whose answer is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.reports import exam_report
 EXAM = ExamSettings(lengths=(50,), dilutions=(0.0,), n_bootstrap=10)
 
 
-def sitting(scores: dict[str, list[float]], p_values: list[float]) -> FoldScores:
+def result(scores: dict[str, list[float]], p_values: list[float]) -> FoldScores:
     """Two campaign sessions, then 100 organic ones."""
     columns = {name: np.array([*own, *np.linspace(0, 1, 100)]) for name, own in scores.items()}
     return FoldScores(
@@ -30,7 +30,7 @@ def sitting(scores: dict[str, list[float]], p_values: list[float]) -> FoldScores
 @pytest.fixture
 def values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(exam_report, "REPORTS", tmp_path)
-    own = sitting({"ours": [2.0, 2.0], "prada": [-1.0, 2.0]}, [0.005, *[0.5] * 99])
+    own = result({"ours": [2.0, 2.0], "prada": [-1.0, 2.0]}, [0.005, *[0.5] * 99])
     report = exam_report.write_exam([own], replace(Settings(), exam=EXAM))
     written = json.loads((tmp_path / "exam.json").read_text())
     assert (tmp_path / "exam.md").read_text() == report.markdown

@@ -42,9 +42,9 @@ def test_a_run_s_page_holds_its_numbers_and_its_data(made: Made, drawn: tuple[Pl
     write_run_page(tmp_path / "run.html", "<b>tiny", made, drawn)
     text = (tmp_path / "run.html").read_text()
     assert "<b>tiny" not in text
-    for plate in drawn:
-        assert plate.caption.split("'")[0] in text
-        for row in plate.rows:
+    for plot in drawn:
+        assert plot.caption.split("'")[0] in text
+        for row in plot.rows:
             for cell in row:
                 assert f">{cell}</td>" in text
     for source in made.data["sources"]:
@@ -57,19 +57,19 @@ def test_a_run_s_page_holds_its_numbers_and_its_data(made: Made, drawn: tuple[Pl
 
 
 def test_families_share_all_the_gain(drawn: tuple[Plot, ...]) -> None:
-    families = next(plate for plate in drawn if plate.name == "families")
+    families = next(plot for plot in drawn if plot.name == "families")
     assert {"evidence", "geometry", "coverage"} <= {row[0] for row in families.rows}
     assert sum(float(row[1]) for row in families.rows) == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_figure_is_always_the_same_bytes() -> None:
-    def plate() -> Plot:
+    def plot() -> Plot:
         figure, axes = blank("a line", "y")
         axes.plot([0, 1], [0, 1])
         return Plot("a", "b", "c", figure, (), ())
 
-    assert plate().source == plate().source
-    assert b"a line" in base64.b64decode(plate().source.partition("base64,")[2])
+    assert plot().source == plot().source
+    assert b"a line" in base64.b64decode(plot().source.partition("base64,")[2])
 
 
 def test_bars_are_sorted_and_may_be_none() -> None:

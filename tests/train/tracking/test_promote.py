@@ -68,7 +68,7 @@ def contest(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory, e
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         good = bundled(settings).folder.absolute()
-        base = prepare(settings.ground)
+        base = prepare(settings.inputs)
         exam = write_held_out(base.inputs, base.cache, settings.exam, good.name, seed=1)
         assert exam is not None
         yield Contest(folder, good, made_random(good), exam.absolute())
