@@ -262,7 +262,7 @@ def _campaigns(options: argparse.Namespace) -> int:
     from serve.jobs.progress import Progress
 
     began_at = time.monotonic()
-    inquiry = CampaignJob(
+    job = CampaignJob(
         inputs=tuple(map(Path, options.exchanges)),
         out=options.out,
         rejects=options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"),
@@ -274,8 +274,8 @@ def _campaigns(options: argparse.Namespace) -> int:
     )
     with _inputs(options, options.out, each_file=options.archive is not None) as inputs:
         _warn(inputs.paths)
-        outcome = run(replace(inquiry, inputs=inputs.paths), Progress(sys.stderr))
-        _append(inquiry.rejects, inputs.rejects)
+        outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        _append(job.rejects, inputs.rejects)
     print(summary_text(outcome, time.monotonic() - began_at))
     return _end(inputs, outcome.is_clean)
 
@@ -325,7 +325,7 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
 
 def _drift(options: argparse.Namespace) -> int:
     from serve.bundle.bundle import RELEASED, Bundle
-    from serve.monitoring.drift import Reference, Traffic, drift
+    from serve.monitoring.drift import Reference, Traffic, drift, drift_text, write_drift
 
     bundle = Bundle.load(options.bundle or RELEASED)
     traffic = Traffic.read(options.verdicts, bundle)
@@ -336,9 +336,9 @@ def _drift(options: argparse.Namespace) -> int:
     else:
         raise ValueError(f"bundle {bundle.bundle_id} knows no benign profile, expected one: give --reference")
     found = drift(traffic, usual, bundle)
-    print(summary_text(found, n_shown=options.top))
+    print(drift_text(found, n_shown=options.top))
     if options.out is not None:
-        write_map(found, options.out)
+        write_drift(found, options.out)
     return DRIFTED if found.alarms else DONE
 
 
@@ -448,7 +448,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 
 def _adapt(options: argparse.Namespace) -> int:
-    from serve.adaptation.adapt import Adaptation, adapt
+    from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
     from serve.bundle.bundle import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
@@ -463,7 +463,7 @@ def _adapt(options: argparse.Namespace) -> int:
             other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
             confirmed = stack.enter_context(_inputs(other)).paths
         done = adapt(Adaptation(inputs.paths, options.out, parent, options.fpr, confirmed), progress)
-    print(summary_text(done, options.fpr))
+    print(adaptation_text(done, options.fpr))
     return _end(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 
 

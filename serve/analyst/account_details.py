@@ -1,4 +1,4 @@
-"""Dossier: what a page tells of one account: its numbers, its clearest session's reasons, and what it covers."""
+"""Account details: the numbers of one account, the reasons of its clearest session, and what it covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chart: counts as bars that a page can draw, in percent of the height and width that it has."""
+"""Charts: counts as bars that a page can draw, in percent of the height and width that it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atlas: where in capability space the prompts of flagged sessions fall, beside those of all others."""
+"""Map counts: where in capability space the prompts of flagged sessions fall, beside those of all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plane: the capability map laid flat for a page, in percent of its sides: a dot a cell, a number an area."""
+"""Map drawing: the capability map laid flat for a page, in percent of its sides: a dot a cell, a number an area."""
 
 from __future__ import annotations
 

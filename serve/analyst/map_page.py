@@ -1,4 +1,4 @@
-"""Map: one page with where traffic falls in capability space, and how widely each session and account covers it."""
+"""Map page: where traffic falls in capability space, and how widely each session and account covers it."""
 
 from __future__ import annotations
 

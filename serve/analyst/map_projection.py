@@ -1,4 +1,4 @@
-"""Layout: a flat map of capability space; skills that ask alike lie near each other, and areas hold together."""
+"""Map projection: capability space in two dimensions; similar skills and skills of one area lie together."""
 
 from __future__ import annotations
 

@@ -106,11 +106,11 @@ class Page:
     sizes: tuple[SizeLine, ...]
     areas: tuple[AreaTraffic, ...]
     account_details: tuple[AccountDetails, ...]
-    roster: CampaignFile | None
+    campaign_list: CampaignFile | None
     timeline: Chart | None
     n_untimed: int
     cells: tuple[AreaCells, ...]
-    plane: MapDrawing | None
+    map_drawing: MapDrawing | None
     n_placed: tuple[int, int]
     map_share: float
     titles: Mapping[str, str]
@@ -180,12 +180,12 @@ def _page(
         p_values=histogram({"sessions": verdicts.p_value}, 20),
         sizes=tuple(_sizes(verdicts)),
         areas=_areas(verdicts, titles),
-        dossiers=account_details(shown, verdicts, titles, bundle, placed),
-        roster=None if request.campaigns is None else read_campaigns(request.campaigns),
+        account_details=account_details(shown, verdicts, titles, bundle, placed),
+        campaign_list=None if request.campaigns is None else read_campaigns(request.campaigns),
         timeline=timeline({"flagged": verdicts.started_at[flagged], "others": verdicts.started_at[~flagged]}),
         n_untimed=int(np.isnan(verdicts.started_at).sum()),
         cells=() if placed is None else tuple(_cells(placed)),
-        plane=None if placed is None else MapDrawing.of(placed),
+        map_drawing=None if placed is None else MapDrawing.of(placed),
         n_placed=(0, 0) if placed is None else (int(placed.flagged.sum()), int(placed.others.sum())),
         map_share=0.0 if placed is None else placed.share,
         titles=titles,

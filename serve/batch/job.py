@@ -1,4 +1,4 @@
-"""Batch: exchanges in files, of any order and amount, to verdicts and accounts in files; restartable, exactly once.
+"""Job: exchanges in files, of any order and amount, to verdicts and accounts in files; restartable, exactly once.
 
 Every row is read once and laid down by the hash of its account; then each partition, which holds whole accounts, is
 sorted, cut into sessions and judged on its own. Engines differ only in where these tasks run. The order of the verdicts

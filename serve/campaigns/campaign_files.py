@@ -1,4 +1,4 @@
-"""Roster: campaigns read back from the file that `stillwatch campaigns` wrote, as far as a page tells of them."""
+"""Campaign files: campaigns read back from the file that `stillwatch campaigns` wrote, for a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs: what tells a campaign from the accounts of one product, readers of one forum or students of one course.
+"""Community features: what separates a campaign from a product's accounts, a forum's readers or a course's students.
 
 All of those ask alike; that alone is no sign. What they ask must look like harvest rather than like people or a
 product, be theirs alone, and tie each account to it firmly.

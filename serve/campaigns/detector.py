@@ -1,4 +1,4 @@
-"""Campaigns: accounts that harvest together, found by what they ask and not by who they say they are."""
+"""Detector: accounts that harvest together, found by what they ask and not by who they say they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skeletons: what is left of a prompt when its slots are masked, as hashes that can be compared and shared, never text.
+"""Fingerprints: a prompt with its slots masked, as hashes that can be compared and shared, never text.
 
 A prompt has up to `N_KEYS` keys: one of its first words, one of its last, and the two smallest of its other runs of
 words (MinHash, Broder 1997). Prompts of one template share keys whatever fills its slots; near-duplicates share most.

@@ -1,4 +1,4 @@
-"""Inquiry: files of exchanges in, campaigns and their members out; with an archive, only new files are read."""
+"""Job: files of exchanges in, campaigns and their members out; with an archive, only new files are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blend: every account as a mixture of what communities ask, which finds a harvest hidden in cover traffic.
+"""Mixture: every account as a mixture of what communities ask, which finds a harvest hidden in cover traffic.
 
 A probabilistic topic model (Hofmann 1999) whose topics are kernel densities over prompts: a prompt belongs to the
 community whose prompts, those of other accounts only, lie densest around it. Since no account's own prompts count for

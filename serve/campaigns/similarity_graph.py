@@ -1,4 +1,4 @@
-"""Neighbours: which accounts, and which prompts of different accounts, lie close together. Never compares all pairs.
+"""Similarity graph: which accounts, and which prompts of different accounts, are alike; never compares all pairs.
 
 Candidates come from faiss over account sketches and over prompts, and from hash buckets of rare skeletons; communities
 from Leiden (Traag, Waltman & van Eck 2019).

@@ -1,4 +1,4 @@
-"""Discriminant: what examples of an area have in common, as one direction an area in the space of vectors."""
+"""Area classifier: what examples of an area have in common, as one direction an area in the space of vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Systematicness: how widely and evenly a unit covers capability space, against benign use of the same area mix.
+"""Breadth: how widely and evenly a unit covers capability space, against benign use of the same area mix.
 
 The number means the same at 25 exchanges and at 10,000: it rests on the expected distinct cells among few prompts drawn
 from a unit, whose estimates have no bias from the unit's size, and on one scale for all sizes. What sizes differ in is

@@ -1,4 +1,4 @@
-"""Products: exact inner products of int8 vectors with rows that stay, on one thread. The only numkong import."""
+"""Int8 products: exact inner products of int8 vectors with rows that stay, on one thread. The only numkong import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces: texts cut at their spaces, each different piece held once; what is costly is then done once a piece."""
+"""Tokenization: texts cut at their spaces, each different piece held once; what is costly is then done once a piece."""
 
 from __future__ import annotations
 

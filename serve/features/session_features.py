@@ -1,4 +1,4 @@
-"""Features: the fixed, named row that the classifier reads, for many sessions at once."""
+"""Session features: the fixed, named row that the classifier reads, for many sessions at once."""
 
 from __future__ import annotations
 

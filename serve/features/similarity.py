@@ -1,4 +1,4 @@
-"""Geometry: how a session's prompts lie to one another, from the matrix of their cosines.
+"""Similarity: how a session's prompts lie to one another, from the matrix of their cosines.
 
 Every function takes a block of sessions of one size: `gram` (n_sessions, n, n), cosines that are exact whatever the
 batch (see encoder). Means are integer sums, so they don't depend on the order of summation either.

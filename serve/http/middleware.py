@@ -1,4 +1,4 @@
-"""Gate: what every request passes: key, rate, size; and every answer: security headers, count, one line of log.
+"""Middleware: what every request passes: key, rate, size; and every answer: security headers, count, one line of log.
 
 A log line has the route, never the path, so neither ids nor queries; an account is logged as a keyed digest.
 """

@@ -1,4 +1,4 @@
-"""Page: what an analyst sees of the service: cards of sessions, flagged ones, campaigns, and marks on verdicts.
+"""Pages: what an analyst sees of the service: cards of sessions, flagged ones, campaigns, and marks on verdicts.
 
 The page itself is open to anyone who reaches the service and holds nothing; all that it shows is asked for with the key
 that the analyst gives, as everything of the interface is.

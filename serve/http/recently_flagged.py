@@ -1,4 +1,4 @@
-"""Docket: the sessions that this process flagged last, for people to look at; bounded, and without any prompt."""
+"""Recently flagged: the last sessions that this process flagged, for people to look at; bounded, without prompts."""
 
 from __future__ import annotations
 

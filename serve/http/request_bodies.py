@@ -1,4 +1,4 @@
-"""Bodies: what a request carries, read within limits: bytes, inflated bytes, seconds and depth."""
+"""Request bodies: what a request carries, read within limits: bytes, inflated bytes, seconds and depth."""
 
 from __future__ import annotations
 

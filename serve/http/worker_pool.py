@@ -1,4 +1,4 @@
-"""Desk: where work waits its turn, off the event loop, in a short queue: who finds it full is told to come back."""
+"""Worker pool: threads that work off the event loop behind a short queue; when it is full, clients must come back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: which files hold exchanges, and how reading them is shared out."""
+"""Discovery: which files hold exchanges, and how reading them is shared out."""
 
 from __future__ import annotations
 

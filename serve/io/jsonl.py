@@ -1,4 +1,4 @@
-"""Lines: exchanges from JSONL, plain or gzipped, one JSON object a line."""
+"""Jsonl: exchanges from JSONL, plain or gzipped, one JSON object a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns: exchanges from Parquet, one row an exchange."""
+"""Parquet: exchanges from Parquet, one row an exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges: the door for files. Slices of JSONL or Parquet in, checked rows and counted rejects out."""
+"""Reading: the door for files. Slices of JSONL or Parquet in, checked rows and counted rejects out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments: when an exchange was sent, from ISO 8601 texts, epoch seconds or Arrow times, in seconds since 1970."""
+"""Timestamps: when an exchange was sent, from ISO 8601 texts, epoch seconds or Arrow times, in seconds since 1970."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows: exchanges as columns, checked at the door; what can't be used is a counted reject, never quoted, never lost."""
+"""Validation: exchanges as columns, checked row by row; a row that can't be used is a counted reject, never quoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs: tables written as Parquet or JSON lines, by the end of the file's name, and in place only when complete."""
+"""Writers: tables written as Parquet or JSON lines, by the end of the file's name, and in place only when complete."""
 
 from __future__ import annotations
 

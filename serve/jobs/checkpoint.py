@@ -1,4 +1,4 @@
-"""Work: the folder beside the verdicts where a job keeps what is done, so that it can stop anywhere and go on.
+"""Checkpoint: the folder beside the verdicts where a job keeps what is done, so that it can stop anywhere and go on.
 
 A task's files appear under their names only when complete, and the manifest lists a task only when its files are there.
 What the manifest doesn't list is done again, to the same bytes, and so is a file that isn't as it was written.

@@ -1,4 +1,4 @@
-"""Engines: who runs the tasks of a job. All give the same results; they differ in where tasks run, and how many."""
+"""Executors: who runs the tasks of a job. All give the same results; they differ in where tasks run, and how many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live: sessions that grow, exchange by exchange, with a verdict after each; no text is kept.
+"""Growing sessions: sessions that grow, exchange by exchange, with a verdict after each; no text is kept.
 
 After k exchanges the verdict is the batch verdict on those k exchanges, in the order in which they came. A session is
 what carries one id of one account; without an id, an account's exchanges are cut as in batches: where it pauses for

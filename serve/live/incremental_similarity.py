@@ -1,4 +1,4 @@
-"""Comparison: how a growing session's compared prompts lie to one another, updated prompt by prompt.
+"""Incremental similarity: how a growing session's compared prompts lie to one another, updated prompt by prompt.
 
 It can always be made again from the vectors, so it is kept only for sessions that are busy. All sums are exact, so the
 columns are those of `features.compared` to the last bit.

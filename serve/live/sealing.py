@@ -1,4 +1,4 @@
-"""Seal: what keeps texts, accounts and states unreadable wherever they are held or written.
+"""Sealing: what keeps texts, accounts and states unreadable wherever they are held or written.
 
 Everything is derived from one secret: a cipher (AES-GCM, so a changed state is refused, not parsed), and keyed digests
 (BLAKE2b), so that neither a prompt nor an account can be found by hashing guesses.

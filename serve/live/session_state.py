@@ -1,4 +1,4 @@
-"""Growth: what is kept of a session that grows: vectors, evidence, counts and keyed digests, never a text in the clear.
+"""Session state: what is stored of a growing session: vectors, evidence, counts and keyed digests, never text.
 
 It holds all that a verdict needs, so that after k exchanges the feature row is that of the k exchanges together, to the
 last bit. At most `geometry.MAX_PROMPTS` vectors are kept; beside them an exchange costs 16 bytes of digests.

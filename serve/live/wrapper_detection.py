@@ -1,4 +1,4 @@
-"""Opening: the first prompts of a growing session, until its wrapper is known; from then on only marks of the wrapper.
+"""Wrapper detection: the first prompts of a growing session, until its wrapper is known; then only marks of it.
 
 A wrapper is told from the first `N_OPENING` texts (see surface), and those are then read again without it. So that long
 they have to be held, and they are held sealed; with the last of them they are dropped, and what stays of the wrapper is

@@ -1,4 +1,4 @@
-"""Benign: how benign sessions of like size look, as a bundle keeps it: what they cover, and where each feature lies."""
+"""Benign profile: how benign sessions of like size look: what they cover, and where each feature lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experts: logistic models of a session's features, each for one degree of dilution, and the odds that they agree on.
+"""Logistic ensemble: logistic models of session features, one for each degree of dilution, and their pooled odds.
 
 Trees cut where their training traffic happened to lie, and are lost on traffic of another kind; weights that are spread
 over many features move with it. So each feature is first replaced by its normal score among training sessions.

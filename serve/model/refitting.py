@@ -1,4 +1,4 @@
-"""Fitting: a classifier from rows of features, for training and for a provider's own traffic."""
+"""Refitting: a classifier from rows of features, for training and for a provider's own traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Booster: the trees that give a session's log-odds. The only lightgbm import of the judging side."""
+"""Trees: the trees that give a session's log-odds. The only lightgbm import of the judging side."""
 
 from __future__ import annotations
 

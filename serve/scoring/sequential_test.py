@@ -1,4 +1,4 @@
-"""Martingale: evidence against an account that may be looked at after every session, however long the account lives.
+"""Sequential test: evidence against an account that may be looked at after every session, without a correction.
 
 Each p-value becomes a bet, k p^(k - 1), that a small one is due; capital is the product of bets so far, the
 mean over several k (Vovk & Wang 2021; Shafer 2021). Where each p-value is valid given what came before, capital is a

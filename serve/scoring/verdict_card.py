@@ -1,4 +1,4 @@
-"""Card: one verdict as a person reads it in a terminal; no prompt text, and nothing that a terminal would obey."""
+"""Verdict card: one verdict as text for a terminal; no prompt text, and no control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ledger: verdicts read back from the file that a batch job wrote, checked, as columns again."""
+"""Verdict files: verdicts read back from the file that a batch job wrote, checked, as columns again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Surface form: what a prompt looks like, and how to see past what a sender changes for free."""
+"""Normalization: what a prompt looks like, and how to see past what a sender changes for free."""
 
 from __future__ import annotations
 

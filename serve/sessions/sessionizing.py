@@ -1,4 +1,4 @@
-"""Timeline: checked exchanges in any order become sessions, each account's exchanges in order of time.
+"""Sessionizing: checked exchanges in any order become sessions, each account's exchanges in order of time.
 
 A session is what carries one `session_id` of one account; without an id, an account's exchanges are cut where it pauses
 for more than half an hour, and at 200 exchanges. Exchanges of equal time are ordered by their content; those without a

@@ -54,10 +54,10 @@ class World:
             f"seed={seed}",
         ]  # fmt: skip
         settings = replace(compose(overrides), bundling=BundlingSettings(folder))
-        made, base = bundled(settings), prepare(settings.ground)
+        made, base = bundled(settings), prepare(settings.inputs)
         self.pool, self.cache, self.timing = base.inputs.pool, base.cache, base.inputs.timing
         self.rows = base.inputs.fold.test
-        self.evidence = made.model.evidence.knowing_all()
+        self.evidence = replace(made.model.evidence, part_of=np.full_like(made.model.evidence.part_of, -1))
         self.topic = topics(self.pool, self.cache)
         self.scorer = Scorer(Bundle.load(made.folder))
         self.bundle = self.scorer.bundle

@@ -93,8 +93,8 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
 
     @property
-    def ground(self) -> InputSettings:
-        """The part that the ground depends on."""
+    def inputs(self) -> InputSettings:
+        """The part that prepared inputs depend on."""
         return InputSettings(
             self.goal, self.hold_out, self.seed, self.corpora, self.encoder, self.capabilities, self.split
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Corpora: real and starter prompts, loaded and checked before any work starts. The only datasets import."""
+"""Loading: real and starter prompts, loaded and checked before any work starts. The only datasets import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest: what somebody who misspelt a name may have meant."""
+"""Suggestions: what somebody who misspelt a name may have meant."""
 
 from __future__ import annotations
 

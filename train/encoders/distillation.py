@@ -1,4 +1,4 @@
-"""Distil: a static encoder whose token vectors are taught minilm's sentence vectors."""
+"""Distillation: a static encoder whose token vectors are taught minilm's sentence vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding: the settings of which encoder a run uses; light, since every command reads settings."""
+"""Settings: the settings of which encoder a run uses; light, since every command reads settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Static: the static encoder of a run, taken from where its settings say or distilled from minilm and kept."""
+"""Static encoder: the static encoder of a run, taken from where its settings say or distilled from minilm and kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published detectors on the same sessions as ours: each from its paper, all seeing only the prompts' vectors.
+"""Baselines: published detectors, each from its paper, all seeing only the prompts' vectors.
 
 Every one of them is a number for a block of sessions of equal length, so a block costs a few matrix products.
 """

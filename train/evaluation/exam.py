@@ -1,4 +1,4 @@
-"""Evaluate: the exam. Fresh sessions from campaigns (and, for a new provider, organic sources) that were never seen."""
+"""Exam: the exam. Fresh sessions from campaigns (and, for a new provider, organic sources) that were never seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates: what a challenger must not lose against the champion, measured on the same exam sessions."""
+"""Promotion gates: what a challenger must not lose against the champion, measured on the same exam sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Summary: what a training run itself knows of its quality, from margins of campaigns that were left out."""
+"""Quality: what a training run itself knows of its quality, from margins of campaigns that were left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exam: every fold of both settings learned and examined, with the baselines and the leakage gate beside ours."""
+"""Full exam: every fold of both settings learned and examined, with the baselines and the leakage gate beside ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Study: a search of settings with Optuna, kept in a SQLite file, so that a search that was killed goes on.
+"""Hyperparameter search: settings searched with Optuna; its SQLite file lets a search that was killed go on.
 
 Optuna is used directly: hydra-optuna-sweeper 1.3.0 needs optuna < 3, and has no pruner.
 """

@@ -77,7 +77,7 @@ def bundled(settings: Settings) -> Made:
     metrics = left_out_metrics(model)
     card = data_card(inputs.pool, inputs.fold, plain(settings))
     folder = write_bundle(Parts(model, base.static, base.capabilities, card, metrics), settings.bundling)
-    seconds = {"ground": laid_at - began_at, "learn": time.perf_counter() - laid_at}
+    seconds = {"prepare": laid_at - began_at, "learn": time.perf_counter() - laid_at}
     return Made(folder, model, card, metrics, seconds)
 
 

@@ -1,6 +1,6 @@
-"""Ground: what a model is learned on: the prompts, their split, the encoder and the capability map.
+"""Prepared inputs: what a model is learned on: the prompts, their split, the encoder and the capability map.
 
-Runs that differ only in what is built on it, as in a sweep, share the ground of the process.
+Runs that differ only in what is built on it, as in a sweep, share the prepared inputs of the process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder, StaticEncoder, encode_unique, minilm
-from serve.sessions.canonical_text import canonical
+from serve.sessions.normalization import canonical
 from train.config.settings import Goal, HoldOut, InputSettings, SettingsError
 from train.corpora.loading import load_pool
 from train.corpora.pool import Pool
@@ -93,9 +93,9 @@ def _hints(pool: Pool, rows: NDArray[np.int64], taxonomy: Taxonomy, encoder: Enc
     """Prompts of sources that say which of the areas they are of."""
     areas = tuple(taxonomy.areas)
     allowed = np.array([[area in source.areas for area in areas] for source in pool.sources], dtype=np.bool_)
-    told = rows[np.any(allowed[pool.source[rows]], axis=1)]
-    told = told[:: max(1, len(told) // _N_HINTS)]
-    return Hints(encode_unique(encoder, [canonical(pool.texts[row]) for row in told]), allowed[pool.source[told]])
+    hinted = rows[np.any(allowed[pool.source[rows]], axis=1)]
+    hinted = hinted[:: max(1, len(hinted) // _N_HINTS)]
+    return Hints(encode_unique(encoder, [canonical(pool.texts[row]) for row in hinted]), allowed[pool.source[hinted]])
 
 
 def _never_examined(pool: Pool) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Calibrate: margins of benign people kept aside become p-values, and with those of campaigns left out a score."""
+"""Calibration: margins of benign people kept aside become p-values, and with those of campaigns left out a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plates: figures with what they say and the numbers behind them, as a page shows them and MLflow keeps them."""
+"""Plots: figures with what they say and the numbers behind them, as a page shows them and MLflow keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures: a training run drawn, from margins of campaigns and organic sources that were left out."""
+"""Run figures: a training run drawn, from margins of campaigns and organic sources that were left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Page: a training run, or an exam, as one self-contained page with its figures and the numbers behind them."""
+"""Run page: a training run, or an exam, as one self-contained page with its figures and the numbers behind them."""
 
 from __future__ import annotations
 

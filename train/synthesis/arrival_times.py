@@ -1,4 +1,4 @@
-"""Timing: when exchanges arrive, from one generator for all kinds, so that a clock never gives a label away."""
+"""Arrival times: when exchanges arrive, from one generator for all kinds, so that a clock never gives a label away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pyfunc: the bundle as an MLflow model, from code, so that no pickle is ever written.
+"""Mlflow model: the bundle as an MLflow model, from code, so that no pickle is ever written.
 
 MLflow copies this file into the model and runs it there, so it imports nothing of `train`.
 """

@@ -1,4 +1,4 @@
-"""Tracking: runs, their children, metrics, figures and files in MLflow. With pyfunc.py the only mlflow import.
+"""Mlflow runs: runs, their children, metrics, figures and files in MLflow. With pyfunc.py the only mlflow import.
 
 What is logged goes to the run that is open; where none is open, because tracking is off, it goes nowhere.
 """

@@ -1,4 +1,4 @@
-"""Record: what a run tells MLflow of its settings, data, provenance, quality and bundle."""
+"""Run record: what a run tells MLflow of its settings, data, provenance, quality and bundle."""
 
 from __future__ import annotations
 

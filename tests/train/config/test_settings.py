@@ -50,12 +50,12 @@ def test_plain_values_come_back_as_the_same_settings() -> None:
     assert settings_of(plain(settings)) == settings
 
 
-def test_the_ground_can_be_a_key_and_knows_nothing_of_the_booster() -> None:
+def test_the_inputs_can_be_a_key_and_knows_nothing_of_the_booster() -> None:
     settings = Settings()
     other = dataclasses.replace(settings, classifier=dataclasses.replace(settings.classifier, n_rounds=7))
-    assert hash(settings.inputs) == hash(other.ground)
-    assert settings.inputs == other.ground
-    assert settings.inputs != dataclasses.replace(settings, seed=1).ground
+    assert hash(settings.inputs) == hash(other.inputs)
+    assert settings.inputs == other.inputs
+    assert settings.inputs != dataclasses.replace(settings, seed=1).inputs
     assert settings.recipe != other.recipe
 
 

@@ -15,7 +15,7 @@ from train.synthesis.compose import Composition
 
 
 def test_people_are_on_one_side_and_campaigns_are_examined(tiny_settings: Settings) -> None:
-    base = prepare(replace(tiny_settings, hold_out=HoldOut.new_provider).ground)
+    base = prepare(replace(tiny_settings, hold_out=HoldOut.new_provider).inputs)
     fold = base.inputs.fold
     assert fold is not None
     own, examined = people_halves(base, fold, seed=0)

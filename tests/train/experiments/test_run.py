@@ -39,7 +39,7 @@ def test_every_experiment_composes_and_runs_dry(experiment: str, tiny_settings: 
     parts = ("corpora", "encoder", "capabilities", "evidence", "classifier", "model", "exam", "tracking")
     small = dataclasses.replace(composed, **{part: getattr(tiny_settings, part) for part in parts})
     if small.goal is Goal.exam:
-        assert read_inputs(small.ground).fold is None
+        assert read_inputs(small.inputs).fold is None
         return
     outcome = run(small)
     assert outcome is not None
@@ -61,13 +61,13 @@ def test_the_same_settings_give_the_same_bundle_and_another_seed_another(
     assert found[0] != found[2]
 
 
-def test_runs_with_the_same_ground_share_it(tiny_settings: Settings, workplace: Path) -> None:
+def test_runs_with_the_same_inputs_share_it(tiny_settings: Settings, workplace: Path) -> None:
     other = dataclasses.replace(tiny_settings, classifier=dataclasses.replace(tiny_settings.classifier, n_rounds=5))
-    assert prepare(tiny_settings.ground) is prepare(other.ground)
+    assert prepare(tiny_settings.inputs) is prepare(other.inputs)
 
 
 def test_nothing_held_out_is_learned_from(tiny_settings: Settings, workplace: Path) -> None:
-    inputs = read_inputs(dataclasses.replace(tiny_settings, hold_out=HoldOut.known_traffic).ground)
+    inputs = read_inputs(dataclasses.replace(tiny_settings, hold_out=HoldOut.known_traffic).inputs)
     assert inputs.fold is not None
     made = bundled(dataclasses.replace(tiny_settings, hold_out=HoldOut.known_traffic))
     groups = {source["group"] for source in made.data["sources"]}

@@ -67,13 +67,13 @@ def test_feature_rows_are_small_numbers_and_names_only(made: Made, model: Model)
 
 
 def test_no_prompt_is_in_any_file(made: Made, tiny_settings: Settings) -> None:
-    pool = prepare(tiny_settings.ground).inputs.pool
+    pool = prepare(tiny_settings.inputs).inputs.pool
     everything = b"".join(path.read_bytes() for path in made.folder.rglob("*") if path.is_file())
     assert not any(text.encode() in everything for text in pool.texts if len(text) > 30)
 
 
 def test_the_data_card_counts_what_was_learned_from(made: Made, tiny_settings: Settings) -> None:
-    inputs = prepare(tiny_settings.ground).inputs
+    inputs = prepare(tiny_settings.inputs).inputs
     assert inputs.fold is not None
     assert made.data["n_prompts"] == len(inputs.fold.train) + len(inputs.fold.calibrate)
     assert sum(source["n_prompts"] for source in made.data["sources"]) == made.data["n_prompts"]
@@ -84,7 +84,7 @@ def test_the_data_card_counts_what_was_learned_from(made: Made, tiny_settings: S
 
 
 def test_paths_of_the_project_are_told_from_its_root(tiny_settings: Settings) -> None:
-    inputs = prepare(tiny_settings.ground).inputs
+    inputs = prepare(tiny_settings.inputs).inputs
     assert inputs.fold is not None
     settings = {"seed": 0, "capabilities": {"file": AreaSettings().file}}
     card = bundling.data_card(inputs.pool, inputs.fold, settings)
