@@ -248,7 +248,7 @@ class _Room:
 
     def label(self, place: NDArray[np.float64], radius: float, text: str) -> tuple[float, float, str] | None:
         """Where a label goes and how it is anchored: to the right, to the left, below or above of a bubble."""
-        (x, y), width, gap = map_traffic.tolist(), _LETTER * len(text), radius + 3
+        (x, y), width, gap = place.tolist(), _LETTER * len(text), radius + 3
         for left, middle, anchor in (
             (x + gap, y, "start"), (x - gap - width, y, "end"), (x - width / 2, y + gap + _LINE / 2, "middle"),
             (x - width / 2, y - gap - _LINE / 2, "middle"),

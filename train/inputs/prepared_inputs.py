@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import Encoder, StaticEncoder, encode_unique, minilm
-from serve.sessions.normalization import canonical
+from serve.sessions.canonical_text import canonical
 from train.config.settings import Goal, HoldOut, InputSettings, SettingsError
 from train.corpora.loading import load_pool
 from train.corpora.pool import Pool
