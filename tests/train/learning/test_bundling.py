@@ -152,4 +152,4 @@ def test_a_bundle_knows_what_benign_sessions_cover_and_how_their_features_lie(ma
     assert benign is not None
     assert np.array_equal(benign.edges, model.benign.edges)
     assert np.array_equal(benign.coverage.band, model.benign.coverage.band)
-    assert int(benign.n_sessions.sum()) == len(model.calibration.margins)
+    assert benign.n_sessions.min() > 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serve.model.benign_profile import benign_quantiles
+from serve.model.calibration import MIN_CLASS
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 from train.learning.calibration import calibrate, expected_calibration_error
 
@@ -40,12 +41,24 @@ def test_a_score_never_falls_as_the_margin_rises_even_when_the_margins_mislead()
 
 def test_benign_margins_are_kept_sorted_in_the_class_of_their_size() -> None:
     rng = np.random.default_rng(0)
-    benign, n = rng.normal(size=400), rng.integers(1, 200, size=400)
+    benign, n = rng.normal(size=40_000), rng.integers(1, 200, size=40_000)  # every class has enough of its own
     calibration = calibrate(np.array([1.0]), benign, n)
-    assert calibration.offsets[-1] == 400
+    assert calibration.offsets[-1] == 40_000
     for index in range(len(SIZE_EDGES)):
         own = calibration.margins[calibration.offsets[index] : calibration.offsets[index + 1]]
         assert own.tolist() == sorted(benign[size_class(n) == index].tolist())
+
+
+def test_a_thin_class_borrows_from_the_classes_next_to_it() -> None:
+    benign = np.arange(MIN_CLASS + 30, dtype=np.float64)
+    n = np.where(benign < MIN_CLASS, 10, np.where(benign < MIN_CLASS + 20, 15, 500))  # classes 3, 4 and the last
+    calibration = calibrate(np.array([1.0]), benign, n)
+    sizes = np.diff(calibration.offsets)
+    assert sizes[3] == MIN_CLASS  # has enough of its own
+    assert sizes[4] == MIN_CLASS + 20  # with the class beside it
+    assert (sizes >= MIN_CLASS).all()
+    assert calibration.is_decidable(n, 0.01).all()
+    assert not calibration.is_decidable(n, 0.001).any()
 
 
 def test_a_benign_session_of_the_calibration_is_flagged_at_most_as_often_as_asked() -> None:

@@ -10,7 +10,7 @@ import pytest
 from serve.sessions.canonical_text import canonical
 from train.corpora.loading import CorporaSettings, load_pool
 from train.corpora.pool import Pool, PromptRow, Source
-from train.learning.split import SETTINGS, Fold, SplitSettings, folds, release_split
+from train.learning.split import KNOWN, LABELLED, NEW, SETTINGS, Fold, SplitSettings, folds, release_split
 
 SEEDS = (0, 1, 2)
 CAMPAIGNS = {"katas", "maths", "seeds", "traces"}
@@ -46,7 +46,7 @@ def test_no_person_and_no_text_straddles(pool: Pool, setting: str) -> None:
         assert sum(map(len, sides(fold).values())) == len(set(np.concatenate(list(sides(fold).values())).tolist()))
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", (KNOWN, NEW))
 def test_a_campaign_left_out_is_learned_from_nowhere(pool: Pool, setting: str) -> None:
     for fold in all_folds(pool, setting):
         learned = set(pool.groups[np.concatenate([fold.train, fold.calibrate])].tolist())
@@ -117,7 +117,7 @@ def test_a_group_of_two_labels_never_straddles() -> None:
         source("e1", "evaluation", "g1", "evaluation"), source("e3", "evaluation", "g3", "evaluation"),
         source("p1", "person", "g2", "organic"), source("p4", "person", "g4", "organic"),
     ])  # fmt: skip
-    for setting in SETTINGS:
+    for setting in (KNOWN, NEW):
         for fold in folds(pool, SplitSettings(), setting, seed=0):
             learned = set(pool.groups[np.concatenate([fold.train, fold.calibrate])].tolist())
             assert not learned & set(fold.held_campaigns)
@@ -158,3 +158,12 @@ def test_nothing_of_the_starter_corpus_straddles_in_the_released_split() -> None
     assert shared(pool, fold, texts_of(pool)) == set()
     assert shared(pool, fold, pool.person) == set()
     assert len(fold.calibrate) > 100
+
+
+def test_of_a_labelled_campaign_other_conversations_are_learned_from(pool: Pool) -> None:
+    for fold in folds(pool, SplitSettings(), LABELLED, seed=0):
+        campaign = np.isin(pool.groups, fold.held_campaigns) & (pool.labels == "harvesting")
+        learned, examined = (rows[campaign[rows]] for rows in (fold.train, fold.test))
+        assert len(learned) > 0 < len(examined)
+        assert not set(pool.conversation[learned].tolist()) & set(pool.conversation[examined].tolist())
+        assert not {pool.texts[row] for row in learned} & {pool.texts[row] for row in examined}
