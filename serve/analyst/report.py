@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -296,7 +297,7 @@ def when(seconds: float | None) -> str:
     """A time to the minute, UTC."""
     if seconds is None or np.isnan(seconds):
         return "unknown"
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    return f"{datetime.fromtimestamp(math.floor(seconds), UTC):%Y-%m-%d %H:%M}"
 
 
 def _clean(text: str) -> str:

@@ -4,55 +4,53 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from serve.analyst.feedback import Feedback
+from serve.analyst.recently_flagged import RecentlyFlagged
 from serve.bundle.bundle import BundleError
-from serve.http.keys import ApiKeys, RateLimit
+from serve.http.admission import Admission
+from serve.http.keys import ApiKeys, RateLimits
 from serve.http.metrics import Metrics
 from serve.http.middleware import LOG, Middleware
+from serve.http.openapi import IDEMPOTENCY_KEY, LINKS, described, document
 from serve.http.pages import AnalystPages, add_page
 from serve.http.problems import ProblemError
-from serve.http.recently_flagged import RecentlyFlagged
-from serve.http.request_bodies import BodyLimits, Model, parse, read_body
+from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
 from serve.http.schemas import (
-    MAX_ID_CHARS,
     AccountOut,
     BundleOut,
     ExchangesIn,
     HealthOut,
     ObservationOut,
-    ProblemOut,
     ReadyOut,
     ScoreIn,
     ScoreOut,
+    check_id,
 )
 from serve.http.worker_pool import WorkerPool
-from serve.live.growing_sessions import LiveSessions, Observation
+from serve.live.growing_sessions import LiveSessions, Observation, RepeatError
+from serve.live.process_store import ProcessStore
+from serve.live.redis_store import RedisStore
 from serve.live.sealing import Seal
-from serve.live.stores import ProcessStore, RedisStore, Store, StoreBusyError, StoreDownError
+from serve.live.seen_sessions import SeenSessions
+from serve.live.stores import Store, StoreBusyError, StoreDownError
 from serve.scoring.scorer import Scorer, load
 from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.records import Exchange, Session, Sessions
 
 VERSION = "1"
-_LINKS = {
-    "session": {"operationId": "session", "parameters": {"session_id": "$request.path.session_id"}},
-    "extend": {"operationId": "extend", "parameters": {"session_id": "$request.path.session_id"}},
-    "account": {"operationId": "account", "parameters": {"account_id": "$request.body#/account_id"}},
-}
-"""What a session that grew can be asked next, and who has it."""
+_SEEN_TTL_FACTOR = 24
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,12 @@ class ServiceSettings:
     body: BodyLimits = field(default_factory=BodyLimits)
     feedback: Path | None = None
     campaigns: Path | None = None
+    hosts: tuple[str, ...] | None = None
+    """Where given, requests have to name this machine, or one of these, as their host."""
+
+    request_s: float = 30.0
+    seen_sessions: Path | None = None
+    """A file that tells sessions of earlier processes, for a store that isn't shared."""
 
     def __post_init__(self) -> None:
         if self.redis_url and not self.secret:
@@ -96,9 +100,10 @@ class Service:
         else:
             self.store = ProcessStore(max_bytes=settings.max_store_bytes, ttl_s=settings.ttl_s)
         store: Store = self.store
-        self.live = LiveSessions(self.scorer, store=store, seal=seal)
+        self.live = LiveSessions(self.scorer, store=store, seal=seal, seen_sessions=_seen_sessions(settings))
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
         self.workers = WorkerPool(settings.n_workers, settings.n_waiting)
+        self.body_memory = BodyMemory(settings.body.n_bytes_of_all)
         self.recently_flagged = RecentlyFlagged()
         self.metrics.waiting.set_function(lambda: self.workers.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
@@ -128,15 +133,15 @@ class Service:
         self._count(verdicts, scorer, len(sessions.prompts))
         return {"verdicts": [_plain(verdict) for verdict in verdicts]}
 
-    def extend(self, session_id: str, given: ExchangesIn) -> dict[str, Any]:
-        """The verdict on a session after more exchanges."""
+    def extend(self, session_id: str, given: ExchangesIn, request: str | None = None) -> Observation:
+        """The verdict on a session after more exchanges; those of a request that was counted aren't added again."""
+        exchanges = tuple(row.exchange() for row in given.exchanges)
         try:
-            found = self.live.extend(
-                given.account_id, tuple(row.exchange() for row in given.exchanges), session_id, seen=self._count
-            )
+            return self.live.extend(given.account_id, exchanges, session_id, request=request, seen=self._count)
+        except RepeatError as fault:
+            raise ProblemError(422, "this idempotency-key came with other exchanges before") from fault
         except StoreBusyError as fault:
             raise ProblemError(503, "others change the same session", retry_after=1) from fault
-        return _observed(found)
 
     def session(self, session_id: str, account_id: str | None) -> dict[str, Any]:
         """The verdict on a session so far."""
@@ -150,8 +155,7 @@ class Service:
         found: dict[str, Any] | None = _reached(lambda: self.live.account(account_id))
         if found is None:
             raise ProblemError(404, "nothing is known of such an account")
-        times = {name: _seconds(found[name]) for name in ("started_at", "ended_at")}
-        return found | times | {"e_value": min(found["e_value"], sys.float_info.max)}  # JSON knows no infinity
+        return found | {"e_value": min(found["e_value"], sys.float_info.max)}  # JSON knows no infinity
 
     def bundle(self) -> dict[str, Any]:
         """The bundle that judges now."""
@@ -173,6 +177,18 @@ class Service:
         self.recently_flagged.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
+
+
+def _seen_sessions(settings: ServiceSettings) -> SeenSessions | None:
+    if settings.seen_sessions is None or settings.redis_url:
+        return None
+    try:
+        return SeenSessions.opened(settings.seen_sessions, _SEEN_TTL_FACTOR * settings.ttl_s)
+    except OSError as fault:
+        LOG.warning(
+            "%s can't be used (%s): after a restart, is_partial is false", settings.seen_sessions, fault.strerror
+        )
+        return None
 
 
 def _warmed(scorer: Scorer) -> Scorer:
@@ -201,12 +217,12 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         description="Tells API sessions that harvest a language model's capabilities from organic use.",
     )  # fmt: skip
     app.state.service = service
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.add_exception_handler(ProblemError, _told)
     app.add_exception_handler(HTTPException, _told)
-    rate = RateLimit(settings.rate_per_s, 2 * settings.rate_per_s) if settings.keys else None
-    app.add_middleware(
-        Middleware, keys=settings.keys, rate=rate, metrics=service.metrics, max_body_bytes=settings.body.n_bytes
-    )
+    limits = RateLimits(settings.rate_per_s, redis_url=settings.redis_url)
+    admission = Admission(settings.keys, limits, settings.body.n_bytes, hosts=settings.hosts)
+    app.add_middleware(Middleware, admission=admission, metrics=service.metrics, seconds=settings.request_s)
     _add_verdicts(app, service)
     _add_state(app, service)
     add_page(app, _bench(service))
@@ -217,8 +233,9 @@ def _bench(service: Service) -> AnalystPages:
     feedback = service.settings.feedback
     return AnalystPages(
         score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
-        run=service.workers.run, limits=service.settings.body, recently_flagged=service.recently_flagged,
-        feedback=None if feedback is None else Feedback(feedback), campaigns=service.settings.campaigns,
+        run=service.workers.run, limits=service.settings.body, memory=service.body_memory,
+        recently_flagged=service.recently_flagged, feedback=None if feedback is None else Feedback(feedback),
+        campaigns=service.settings.campaigns,
     )  # fmt: skip
 
 
@@ -226,47 +243,60 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
     async def judged(request: Request, model: type[Model], work: Callable[[Model], dict[str, Any]]) -> Response:
         service.workers.refuse_if_full()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await read_body(request.stream(), headers, service.settings.body)
+        body = await read_body(request.stream(), headers, service.settings.body, service.body_memory)
 
         def whole() -> bytes:
-            given = parse(body, model)
+            given = parse(body.plain(), model)
             if isinstance(given, ExchangesIn):
                 request.scope.setdefault("state", {})["account"] = service.live.seal.digest(given.account_id, 8).hex()
             return _json(work(given))
 
-        return _answer(await service.workers.run(whole))
+        return _answer(await service.workers.run(whole, body.close))
 
-    @app.post("/v1/score", operation_id="score", **_described(ScoreOut, ScoreIn))
+    @app.post("/v1/score", operation_id="score", **described(ScoreOut, ScoreIn))
     async def score(request: Request) -> Response:
         """Judge 1 to 256 sessions."""
         return await judged(request, ScoreIn, service.score)
 
     @app.post(
-        "/v1/sessions/{session_id}/exchanges",
+        "/v1/sessions/{session_id:path}/exchanges",
         operation_id="extend",
-        **_described(ObservationOut, ExchangesIn, links=_LINKS),
+        **described(ObservationOut, ExchangesIn, links=LINKS, headers=(IDEMPOTENCY_KEY,)),
     )
     async def extend(request: Request, session_id: str) -> Response:
-        """Add exchanges to a session that grows; the verdict is that on all of it."""
-        _check_id(session_id)
-        return await judged(request, ExchangesIn, lambda given: service.extend(session_id, given))
+        """Add exchanges to a session that grows; the verdict is that on all of it.
 
-    @app.get("/v1/sessions/{session_id}", operation_id="session", **_described(ObservationOut, None, 404))
+        A request that is sent again with the same idempotency-key adds nothing.
+        """
+        check_id(session_id)
+        name, headers = _idempotency_key(request), dict[str, str]()
+
+        def work(given: ExchangesIn) -> dict[str, Any]:
+            found = service.extend(session_id, given, name)
+            headers.update({"idempotent-replayed": "true"} if found.is_repeat else {})
+            return _observed(found)
+
+        reply = await judged(request, ExchangesIn, work)
+        reply.headers.update(headers)
+        return reply
+
+    @app.get("/v1/sessions/{session_id:path}", operation_id="session", **described(ObservationOut, None, 404))
     async def session(session_id: str, account_id: str | None = None) -> Response:
         """The verdict on a session so far; of the account that used the id last where none is given."""
-        _check_id(session_id)
+        for text in (session_id, *filter(None, [account_id])):
+            check_id(text)
         return _answer(await service.workers.run(lambda: _json(service.session(session_id, account_id))))
 
-    @app.get("/v1/accounts/{account_id}", operation_id="account", **_described(AccountOut, None, 404))
+    @app.get("/v1/accounts/{account_id:path}", operation_id="account", **described(AccountOut, None, 404))
     async def account(request: Request, account_id: str) -> Response:
         """An account's growing sessions, rolled up."""
-        _check_id(account_id)
+        check_id(account_id)
         request.scope.setdefault("state", {})["account"] = service.live.seal.digest(account_id, 8).hex()
         return _answer(await service.workers.run(lambda: _json(service.account(account_id))))
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/bundle", operation_id="bundle", **_described(BundleOut, None))
+    @app.get("/v1/bundle", operation_id="bundle", **described(BundleOut, None))
     async def bundle() -> Response:
         """The bundle that judges now."""
         return _answer(_json(service.bundle()))
@@ -292,38 +322,6 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _described(
-    reply: type[BaseModel], body: type[BaseModel] | None, *more: int, links: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """What OpenAPI says of an operation whose body is read by hand."""
-    problem = {"model": ProblemOut, "content": {"application/problem+json": {}}}
-    statuses = (401, 422, 429, 500, 503, *more, *((408, 413, 415) if body else ()))
-    described: dict[str, Any] = {
-        "responses": {200: {"model": reply, "links": links or {}}, **dict.fromkeys(sorted(statuses), problem)}
-    }
-    if body is not None:
-        described["openapi_extra"] = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(body)}}}
-        }
-    return described
-
-
-def _inlined(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a body without references, so that it needs no entry among the components."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def resolved(value: Any) -> Any:
-        if isinstance(value, dict):
-            if "$ref" in value:
-                return resolved(definitions[value["$ref"].rpartition("/")[2]])
-            return {name: resolved(inner) for name, inner in value.items()}
-        return [resolved(inner) for inner in value] if isinstance(value, list) else value
-
-    found: dict[str, Any] = resolved(schema)
-    return found
-
-
 async def _told(request: Request, fault: Exception) -> Response:
     """Any fault that has a status, as a problem."""
     if isinstance(fault, ProblemError):
@@ -336,10 +334,11 @@ async def _told(request: Request, fault: Exception) -> Response:
     return Response(problem.body(), problem.status, headers | problem.headers())
 
 
-def _check_id(text: str) -> None:
-    is_text = text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text)
-    if not (0 < len(text) <= MAX_ID_CHARS and is_text):
-        raise ProblemError(422, f"an id has 1 to {MAX_ID_CHARS} characters")
+def _idempotency_key(request: Request) -> str | None:
+    name = request.headers.get("idempotency-key")
+    if name is not None and not re.fullmatch("[!-~]{1,255}", name):
+        raise ProblemError(422, "idempotency-key has 1 to 255 characters of ASCII without blanks")
+    return name
 
 
 def _reached(ask: Callable[[], Any]) -> Any:
@@ -355,10 +354,6 @@ def _observed(found: Observation) -> dict[str, Any]:
 
 def _plain(verdict: Verdict) -> dict[str, Any]:
     return dataclasses.asdict(verdict)
-
-
-def _seconds(at: datetime | None) -> float | None:
-    return None if at is None else at.timestamp()
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -1,17 +1,25 @@
-"""Keys: who may ask, and how often. Keys are held as SHA-256 digests only, which suffices for random keys."""
+"""Keys: who may ask, and how often; held as SHA-256 digests only, which suffices for random keys."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import math
 import re
 import secrets
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from serve.live.redis_store import TIMEOUT_S
 
 _ENTRY = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-f]{64})")
 
@@ -56,26 +64,54 @@ class ApiKeys:
         return found if scheme.lower() == "bearer" else None
 
 
-class RateLimit:
-    """A bucket of `burst` requests a key that fills at `per_s` a second; for keys that are known, so bounded."""
+_WINDOW_S = 2
+_UNKNOWN_WINDOW_S = 10
+_RETRY_AFTER_S = 1.0
 
-    def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with full buckets.
+
+class RateLimits:
+    """Requests a key, over windows of two seconds, and requests without a known key, by address and all together."""
+
+    def __init__(
+        self, per_s: float, *, redis_url: str | None = None, unknown: int = 60, all_unknown: int = 1000
+    ) -> None:
+        """Begin with nothing counted; `unknown` requests an address, and `all_unknown`, are answered in 10 s.
 
         Raises:
-            ValueError: when a number isn't above 0.
+            ValueError: when the rate isn't above 0.
         """
-        if not (per_s > 0 and burst >= 1):
-            raise ValueError(f"rate limit is {per_s} a second and {burst} at once, expected more than 0 and at least 1")
-        self._per_s, self._burst, self._clock = per_s, burst, clock
-        self._buckets: dict[str, tuple[float, float]] = {}
-        self._lock = threading.Lock()
+        if not (per_s > 0 and math.isfinite(per_s)):
+            raise ValueError(f"rate limit is {per_s} a second, expected more than 0")
+        window_s = max(_WINDOW_S, math.ceil(1 / per_s))
+        self._per_key = RateLimitItemPerSecond(max(1, round(per_s * window_s)), window_s)
+        self._per_address = RateLimitItemPerSecond(unknown, _UNKNOWN_WINDOW_S)
+        self._everyone = RateLimitItemPerSecond(all_unknown, _UNKNOWN_WINDOW_S)
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = None if redis_url is None else SlidingWindowCounterRateLimiter(_redis(redis_url))
+        self._down_until = 0.0
 
-    def wait_s(self, name: str) -> int:
-        """0 when a request may go on, else whole seconds after which one may."""
-        with self._lock:
-            now = self._clock()
-            left, at = self._buckets.get(name, (self._burst, now))
-            left = min(self._burst, left + (now - at) * self._per_s)
-            self._buckets[name] = (left - 1 if left >= 1 else left, now)
-            return 0 if left >= 1 else max(1, math.ceil((1 - left) / self._per_s))
+    async def asked(self, key: str) -> int:
+        """Count a request with a key: 0 where it may go on, else whole seconds after which one may."""
+        if self._shared is not None and time.monotonic() >= self._down_until:
+            try:
+                return await asyncio.to_thread(_hit, self._shared, self._per_key, key)
+            except StorageError:
+                self._down_until = time.monotonic() + _RETRY_AFTER_S  # each replica by itself until then
+        return _hit(self._own, self._per_key, key)
+
+    def refused(self, address: str) -> int:
+        """Count a request without a known key: 0 where it may be answered so, else seconds until it may."""
+        is_over = _hit(self._own, self._everyone, "unknown") or _hit(self._own, self._per_address, "unknown", address)
+        return _UNKNOWN_WINDOW_S if is_over else 0
+
+
+def _redis(url: str) -> RedisStorage:
+    scheme, _, rest = url.partition("://")
+    options: Any = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    named = f"{'redis+unix' if scheme == 'unix' else scheme}://{rest}"
+    return RedisStorage(named, key_prefix="stillwatch:r", wrap_exceptions=True, **options)
+
+
+def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, *names: str) -> int:
+    """0, or the seconds after which, at this rate, one more request is due."""
+    return 0 if limiter.hit(item, *names) else math.ceil(item.get_expiry() / item.amount)

@@ -1,27 +1,25 @@
-"""Middleware: what every request passes: key, rate, size; and every answer: security headers, count, one line of log.
+"""Middleware: what each request passes: admission, a deadline; and each answer: security headers, count, a line of log.
 
 A log line has the route, never the path, so neither ids nor queries; an account is logged as a keyed digest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 import traceback
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.keys import ApiKeys, RateLimit
+from serve.http.admission import Admission
 from serve.http.metrics import Metrics
 from serve.http.problems import ProblemError
-from serve.http.request_bodies import too_large
 
 LOG = logging.getLogger("stillwatch")
-OPEN_PATHS = ("/healthz", "/readyz", "/", "/page.css", "/page.js")
-"""Asked by probes, and by a browser before its user has given a key."""
-
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,18 +57,15 @@ class _Passage:
 
     @property
     def route(self) -> str:
-        return str(getattr(self.scope.get("route"), "path", "none"))
+        return str(getattr(self.scope.get("route"), "path_format", "none"))
 
 
 class Middleware:
     """Middleware around the whole application."""
 
-    def __init__(
-        self, app: ASGIApp, *, keys: ApiKeys, rate: RateLimit | None, metrics: Metrics, max_body_bytes: int
-    ) -> None:
-        """Let requests through to `app`: with one of these keys where there are any, at this rate, of this size."""
-        self._app, self._keys, self._rate, self._metrics = app, keys, rate, metrics
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, app: ASGIApp, *, admission: Admission, metrics: Metrics, seconds: float) -> None:
+        """Let requests through to `app` that are admitted; each is served within so many `seconds`."""
+        self._app, self._admission, self._metrics, self._seconds = app, admission, metrics, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -79,8 +74,12 @@ class Middleware:
             return
         passage = _Passage(scope, send)
         try:
-            self._check(passage)
-            await self._app(scope, receive, passage.sent)
+            passage.key = await self._admission.check(scope)
+            async with asyncio.timeout(self._seconds):
+                await self._app(scope, receive, passage.sent)
+        except TimeoutError:
+            if not passage.status:
+                await passage.refused(ProblemError(503, f"no answer within {self._seconds:g} s", retry_after=1))
         except ProblemError as problem:
             await passage.refused(problem)
         except Exception as fault:
@@ -91,25 +90,14 @@ class Middleware:
         finally:
             self._count(passage)
 
-    def _check(self, passage: _Passage) -> None:
-        headers = {name.lower(): value for name, value in passage.scope["headers"]}
-        if self._keys and passage.scope["path"] not in OPEN_PATHS:
-            name = self._keys.name_of(headers.get(b"authorization", b"").decode("latin-1"))
-            if name is None:
-                raise ProblemError(401, "expected the header authorization: Bearer KEY, with a key that is known")
-            passage.key = name
-            if self._rate is not None and (wait_s := self._rate.wait_s(name)):
-                raise ProblemError(429, "too many requests with this key", retry_after=wait_s)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 18 or int(length) > self._max_body_bytes:
-            raise too_large(self._max_body_bytes)
-
     def _count(self, passage: _Passage) -> None:
         seconds, method = time.perf_counter() - passage.began_at, passage.scope["method"]
         method = method if method in _METHODS else "other"
         self._metrics.requests.labels(method, passage.route, str(passage.status)).inc()
         self._metrics.seconds.labels(passage.route).observe(seconds)
         line = {"method": method, "route": passage.route, "status": passage.status, "ms": round(seconds * 1e3, 2)}
+        if not passage.key and passage.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return  # nobody fills the log without a key
         account = passage.scope.get("state", {}).get("account")
         named = {"key": passage.key or None, "account": account}
         LOG.info(json.dumps(line | {name: value for name, value in named.items() if value}))

@@ -16,13 +16,13 @@ from pydantic import BaseModel, Field, StrictStr
 
 from serve.analyst.account_details import area_lines
 from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
+from serve.analyst.recently_flagged import RecentlyFlagged
 from serve.analyst.report import render
 from serve.bundle.bundle import Bundle
 from serve.campaigns.campaign_files import read_campaigns
 from serve.http.problems import ProblemError
-from serve.http.recently_flagged import RecentlyFlagged
-from serve.http.request_bodies import BodyLimits, Model, parse, read_body
-from serve.http.schemas import Id, ScoreIn
+from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
+from serve.http.schemas import Id, ScoreIn, check_id
 from serve.scoring.verdict import Reason, Verdict
 
 SHELL = ("/", "/page.css", "/page.js")
@@ -56,8 +56,9 @@ class AnalystPages:
     session: Callable[[str, str | None], dict[str, Any]]
     account: Callable[[str], dict[str, Any]]
     bundle: Callable[[], Bundle]
-    run: Callable[[Callable[[], bytes]], Awaitable[bytes]]
+    run: Callable[[Callable[[], bytes], Callable[[], None]], Awaitable[bytes]]
     limits: BodyLimits
+    memory: BodyMemory
     recently_flagged: RecentlyFlagged
     feedback: Feedback | None
     campaigns: Path | None
@@ -110,13 +111,13 @@ def add_page(app: FastAPI, pages: AnalystPages) -> None:
     """Add the page and what it asks for; none of it is part of the interface that OpenAPI describes."""
     _add_shell(app)
 
-    async def html_response(work: Callable[[], bytes]) -> Response:
-        return Response(await pages.run(work), media_type="text/html; charset=utf-8")
+    async def html_response(work: Callable[[], bytes], after: Callable[[], None] = lambda: None) -> Response:
+        return Response(await pages.run(work, after), media_type="text/html; charset=utf-8")
 
     async def taken(request: Request, model: type[Model], work: Callable[[Model], bytes]) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await read_body(request.stream(), headers, pages.limits)
-        return await html_response(lambda: work(parse(body, model)))
+        body = await read_body(request.stream(), headers, pages.limits, pages.memory)
+        return await html_response(lambda: work(parse(body.plain(), model)), body.close)
 
     @app.post("/page/cards", include_in_schema=False)
     async def cards(request: Request) -> Response:
@@ -130,12 +131,15 @@ def add_page(app: FastAPI, pages: AnalystPages) -> None:
     async def marks() -> Response:
         return await html_response(pages.marks)
 
-    @app.get("/page/sessions/{session_id}", include_in_schema=False)
+    @app.get("/page/sessions/{session_id:path}", include_in_schema=False)
     async def session(session_id: str, account_id: str | None = None) -> Response:
+        for text in (session_id, *filter(None, [account_id])):
+            check_id(text)
         return await html_response(lambda: pages.live(session_id, account_id))
 
-    @app.get("/page/accounts/{account_id}", include_in_schema=False)
+    @app.get("/page/accounts/{account_id:path}", include_in_schema=False)
     async def account(account_id: str) -> Response:
+        check_id(account_id)
         return await html_response(lambda: pages.lookup(account_id))
 
     @app.get("/page/flagged", include_in_schema=False)

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
+from serve.http.problems import ProblemError
 from serve.io.timestamps import json_times
-from serve.sessions.records import Exchange, Session, text_fault
+from serve.sessions.records import TIMES, Exchange, Session, text_fault
 
 MAX_SESSIONS = 256
 MAX_EXCHANGES = 20_000
 MAX_PROMPT_CHARS = 100_000
 MAX_ID_CHARS = 256
+MAX_TIME_CHARS = 64
 
 Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS)]
+
+
+def check_id(text: str) -> None:
+    """Check an id of a path or query.
+
+    Raises:
+        ProblemError: 422.
+    """
+    if not 0 < len(text) <= MAX_ID_CHARS:
+        raise ProblemError(422, f"an id has 1 to {MAX_ID_CHARS} characters")
 
 
 class ExchangeIn(BaseModel):
@@ -22,7 +44,13 @@ class ExchangeIn(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     prompt: Annotated[StrictStr, Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
-    at: Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt | StrictStr | None = None
+    at: Annotated[
+        Annotated[StrictFloat, Field(allow_inf_nan=False, ge=TIMES[0], lt=TIMES[1])]
+        | Annotated[StrictInt, Field(ge=TIMES[0], lt=TIMES[1])]
+        | Annotated[StrictStr, Field(max_length=MAX_TIME_CHARS)]
+        | None,
+        Field(description="Seconds since 1970, or a time as in ISO 8601, in UTC where it has no offset."),
+    ] = None
     system: Annotated[StrictStr, Field(max_length=MAX_PROMPT_CHARS)] | None = None
 
     @model_validator(mode="after")
@@ -46,7 +74,7 @@ class SessionIn(BaseModel):
     model_config = ConfigDict(extra="ignore")
     session_id: Id
     account_id: Id
-    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=MAX_EXCHANGES)]
+    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=MAX_EXCHANGES), FailFast()]
 
     def session(self) -> Session:
         """The record that everything else reads."""
@@ -72,8 +100,15 @@ class ScoreIn(BaseModel):
             ]
         },
     )
-    sessions: Annotated[list[SessionIn], Field(min_length=1, max_length=MAX_SESSIONS)]
+    sessions: Annotated[list[SessionIn], Field(min_length=1, max_length=MAX_SESSIONS), FailFast()]
     explain: StrictBool = False
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ScoreIn:
+        n = sum(len(session.exchanges) for session in self.sessions)
+        if n > MAX_EXCHANGES:
+            raise ValueError(f"sessions have {n:,} exchanges together, expected at most {MAX_EXCHANGES:,}")
+        return self
 
 
 class ExchangesIn(BaseModel):
@@ -86,7 +121,7 @@ class ExchangesIn(BaseModel):
         },
     )
     account_id: Id
-    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=256)]
+    exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=256), FailFast()]
 
 
 class ReasonOut(BaseModel):

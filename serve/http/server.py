@@ -12,12 +12,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.http.app import ServiceSettings, create_app
+from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
 from serve.http.middleware import LOG
+from serve.http.request_bodies import BodyLimits
 
 SHUTDOWN_S = 25
 """Longest that requests which were begun are waited for; less than the 30 s that Kubernetes gives."""
@@ -38,6 +43,7 @@ class ServerSettings:
     host: str
     port: int
     service: ServiceSettings
+    n_connections: int = MAX_CONNECTIONS
 
     def __post_init__(self) -> None:
         if not (is_loopback(self.host) or self.service.keys):
@@ -61,42 +67,78 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(address)).is_loopback for address in found)
 
 
+class Environment(BaseSettings):
+    """Settings of the environment, each named STILLWATCH_ and its name here in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STILLWATCH_", env_ignore_empty=True, hide_input_in_errors=True, extra="ignore"
+    )
+    api_keys: str = ""
+    secret: SecretStr | None = None
+    redis_url: SecretStr | None = None
+    rate_limit: Annotated[float, Field(gt=0, allow_inf_nan=False, description="requests a second a key")] = 100.0
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    queue: Annotated[int, Field(ge=0, le=65_536)] = 4
+    connections: Annotated[int, Field(ge=1, le=65_536)] = MAX_CONNECTIONS
+    ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7200.0
+    store_mib: Annotated[int, Field(ge=1)] = 1024
+    bodies_mib: Annotated[int, Field(ge=8, description="memory of all request bodies together")] = 64
+    feedback: Path | None = None
+    campaigns: Path | None = None
+    seen_sessions: Annotated[
+        Path | None, Field(description="file that tells sessions of before a restart; by default in XDG_STATE_HOME")
+    ] = None
+
+    def service(self, bundle: Path | None, host: str, port: int) -> ServiceSettings:
+        """How to serve; without keys only requests that name this machine, or `host`, as their host.
+
+        Raises:
+            ValueError: when keys can't be read, or a Redis comes without a secret.
+        """
+        keys = ApiKeys.parse(self.api_keys)
+        return ServiceSettings(
+            bundle=bundle, redis_url=_plain(self.redis_url), secret=(_plain(self.secret) or "").encode() or None,
+            keys=keys, rate_per_s=self.rate_limit, n_workers=self.workers, n_waiting=self.queue,
+            ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
+            body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), feedback=self.feedback, campaigns=self.campaigns,
+            hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
+        )  # fmt: skip
+
+
 def settings_of(
-    host: str, port: int, bundle: Path | None, environment: Mapping[str, str] = os.environ
+    host: str, port: int, bundle: Path | None, environment: Mapping[str, str] | None = None
 ) -> ServerSettings:
-    """Settings from options and from STILLWATCH_API_KEYS, _SECRET, _REDIS_URL, _RATE_LIMIT (requests a second a key),
-    _WORKERS, _QUEUE, _TTL_SECONDS, _STORE_MIB, and of the analyst's page _FEEDBACK and _CAMPAIGNS (files).
+    """Settings from options and from the environment (see `Environment`).
 
     Raises:
-        ValueError: naming the setting that can't be used.
+        ValueError: naming the setting that can't be used, without its value.
     """
+    try:
+        found = Environment() if environment is None else Environment.model_validate(_named(environment))
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_context=False, include_input=False)[0]
+        told = "is not a number" if "parsing" in first["type"] else f"can't be used: {first['msg'].lower()}"
+        raise ValueError(f"STILLWATCH_{str(first['loc'][0]).upper()} {told}") from None
+    service = found.service(bundle, host, port)
+    return ServerSettings(host, port, service, found.connections)
 
-    def number(name: str, default: float) -> float:
-        given = environment.get(f"STILLWATCH_{name}", "")
-        try:
-            return float(given) if given else default
-        except ValueError:
-            raise ValueError(f"STILLWATCH_{name} is not a number") from None
 
-    def path(name: str) -> Path | None:
-        given = environment.get(f"STILLWATCH_{name}", "")
-        return Path(given) if given else None
+def _named(environment: Mapping[str, str]) -> dict[str, str]:
+    prefix = "STILLWATCH_"
+    return {
+        name.removeprefix(prefix).lower(): value
+        for name, value in environment.items()
+        if name.startswith(prefix) and value
+    }
 
-    secret = environment.get("STILLWATCH_SECRET", "")
-    service = ServiceSettings(
-        bundle=bundle,
-        redis_url=environment.get("STILLWATCH_REDIS_URL") or None,
-        secret=secret.encode() or None,
-        keys=ApiKeys.parse(environment.get("STILLWATCH_API_KEYS", "")),
-        rate_per_s=number("RATE_LIMIT", 100.0),
-        n_workers=int(number("WORKERS", 2)),
-        n_waiting=int(number("QUEUE", 4)),
-        ttl_s=number("TTL_SECONDS", 7200.0),
-        max_store_bytes=int(number("STORE_MIB", 1024)) << 20,
-        feedback=path("FEEDBACK"),
-        campaigns=path("CAMPAIGNS"),
-    )
-    return ServerSettings(host, port, service)
+
+def _state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "stillwatch"
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def run(settings: ServerSettings) -> None:
@@ -111,8 +153,9 @@ def run(settings: ServerSettings) -> None:
     app = create_app(settings.service)
     with _bound(settings.host, settings.port) as listener:
         config = uvicorn.Config(
-            app, access_log=False, log_config=None, log_level="warning", server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S, timeout_keep_alive=30, lifespan="on", ws="none",
+            app, http=bounded_protocol(room_for(settings.n_connections)), access_log=False, log_config=None,
+            log_level="warning", server_header=False, timeout_graceful_shutdown=SHUTDOWN_S, timeout_keep_alive=30,
+            lifespan="on", ws="none",
         )  # fmt: skip
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends them again once it has ended well
             signal.signal(number, lambda *_: None)

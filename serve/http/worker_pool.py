@@ -13,6 +13,9 @@ Result = TypeVar("Result")
 RETRY_AFTER_S = 1
 
 
+def _nothing() -> None: ...
+
+
 class WorkerPool:
     """`n_workers` threads, and room for `n_waiting` requests that wait for one."""
 
@@ -37,16 +40,23 @@ class WorkerPool:
         if self.n_inside >= self._room:
             raise ProblemError(503, "too many requests are waiting", retry_after=RETRY_AFTER_S)
 
-    async def run(self, work: Callable[[], Result]) -> Result:
+    async def run(self, work: Callable[[], Result], after: Callable[[], None] = _nothing) -> Result:
         """The result of the work, done by a thread; it goes on even if whoever asked has left.
+
+        `after` is called once when the work has ended, failed, or will never begin.
 
         Raises:
             ProblemError: 503 when there is no room.
         """
-        self.refuse_if_full()
+        try:
+            self.refuse_if_full()
+        except ProblemError:
+            after()
+            raise
         self.n_inside += 1
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work)
+        future.add_done_callback(lambda _: after())
         future.add_done_callback(lambda done: self._leave(loop, done))
         return await asyncio.wrap_future(future)
 

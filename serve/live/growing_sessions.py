@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.features.score_counts import N_COUNTS
+from serve.live.process_store import ProcessStore
 from serve.live.sealing import Seal
+from serve.live.seen_sessions import SeenSessions
 from serve.live.session_state import SessionState, reading_id
-from serve.live.stores import ProcessStore, Store, StoreBusyError, StoreDownError, StoredState
+from serve.live.stores import MAX_LOST, Store, StoreBusyError, StoreDownError, StoredState
 from serve.scoring.accounts import Tally, roll_up
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
-from serve.sessions.records import Exchange, Session
+from serve.sessions.records import TIMES, Exchange, Session
 from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
 
 _N_LOCKS = 256
@@ -36,23 +41,41 @@ class Observation:
     """A verdict on a session so far.
 
     `is_partial` says that earlier exchanges of it aren't in the verdict: they were evicted, read by a bundle that reads
-    prompts otherwise, or are in a store that can't be reached (`is_shared` is False then).
+    prompts otherwise, or are in a store that can't be reached (`is_shared` is False then). `is_repeat` says that the
+    request had been counted before, and nothing was added.
     """
 
     verdict: Verdict
     is_partial: bool
     is_shared: bool = True
+    is_repeat: bool = False
+
+
+class RepeatError(ValueError):
+    """A request has the name of an earlier one but other exchanges."""
 
 
 class LiveSessions:
     """Sessions that grow; safe to share between threads, and between processes where the store is."""
 
-    def __init__(self, scorer: Scorer, *, store: Store | None = None, seal: Seal | None = None) -> None:
-        """Keep sessions in this process, or in `store`, whose replicas all need a `seal` of one secret."""
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        store: Store | None = None,
+        seal: Seal | None = None,
+        seen_sessions: SeenSessions | None = None,
+    ) -> None:
+        """Keep sessions in this process, or in `store`, whose replicas all need a `seal` of one secret.
+
+        `seen_sessions` tells those that an earlier process had, which a store of this process knows nothing of.
+        """
+        self._seen_sessions = seen_sessions
         self.scorer = scorer
         self.seal = seal or Seal.fresh()
         self.store: Store = store or ProcessStore()
         self._aside = ProcessStore(max_bytes=1 << 28)  # what was observed while the store could not be reached
+        self._bases: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()  # what those go on from
         self._locks = tuple(threading.Lock() for _ in range(_N_LOCKS))
 
     def observe(self, account_id: str, exchange: Exchange, session_id: str | None = None) -> Verdict:
@@ -70,34 +93,54 @@ class LiveSessions:
         exchanges: tuple[Exchange, ...],
         session_id: str | None = None,
         *,
+        request: str | None = None,
         seen: Callable[[Verdicts, Scorer, int], None] | None = None,
     ) -> Observation:
         """The verdict on a session after more exchanges of it: all of them are added, or none; `seen` is shown it too.
 
+        A `request` of the same name as one of the session's last ones adds nothing: it is that one, sent again.
+
         Raises:
             ValueError: when an id is not a text that is not empty, or there is no exchange.
+            RepeatError: when a request of that name had other exchanges.
             StoreBusyError: when too many others change the same session.
         """
         Session("-" if session_id is None else session_id, account_id, exchanges)  # the door
         key, scorer = self._key(account_id, session_id), self.scorer
+        name = None if request is None else self._request(request, exchanges)
         with self._locks[key[0]]:
             for _ in range(_MAX_TRIES):
+                held, is_shared = self._held(key)
+                held = self._with_earlier(held, account_id, session_id)
+                if name is not None and held.state is not None and _was_counted(name, held.state.recent):
+                    return self._repeated(held.state, scorer, is_shared=is_shared)
                 try:
-                    held, is_shared = self.store.get(key), True
-                except StoreDownError:
-                    held, is_shared = StoredState(self._aside.get(key).state or self.store.copy(key)), False
-                held = self._restored(key, held) if is_shared else held
-                state = self._grown(held, account_id, session_id, exchanges, scorer)
-                if self._kept(key, state, held, is_shared=is_shared):
+                    state = self._grown(held, account_id, session_id, exchanges, scorer)
+                    verdicts = scorer.judge_rows(*state.judged(scorer.bundle))
+                except BaseException:
+                    (self.store if is_shared else self._aside).discard(key)  # it may be half changed
+                    raise
+                if name is not None:
+                    state.remember(name)
+                put = self._put(key, state, held, is_shared=is_shared)
+                if put is not None:
                     break
             else:
                 raise StoreBusyError(f"{_MAX_TRIES} tries to change a session failed: others changed it meanwhile")
-            verdicts = scorer.judge_rows(*state.judged(scorer.bundle))
-            observation = Observation(verdicts.verdict(0), state.is_partial, is_shared)
+            observation = Observation(verdicts.verdict(0), state.is_partial, put)
             self._summarise(account_id, state, observation, is_new=state.n <= len(exchanges))
         if seen is not None:
             seen(verdicts, scorer, len(exchanges))
         return observation
+
+    def _request(self, name: str, exchanges: tuple[Exchange, ...]) -> str:
+        """A keyed digest of a request's name, and one of what it has."""
+        parts = [f"{len(own.prompt)}:{own.prompt}{own.at}:{own.system}" for own in exchanges]
+        return self.seal.digest(name, 8).hex() + self.seal.digest("".join(parts), 8).hex()
+
+    def _repeated(self, state: SessionState, scorer: Scorer, *, is_shared: bool) -> Observation:
+        verdict = scorer.judge_rows(*state.judged(scorer.bundle)).verdict(0)
+        return Observation(verdict, state.is_partial, is_shared, is_repeat=True)
 
     def verdict(self, account_id: str | None, session_id: str) -> Observation | None:
         """The verdict on a session with an id as it is, None where nothing is known of it; of the account that used the
@@ -111,7 +154,7 @@ class LiveSessions:
             return None
         key = self._key(account_id, session_id)
         with self._locks[key[0]]:
-            state = self.store.get(key).state
+            state = self._restored(key, self.store.get(key)).state
             if state is None or state.reading != reading_id(self.scorer.bundle):
                 return None
             verdict = self.scorer.judge_rows(*state.judged(self.scorer.bundle)).verdict(0)
@@ -119,6 +162,8 @@ class LiveSessions:
 
     def account(self, account_id: str) -> dict[str, Any] | None:
         """The account's row as `accounts.roll_up` makes it of its sessions (the last 256), None where none is known.
+
+        Times are in seconds since 1970.
 
         Raises:
             StoreDownError: when the store can't be reached.
@@ -143,25 +188,41 @@ class LiveSessions:
         )
         bundle = self.scorer.bundle
         table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=bundle.bundle_id, model=bundle.accounts)
-        row: dict[str, Any] = table.to_pylist(maps_as_pydicts="strict")[0]
-        return row | {"is_partial": any(own["is_partial"] for own in rows)}
+        row: dict[str, Any] = table.drop(["started_at", "ended_at"]).to_pylist(maps_as_pydicts="strict")[0]
+        times = {"started_at": _first(columns["from"], np.fmin), "ended_at": _first(columns["to"], np.fmax)}
+        return row | times | {"is_partial": any(own["is_partial"] for own in rows)}
 
     def _key(self, account_id: str, session_id: str | None) -> bytes:
-        """Told apart without doubt: the account's length comes first."""
-        return self.seal.digest(f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}")
+        return self.seal.digest(_full_name(account_id, session_id))
+
+    def _with_earlier(self, held: StoredState, account_id: str, session_id: str | None) -> StoredState:
+        """What is held, known to be partial where an earlier process had more of it."""
+        seen, name = self._seen_sessions, _full_name(account_id, session_id)
+        if seen is None or held.state is not None:
+            return held
+        seen.add(name)
+        return _partial(held) if seen.was_before(name) else held
+
+    def _held(self, key: bytes) -> tuple[StoredState, bool]:
+        """What there is of a session, and whether the shared store was reached."""
+        try:
+            return self._restored(key, self.store.get(key)), True
+        except StoreDownError:
+            aside = self._aside.get(key)
+            return (aside if aside.state is not None else self.store.copy(key)), False
 
     def _restored(self, key: bytes, held: StoredState) -> StoredState:
-        """What is held, or, where the store lost it or didn't get it all, what was observed beside it."""
-        aside = self._aside.get(key).state
-        if aside is None:
-            return held
-        self._aside.drop(key)
+        """What is held, or what was observed beside it while the store could not be reached."""
+        found = self._aside.get(key)
+        if found.state is None:
+            return held if found.lost_at is None else _partial(held)
+        aside, bases = found.state.copied(), self._bases.get(key, frozenset())
         if held.state is None:
-            return StoredState(aside, held.stamp)
-        longer, n = max(held.state, aside, key=lambda state: state.n), min(held.state.n, aside.n)
-        if not np.array_equal(held.state.texts[:n], aside.texts[:n]):
-            longer.is_partial = True  # both went on, each with its own exchanges
-        return StoredState(longer, held.stamp)
+            is_lost = held.lost_at is not None or bool(bases - {b""})
+            return StoredState(aside, held.stamp) if not is_lost else _partial(StoredState(aside, held.stamp))
+        if held.stamp in bases:
+            return StoredState(aside, held.stamp)  # nobody else added to it
+        return _partial(StoredState(max(held.state, aside, key=lambda state: state.n), held.stamp))
 
     def _grown(
         self,
@@ -175,9 +236,11 @@ class LiveSessions:
         if state is None or state.reading != reading_id(scorer.bundle):
             lost_at = held.lost_at if state is None else state.previous_at
             is_partial = lost_at is not None and not (session_id is None and _is_pause(lost_at, exchanges[0].at))
+            recent = () if state is None else state.recent
             state = SessionState.begun(
                 account_id, session_id or _named(account_id, exchanges[0].at), scorer.bundle, is_partial=is_partial
             )
+            state.recent = recent
         run: list[Exchange] = []  # exchanges of one session, which are read together
         for exchange in exchanges:
             previous_at = run[-1].at if run else state.previous_at
@@ -194,15 +257,27 @@ class LiveSessions:
         """The session that follows the one there is, and begins with this exchange."""
         base = session_id or _named(state.account_id, exchange.at)
         nth = state.nth + 1 if base == state.base_id else 1
-        return SessionState.begun(state.account_id, base, scorer.bundle, nth=nth)
+        following = SessionState.begun(state.account_id, base, scorer.bundle, nth=nth)
+        following.recent = state.recent
+        return following
 
-    def _kept(self, key: bytes, state: SessionState, held: StoredState, *, is_shared: bool) -> bool:
+    def _put(self, key: bytes, state: SessionState, held: StoredState, *, is_shared: bool) -> bool | None:
+        """Keep a state: True where all replicas see it, False where only this does, None where others were first."""
+        new = os.urandom(8)
         if is_shared:
             try:
-                return self.store.put(key, state, held.stamp)
+                if not self.store.put(key, state, held.stamp, new):
+                    return None
+                self._aside.drop(key)
+                self._bases.pop(key, None)
+                return True
             except StoreDownError:
-                pass  # it can't be told whether it was put; the copy aside decides when the store is back
-        return self._aside.put(key, state)
+                pass  # nobody knows whether it was put: its stamp is one of those that this state goes on from
+        self._aside.put(key, state)
+        self._bases[key] = self._bases.get(key, frozenset()) | {held.stamp, new}
+        if len(self._bases) > MAX_LOST:
+            self._bases.popitem(last=False)
+        return False
 
     def _summarise(self, account_id: str, state: SessionState, observation: Observation, *, is_new: bool) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
@@ -220,6 +295,39 @@ class LiveSessions:
                 store.name(self.seal.digest(state.base_id), account_id)
         except StoreDownError:
             return
+
+
+def _first(seconds: NDArray[np.float64], least: np.ufunc) -> float | None:
+    """The least of times that are known, in seconds since 1970 rounded as in an accounts file."""
+    found = float(least.reduce(seconds))
+    return None if math.isnan(found) else min(round(found * 1000.0) / 1000.0, TIMES[1] - 0.001)
+
+
+def _partial(held: StoredState) -> StoredState:
+    """The same, known to lack exchanges."""
+    if held.state is None:
+        return StoredState(None, held.stamp, math.nan if held.lost_at is None else held.lost_at)
+    held.state.is_partial = True
+    return held
+
+
+def _was_counted(request: str, recent: tuple[str, ...]) -> bool:
+    """Whether a request is one of the last ones.
+
+    Raises:
+        RepeatError: when its name is that of one, but what it has isn't.
+    """
+    if request in recent:
+        return True
+    half = len(request) // 2
+    if any(other[:half] == request[:half] for other in recent):
+        raise RepeatError("a request of this name had other exchanges")
+    return False
+
+
+def _full_name(account_id: str, session_id: str | None) -> str:
+    """One name for an account's session: the account's length comes first, so that no two have the same."""
+    return f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
 
 
 def _is_over(n: int, previous_at: float | None, session_id: str | None, exchange: Exchange) -> bool:

@@ -37,6 +37,7 @@ _SCALARS = (
     "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
     "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride",
 )  # fmt: skip
+MAX_RECENT = 64
 _SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "score_counts", "openings", "texts")
 
 
@@ -50,7 +51,8 @@ class SessionState:
 
     Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,). Of
     scored ones: `evidence` (capacity, n_heads). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,)
-    digests, sums. `is_partial` says that exchanges before these were lost.
+    digests, sums. `is_partial` says that exchanges before these were lost; `recent` are
+    digests of the last named requests.
     """
 
     session_id: str
@@ -77,6 +79,7 @@ class SessionState:
     n_same_opening: int = 0
     n_same_text: int = 0
     is_partial: bool = False
+    recent: tuple[str, ...] = ()
     columns: NDArray[np.float64] | None = None
     comparison: IncrementalSimilarity | None = None
 
@@ -119,8 +122,18 @@ class SessionState:
     def n_bytes(self) -> int:
         """About what this takes in memory."""
         arrays = (self.vectors, self.evidence, self.words, self.cells, self.openings, self.texts)
-        compared = self.comparison.n_bytes if self.comparison is not None else 0
+        comparison = self.comparison
+        compared = 0 if comparison is None else comparison.n_bytes
+        compared += 100 * len(self.recent)
         return 1500 + sum(array.nbytes for array in arrays) + sum(map(len, self.opening.sealed)) + compared
+
+    def remember(self, request: str) -> None:
+        """Note a named request that was counted; the last `MAX_RECENT` are known."""
+        self.recent = (*self.recent, request)[-MAX_RECENT:]
+
+    def copied(self) -> Self:
+        """A state of its own."""
+        return self.of_bytes(self.to_bytes())
 
     def extend(self, exchanges: Sequence[Exchange], bundle: Bundle, seal: Seal) -> None:
         """More exchanges, in their order."""
@@ -164,11 +177,12 @@ class SessionState:
 
     def _compared(self) -> NDArray[np.float64]:
         n = self.n_compared
-        if self.comparison is None:
-            self.comparison = IncrementalSimilarity.of(self.vectors[:n])
-        while self.comparison.n < n:
-            self.comparison.add(self.vectors[: self.comparison.n + 1])
-        return self.comparison.columns(self.vectors[:n], self.evidence[: self.n_scored], self.words[:n])
+        # A store may take `comparison` away at any moment, to save memory.
+        comparison = self.comparison or IncrementalSimilarity.of(self.vectors[:n])
+        while comparison.n < n:
+            comparison.add(self.vectors[: comparison.n + 1])
+        self.comparison = comparison
+        return comparison.columns(self.vectors[:n], self.evidence[: self.n_scored], self.words[:n])
 
     def _begin_again(self) -> None:
         """Forget what was read, so that it can be read without its wrapper."""
@@ -234,6 +248,7 @@ class SessionState:
         """The state without what can be made again; `of_bytes` reads it."""
         head: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
         head["marks"] = [[mark.n_chars, mark.digest.hex()] for mark in (self.opening.head, self.opening.tail)]
+        head["recent"] = self.recent
         head["sealed"] = [sealed.hex() for sealed in self.opening.sealed]
         sizes = {"vectors": self.n_compared, "evidence": self.n_scored, "words": self.n_compared}
         arrays: dict[str, NDArray[Any]] = {
@@ -248,7 +263,7 @@ class SessionState:
         """Read what `to_bytes` wrote.
 
         Raises:
-            GrowthError: when it can't be read.
+            SessionStateError: when it can't be read.
         """
         try:
             arrays = load_arrays(data)
@@ -259,7 +274,7 @@ class SessionState:
                 name: array if name in ("cells", "score_counts") else _roomy(array) for name, array in arrays.items()
             }
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
-            return cls(opening=opening, **fields)
+            return cls(opening=opening, recent=tuple(head.get("recent", ())), **fields)
         except (SafetensorError, ValueError, KeyError, TypeError) as fault:
             raise SessionStateError(
                 f"{len(data)} bytes that are no state of a session ({type(fault).__name__})"

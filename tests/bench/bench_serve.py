@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from serve import load  # noqa: E402
 from serve.live.growing_sessions import LiveSessions  # noqa: E402
-from serve.live.stores import ProcessStore  # noqa: E402
+from serve.live.process_store import ProcessStore  # noqa: E402
 from serve.sessions.records import Exchange, Session, Sessions  # noqa: E402
 
 SIZES = (10, 50, 200)

@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.http.app import Service, ServiceSettings, create_app
-from serve.http.keys import ApiKeys, RateLimit, new_key
+from serve.http.keys import ApiKeys, new_key
 from serve.http.request_bodies import BodyLimits
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session
@@ -75,6 +76,64 @@ def test_a_session_grows_to_the_verdict_of_a_batch(client: TestClient, tiny_scor
     assert account["started_at"] == 1e9
     problem_of(client.get("/v1/sessions/canary"), 404)
     problem_of(client.get("/v1/accounts/canary"), 404)
+
+
+@pytest.mark.parametrize("name", ["a/b", "arn:aws:bedrock:us:1:model/x", "a/exchanges", "/", "a//b/"])
+def test_ids_may_have_slashes(client: TestClient, name: str) -> None:
+    path = urllib.parse.quote(name, safe="")
+    body = {"account_id": name, "exchanges": EXCHANGES[:1]}
+    assert client.post(f"/v1/sessions/{path}/exchanges", json=body).status_code == 200
+    assert client.get(f"/v1/sessions/{path}").json()["verdict"]["session_id"] == name
+    assert client.get(f"/v1/accounts/{path}").json()["account_id"] == name
+    assert client.get(f"/page/sessions/{path}").status_code == client.get(f"/page/accounts/{path}").status_code == 200
+    problem_of(client.get(f"/v1/sessions/canary{path}"), 404)
+    assert 'route="/v1/sessions/{session_id}"' in client.get("/metrics").text
+
+
+def test_a_request_that_is_sent_again_says_so(client: TestClient) -> None:
+    body = {"account_id": "a", "exchanges": EXCHANGES[:2]}
+    named = {"idempotency-key": "canary-1"}
+    first, again = (client.post("/v1/sessions/s/exchanges", json=body, headers=named) for _ in range(2))
+    assert first.json() == again.json()
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    other = body | {"exchanges": EXCHANGES[:1]}
+    problem_of(client.post("/v1/sessions/s/exchanges", json=other, headers=named), 422)
+    for name in ("", "x" * 256, "a b"):
+        problem_of(client.post("/v1/sessions/s/exchanges", json=body, headers={"idempotency-key": name}), 422)
+
+
+@pytest.mark.parametrize("at", [253402300799.9999, "9999-12-31T23:59:59.99Z", -62135596800, "0001-01-01T00:00:00Z"])
+def test_no_time_that_is_taken_is_a_fault_later(client: TestClient, at: float | str) -> None:
+    body = {"account_id": "late", "exchanges": [{"prompt": "sort a list", "at": at}]}
+    assert client.post("/v1/sessions/late/exchanges", json=body).status_code == 200
+    for path in ("/v1/sessions/late", "/v1/accounts/late", "/page/sessions/late", "/page/accounts/late"):
+        assert client.get(path).status_code == 200, path
+
+
+def test_an_answer_that_takes_too_long_is_a_503(make: Callable[..., TestClient]) -> None:
+    client = make(request_s=0.05)
+    release = threading.Event()
+
+    def slow(given: Any) -> dict[str, Any]:
+        release.wait(5)
+        return {"verdicts": []}
+
+    service_of(client).score = slow  # type: ignore[method-assign]
+    with client:
+        problem_of(client.post("/v1/score", json={"sessions": [SESSION]}), 503)
+        assert service_of(client).body_memory.n_held > 0  # the work still has it
+        release.set()
+    assert service_of(client).body_memory.n_held == 0
+
+
+def test_other_sites_pages_are_refused_where_there_are_no_keys(make: Callable[..., TestClient]) -> None:
+    client = make(hosts=())
+    evil = {"host": "evil.example", "origin": "http://evil.example"}
+    for path in ("/", "/v1/bundle", "/metrics", "/openapi.json", "/page/flagged", "/v1/accounts/a"):
+        problem_of(client.get(path, headers=evil), 421)
+        problem_of(client.get(path, headers=evil | {"host": "localhost:8080"}), 403)
+    assert client.get("/v1/bundle", headers={"host": "localhost:8080"}).status_code == 200
 
 
 def test_its_state_can_be_asked(client: TestClient, tiny_scorer: Scorer) -> None:
@@ -243,15 +302,6 @@ def test_no_canary_is_written_anywhere(
     assert '"account"' in caplog.text
     assert "canary" not in "".join(written).replace("canary-account", "")
     assert "canary-account" not in caplog.text + out.out + out.err
-
-
-def test_a_rate_fills_again() -> None:
-    now = [0.0]
-    rate = RateLimit(2.0, 3.0, clock=lambda: now[0])
-    assert [rate.wait_s("a") for _ in range(4)] == [0, 0, 0, 1]
-    assert rate.wait_s("b") == 0
-    now[0] = 0.5
-    assert [rate.wait_s("a") for _ in range(2)] == [0, 1]
 
 
 def test_keys_are_read_strictly_and_faults_do_not_quote_them() -> None:

@@ -11,10 +11,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.analyst.feedback import Feedback
+from serve.analyst.recently_flagged import MAX_FLAGGED, RecentlyFlagged
 from serve.http.app import ServiceSettings, create_app
 from serve.http.keys import ApiKeys, new_key
 from serve.http.pages import SHELL
-from serve.http.recently_flagged import MAX_FLAGGED, RecentlyFlagged
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 

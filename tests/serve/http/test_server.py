@@ -93,8 +93,8 @@ def test_it_starts_serves_reloads_and_ends_well(bundle_folder: Path, tmp_path: P
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(port), "--bundle", str(bundle_folder)]
-    log = tmp_path / "log"
-    with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:
+    log, own = tmp_path / "log", os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written, env=own) as process:
         try:
             assert post(port, BODY)["verdict"]["n_exchanges"] == 6
             os.kill(process.pid, signal.SIGHUP)
@@ -103,13 +103,33 @@ def test_it_starts_serves_reloads_and_ends_well(bundle_folder: Path, tmp_path: P
                     break
                 time.sleep(0.02)
             assert post(port, BODY)["verdict"]["n_exchanges"] == 12
+            begun = begin(port, BODY)
         finally:
             process.terminate()
+        time.sleep(0.3)
+        assert finish(begun, BODY).startswith(b"HTTP/1.1 200")  # what was begun is finished
         assert process.wait(30) == 0
     text = log.read_text()
     assert '"reload": "done"' in text
     assert "/v1/sessions/{session_id}/exchanges" in text
     assert "sort" not in text
+
+
+def begin(port: int, body: object) -> socket.socket:
+    """Send a request but for its last byte."""
+    data = json.dumps(body).encode()
+    own = socket.create_connection(("127.0.0.1", port), timeout=30)
+    head = "POST /v1/sessions/s/exchanges HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    own.sendall(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[:-1])
+    time.sleep(0.3)
+    return own
+
+
+def finish(own: socket.socket, body: object) -> bytes:
+    """Send its last byte: the answer."""
+    with own:
+        own.sendall(json.dumps(body).encode()[-1:])
+        return own.recv(1 << 16)
 
 
 def post(port: int, body: object) -> dict[str, dict[str, int]]:
@@ -118,7 +138,7 @@ def post(port: int, body: object) -> dict[str, dict[str, int]]:
         json.dumps(body).encode(),
         {"content-type": "application/json"},
     )
-    for _ in range(300):
+    for _ in range(1200):
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
                 found: dict[str, dict[str, int]] = json.load(reply)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,14 @@ from hypothesis import strategies as st
 
 from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.io.validation import SCHEMA
-from serve.live.growing_sessions import LiveSessions
+from serve.live.growing_sessions import LiveSessions, RepeatError
+from serve.live.incremental_similarity import IncrementalSimilarity
+from serve.live.process_store import ProcessStore
+from serve.live.redis_store import RedisStore
 from serve.live.sealing import Seal
-from serve.live.session_state import SessionState
-from serve.live.stores import ProcessStore, RedisStore, StoreDownError
+from serve.live.seen_sessions import SeenSessions
+from serve.live.session_state import MAX_RECENT, SessionState
+from serve.live.stores import MAX_SUMMARIES, StoreDownError
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Exchange, Session, Sessions
@@ -276,3 +281,209 @@ def test_redis_holds_neither_texts_nor_accounts_in_the_clear(tiny_scorer: Scorer
     written = b"".join(path.read_bytes() for path in redis_server.folder.rglob("*") if path.is_file())
     assert len(written) > 1000
     assert b"canary" not in written
+
+
+# Nothing is lost without a word, and nothing counts twice
+
+
+def test_a_request_that_is_sent_again_counts_once(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    own = (Exchange("sort a list", 1e9), Exchange("sum a list", 1e9 + 1))
+    first = live.extend("a", own, "s", request="r1")
+    again = live.extend("a", own, "s", request="r1")
+    assert again == dataclasses.replace(first, is_repeat=True)
+    assert live.extend("a", own, "s", request="r2").verdict.n_exchanges == 4
+    assert live.extend("a", own, "s", request="r1").is_repeat
+    assert live.extend("a", own, "other", request="r1").verdict.n_exchanges == 2
+    with pytest.raises(RepeatError, match="had other exchanges"):
+        live.extend("a", own[:1], "s", request="r1")
+
+
+def test_a_request_is_known_across_the_cut_of_a_session_and_only_the_last_ones_are(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    live.extend("a", (Exchange("sort a list", 1e9),), request="r")
+    live.extend("a", (Exchange("sum a list", 2e9),), request="next")
+    assert live.extend("a", (Exchange("sort a list", 1e9),), request="r").is_repeat
+    for index in range(MAX_RECENT):
+        live.extend("a", (Exchange("sum a list", 2e9 + index),), request=f"r{index}")
+    assert not live.extend("a", (Exchange("sort a list", 1e9),), request="r").is_repeat
+
+
+def test_requests_sent_twice_at_once_count_once(tiny_scorer: Scorer, redis_server: Server) -> None:
+    replicas = [shared(tiny_scorer, redis_server), shared(tiny_scorer, redis_server)]
+
+    def sent(index: int) -> bool:
+        own = (Exchange(f"sort a list {index // 2}"),)
+        return replicas[index % 2].extend("a", own, "s", request=str(index // 2)).is_repeat
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(sent, range(40))) == 20
+    found = replicas[0].verdict("a", "s")
+    assert found is not None
+    assert found.verdict.n_exchanges == 20
+
+
+def test_a_store_that_lets_go_of_comparisons_meanwhile_changes_no_verdict(tiny_scorer: Scorer) -> None:
+    """The race: another session's put took `comparison` away from one that was being extended."""
+    live = LiveSessions(tiny_scorer, store=ProcessStore(max_bytes=1 << 26, hot_bytes=1))
+    own = tuple(Exchange(f"sort a list {index}") for index in range(40))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda index: [live.observe("a", each, f"s{index}") for each in own][-1], range(8)))
+    assert found == [batch(tiny_scorer, Session(f"s{index}", "a", own)) for index in range(8)]
+
+
+def test_a_comparison_taken_away_in_the_midst_is_made_again(
+    tiny_scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, add = LiveSessions(tiny_scorer), IncrementalSimilarity.add
+    own = tuple(Exchange(f"sort a list {index}") for index in range(9))
+    live.extend("a", own[:5], "s")
+    state = live.store.get(live._key("a", "s")).state
+    assert state is not None
+
+    def taking(comparison: IncrementalSimilarity, vectors: Any) -> None:
+        state.comparison = None
+        add(comparison, vectors)
+
+    monkeypatch.setattr(IncrementalSimilarity, "add", taking)
+    assert live.extend("a", own[5:], "s").verdict == batch(tiny_scorer, Session("s", "a", own))
+
+
+def test_a_fault_in_the_midst_of_exchanges_leaves_no_half_of_them(
+    tiny_scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = LiveSessions(tiny_scorer)
+    live.observe("a", Exchange("sort a list"), "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionState, "_keep", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            live.observe("a", Exchange("sum a list"), "s")
+    after = live.extend("a", (Exchange("sum a list"),), "s")
+    assert (after.verdict.n_exchanges, after.is_partial) == (1, True)
+
+
+def test_what_a_restart_lost_is_reported(tiny_scorer: Scorer, tmp_path: Path) -> None:
+    def started(max_age_s: float = 60.0) -> LiveSessions:
+        return LiveSessions(tiny_scorer, seen_sessions=SeenSessions.opened(tmp_path / "new" / "seen", max_age_s))
+
+    own, file = (Exchange("sort a list", 1e9),), tmp_path / "new" / "seen"
+    first = started()
+    assert not any(first.extend("canary", own, name).is_partial for name in ("s", "t", "s", None))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"canary" not in file.read_bytes()
+    again = started()
+    assert [again.extend("canary", own, name).is_partial for name in ("s", "new", "s", None)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert not again.extend("canar", own, "y:s").is_partial
+    file.write_bytes(file.read_bytes()[:-5])  # the disk was full
+    assert [started().extend("canary", own, name).is_partial for name in ("s", "new")] == [True, True]
+    assert not started(0.0).extend("canary", own, "s").is_partial
+    file.write_bytes(b"something else")
+    assert not started().extend("canary", own, "s").is_partial
+
+
+def test_late_times_are_rolled_up(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    for place, at in enumerate((253_402_300_799.9999, -62_135_596_800.0, None)):
+        live.observe(f"a{place}", Exchange("sort a list", at), "s")
+        assert live.account(f"a{place}") is not None
+        live.observe(f"b{place}", Exchange("sort a list", at))
+        assert live.account(f"b{place}") is not None
+
+
+def test_summaries_of_accounts_are_bounded_and_forgotten(tiny_scorer: Scorer) -> None:
+    store = ProcessStore(max_bytes=80_000, ttl_s=0.2)
+    for index in range(300):
+        store.summarise(b"a%d" % (index // 10), b"s%d" % index, b"x" * 100)
+        assert store.counts.n_bytes <= 80_000
+    assert len(store.summaries(b"a29")) == 10
+    assert store.summaries(b"a0") == []
+    time.sleep(0.21)
+    assert store.summaries(b"a29") == []
+    assert store.get(b"nothing").state is None
+    assert store.counts.n_bytes == 0
+
+
+def test_both_stores_roll_up_the_latest_sessions_of_an_account(redis_server: Server) -> None:
+    for store in (ProcessStore(), RedisStore(redis_server.url, Seal(SECRET))):
+        for index in range(MAX_SUMMARIES + 20):
+            store.summarise(b"a", b"s%d" % index, b"%d" % index)
+        store.summarise(b"a", b"s20", b"again")
+        found = store.summaries(b"a")
+        assert len(found) == MAX_SUMMARIES
+        assert set(found) == {b"again", *(b"%d" % index for index in range(21, MAX_SUMMARIES + 20))}
+
+
+def test_summaries_of_another_secret_are_left_out(redis_server: Server) -> None:
+    RedisStore(redis_server.url, Seal(SECRET)).summarise(b"a", b"s", b"mine")
+    RedisStore(redis_server.url, Seal(SECRET)).name(b"s", "a")
+    other = RedisStore(redis_server.url, Seal(SECRET[::-1]))
+    assert other.summaries(b"a") == []
+    assert other.account_of(b"s") is None
+
+
+def test_redis_accounts_fall_under_the_ttl(redis_server: Server) -> None:
+    store = RedisStore(redis_server.url, Seal(SECRET), ttl_s=0.2)
+    store.summarise(b"a", b"s", b"1")
+    time.sleep(0.25)
+    assert store.summaries(b"a") == []
+
+
+class Flaky(RedisStore):
+    """A Redis whose next puts are done (`applied`), or not, without an answer."""
+
+    n_lost, is_applied = 0, False
+
+    def put(self, key: bytes, state: SessionState, stamp: bytes, new_stamp: bytes) -> bool:
+        if self.n_lost:
+            self.n_lost -= 1
+            if self.is_applied:
+                super().put(key, state.copied(), stamp, new_stamp)
+            raise StoreDownError("no answer")
+        return super().put(key, state, stamp, new_stamp)
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_a_put_without_an_answer_is_not_called_shared_and_nothing_counts_twice(
+    tiny_scorer: Scorer, redis_server: Server, is_applied: bool
+) -> None:
+    seal = Seal(SECRET)
+    store = Flaky(redis_server.url, seal)
+    live = LiveSessions(tiny_scorer, store=store, seal=seal)
+    own = tuple(Exchange(f"sort a list {index}") for index in range(6))
+    live.extend("a", own[:2], "s")
+    store.n_lost, store.is_applied = 2, is_applied
+    assert not live.extend("a", own[2:3], "s").is_shared
+    assert not live.extend("a", own[3:4], "s").is_shared
+    back = live.extend("a", own[4:], "s")
+    assert (back.verdict.n_exchanges, back.is_shared, back.is_partial) == (6, True, False)
+    assert back.verdict == batch(tiny_scorer, Session("s", "a", own))
+
+
+def test_replicas_that_went_on_apart_say_that_something_is_missing(tiny_scorer: Scorer, redis_server: Server) -> None:
+    seal = Seal(SECRET)
+    store = Flaky(redis_server.url, seal)
+    cut_off, other = LiveSessions(tiny_scorer, store=store, seal=seal), shared(tiny_scorer, redis_server)
+    cut_off.observe("a", Exchange("sort a list"), "s")
+    store.n_lost = 1
+    assert not cut_off.extend("a", (Exchange("sum a list"),), "s").is_shared
+    other.observe("a", Exchange("sum a list"), "s")  # the same text, and yet another exchange
+    assert other.extend("a", (Exchange("sum a list"),), "s").verdict.n_exchanges == 3
+    assert cut_off.extend("a", (Exchange("sort a list"),), "s").is_partial
+    found = other.extend("a", (Exchange("sort a list"),), "s")
+    assert (found.verdict.n_exchanges, found.is_partial) == (5, True)
+
+
+def test_an_emptied_redis_is_reported_whichever_replica_is_asked(tiny_scorer: Scorer, redis_server: Server) -> None:
+    replicas = [shared(tiny_scorer, redis_server), shared(tiny_scorer, redis_server)]
+    for index in range(6):
+        replicas[index // 3].observe("a", Exchange(f"sort a list {index}"), "s")
+    replicas[1].observe("b", Exchange("sort a list"), "seen by one only")
+    assert isinstance(replicas[0].store, RedisStore)
+    replicas[0].store._redis.flushall()
+    assert replicas[0].extend("a", (Exchange("sum a list"),), "s").is_partial
+    assert replicas[0].extend("b", (Exchange("sum a list"),), "seen by one only").is_partial

@@ -23,7 +23,7 @@ class FlaggedSession:
 
 
 class RecentlyFlagged:
-    """The last `MAX_CASES` flagged sessions; one that isn't flagged any more leaves it. Safe between threads."""
+    """The last `MAX_FLAGGED` flagged sessions; one that isn't flagged any more leaves it. Safe between threads."""
 
     def __init__(self) -> None:
         """Begin without any."""

@@ -1,0 +1,74 @@
+"""What the OpenAPI document says of operations whose bodies and headers are read by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from serve.http.problems import CONTENT_TYPE
+from serve.http.schemas import ProblemOut
+
+LINKS = {
+    "session": {"operationId": "session", "parameters": {"session_id": "$request.path.session_id"}},
+    "extend": {"operationId": "extend", "parameters": {"session_id": "$request.path.session_id"}},
+    "account": {"operationId": "account", "parameters": {"account_id": "$request.body#/account_id"}},
+}
+"""What a session that grew can be asked next, and who has it."""
+
+IDEMPOTENCY_KEY = {
+    "name": "idempotency-key", "in": "header", "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    "description": "Names a request: sent again, it counts once. The last 64 of a session are known.",
+}  # fmt: skip
+
+
+def described(
+    reply: type[BaseModel],
+    body: type[BaseModel] | None,
+    *more: int,
+    links: dict[str, Any] | None = None,
+    headers: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Any]:
+    """What OpenAPI says of an operation whose body is read by hand."""
+    problem = {"model": ProblemOut, "content": {"application/problem+json": {}}}
+    statuses = (400, 401, 403, 413, 421, 422, 429, 500, 503, *more, *((408, 415) if body else ()))
+    found: dict[str, Any] = {
+        "responses": {200: {"model": reply, "links": links or {}}, **dict.fromkeys(sorted(statuses), problem)}
+    }
+    if body is not None:
+        found["openapi_extra"] = {
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(body)}}}
+        }
+        if headers:
+            found["openapi_extra"]["parameters"] = list(headers)
+    return found
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, where problems have the content type that they are sent with."""
+    is_new = app.openapi_schema is None
+    found: dict[str, Any] = FastAPI.openapi(app)  # which keeps it
+    operations = [operation for path in found["paths"].values() for operation in path.values()]
+    for reply in (reply for operation in operations if is_new for reply in operation["responses"].values()):
+        content = reply.get("content", {})
+        if CONTENT_TYPE in content:
+            content[CONTENT_TYPE] = content.pop("application/json")
+    return found
+
+
+def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a body without references, so that it needs no entry among the components."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return resolved(definitions[value["$ref"].rpartition("/")[2]])
+            return {name: resolved(inner) for name, inner in value.items()}
+        return [resolved(inner) for inner in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = resolved(schema)
+    return found
