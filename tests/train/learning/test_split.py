@@ -46,7 +46,7 @@ def test_no_person_and_no_text_straddles(pool: Pool, setting: str) -> None:
         assert sum(map(len, sides(fold).values())) == len(set(np.concatenate(list(sides(fold).values())).tolist()))
 
 
-@pytest.mark.parametrize("setting", (KNOWN, NEW))
+@pytest.mark.parametrize("setting", [KNOWN, NEW])
 def test_a_campaign_left_out_is_learned_from_nowhere(pool: Pool, setting: str) -> None:
     for fold in all_folds(pool, setting):
         learned = set(pool.groups[np.concatenate([fold.train, fold.calibrate])].tolist())
