@@ -25,7 +25,8 @@ _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 @dataclass(frozen=True, slots=True)
 class ExamSettings:
     """Sessions a cell and fold; `lengths` and `dilutions` are the cells. `n_accounts` whole accounts
-    of `account_exchanges` are examined beside them, three in seven of campaigns."""
+    of `account_exchanges` are examined beside them, three in seven of campaigns. With `first_folds` only
+    that many folds of each setting are examined, and the starter corpus alone is not."""
 
     n_harvesting: int = 80
     n_organic: int = 1200
@@ -35,6 +36,7 @@ class ExamSettings:
     n_bootstrap: int = 100
     n_accounts: int = 700
     account_exchanges: int = 670
+    first_folds: int = 0
 
 
 @dataclass(frozen=True)

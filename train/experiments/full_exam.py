@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -74,9 +75,10 @@ def examine_fold(settings: Settings, pool: Pool, fold: Fold, cache: PromptCache,
 
 def _all_folds(settings: Settings, pool: Pool) -> Iterator[Fold]:
     for setting in SETTINGS:
-        yield from folds(pool, settings.split, setting, seed=settings.seed)
+        some = folds(pool, settings.split, setting, seed=settings.seed)
+        yield from itertools.islice(some, settings.exam.first_folds or None)
     starter = pool.is_starter
-    if starter.any():
+    if starter.any() and not settings.exam.first_folds:
         yield starter_fold(pool, starter, settings)
 
 
