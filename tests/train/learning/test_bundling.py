@@ -108,7 +108,7 @@ def test_a_bundle_learned_with_minilm_judges_with_it(tiny_settings: Settings, tm
     assert (scorer.bundle.manifest["encoder"], scorer.bundle.encoder.n_dims) == ("minilm", 384)
     texts = prepare(settings.inputs).inputs.pool.texts[:6]
     verdict = scorer.score(Session("s", "a", tuple(Exchange(text) for text in texts)))
-    assert 0.0 < verdict.score < 1.0
+    assert 0.0 < verdict.score <= 1.0  # a tiny world is told apart without doubt
 
 
 def test_metrics_and_data_card_are_no_part_of_the_id(made: Made, tiny_settings: Settings, tmp_path: Path) -> None:

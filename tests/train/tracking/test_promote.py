@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from serve.bundle.bundle import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST, Bundle, write_manifest
+from serve.features.session_features import judged_names
 from train.config.settings import HoldOut, Settings
 from train.evaluation import promotion_gates as gates
 from train.evaluation.promotion_gates import ExamTraffic, learned_from, read_exam
@@ -41,7 +42,7 @@ def made_random(bundle: Path) -> Path:
     shutil.copytree(bundle, worse)
     rows = Bundle.load(bundle).training_rows()
     names = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))["features"]
-    names = [name for name in names if not name.startswith("area.")]
+    names = list(judged_names(names))
     X = np.stack([rows.column(name).to_numpy() for name in names], axis=1).astype(np.float64)
     y = np.random.default_rng(0).permutation(rows.column("y").to_numpy())
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 0}
