@@ -36,7 +36,8 @@ def needed(requirements: list[str]) -> dict[str, Distribution]:
 
 def licence(of: Distribution) -> str:
     """What a distribution's metadata say of its licence, on one line; of a long text only the title."""
-    stated = of.metadata.get_all("License-Expression") or [(of.metadata["License"] or "").strip().split("\n")[0][:80]]
+    plain = of.metadata.get("License") or ""  # a backport that other libraries load raises for one that is missing
+    stated = of.metadata.get_all("License-Expression") or [plain.strip().split("\n")[0][:80]]
     classifiers = [line for line in of.metadata.get_all("Classifier") or [] if line.startswith("License ::")]
     return "; ".join([*filter(None, stated), *classifiers])
 
