@@ -45,7 +45,6 @@ class Refitted:
     benign: BenignProfile
     weight: NDArray[np.float64]
     margins_left_out: NDArray[np.float64]
-    y: NDArray[np.int64]
     accounts: AccountModel | None
 
 
@@ -79,7 +78,7 @@ def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirme
     benign = BenignProfile.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
     return Refitted(
         classifier, calibration, aside.n_exchanges[whole], benign_quantiles(aside.X, aside.n_exchanges), benign, weight,
-        left_out, y, _accounts(bundle, aside, calibration.p_value(margins, aside.n_exchanges)),
+        left_out, _accounts(bundle, aside, calibration.p_value(margins, aside.n_exchanges)),
     )  # fmt: skip
 
 
