@@ -49,8 +49,8 @@ from serve.bundle.bundle import (
     write_prompt_scorer,
     write_reference,
 )
-from serve.io.discovery import InputError, discover, plan
-from serve.io.reading import read
+from serve.io.discovery import InputError, discover
+from serve.io.reading import read_all
 from serve.model.calibration import MIN_DECIDABLE
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.sessionizing import Timeline, text_hashes
@@ -184,11 +184,10 @@ def _read(paths: Sequence[Path]) -> tuple[pa.Table, int, int]:
     found = discover(paths)
     share = min(1.0, MAX_TEXT_BYTES / max(found.text_bytes, 1))
     tables, n_rows, n_rejected = [], 0, 0
-    for part in (part for group in plan(found.sources, MAX_TEXT_BYTES) for part in group):
-        for batch in read(part):
-            tables.append(batch.table if share == 1.0 else _sampled(batch.table, share))
-            n_rows += batch.n_rows
-            n_rejected += len(batch.rejects)
+    for batch in read_all(found.sources):
+        tables.append(batch.table if share == 1.0 else _sampled(batch.table, share))
+        n_rows += batch.n_rows
+        n_rejected += len(batch.rejects)
     if not sum(map(len, tables)):
         raise InputError(f"{', '.join(map(str, paths))}: 0 usable rows, expected exchanges")
     return pa.concat_tables(tables), n_rows, n_rejected

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from serve.analyst.map_counts import MapCounts
 from serve.bundle.bundle import Bundle
-from serve.scoring.accounts import SCHEMA, roll_up
-from serve.scoring.verdict import Verdict
-from serve.scoring.verdict_files import Ledger
+from serve.scoring.accounts import SCHEMA, Tally, roll_up
+from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.size_classes import size_class
 
 N_SESSIONS = 60
@@ -69,11 +68,11 @@ class AccountDetails:
     scores: tuple[float, ...]
 
 
-def accounts_of(verdicts: Ledger, *, fpr: float) -> pa.Table:
+def accounts_of(verdicts: Verdicts, *, fpr: float) -> pa.Table:
     """The roll-up of verdicts whose accounts lie together."""
     if not len(verdicts):
         return SCHEMA.empty_table()
-    return roll_up(verdicts.tally(), verdicts.areas, fpr=fpr, bundle=verdicts.bundle)
+    return roll_up(Tally.of(verdicts), verdicts.areas, fpr=fpr, bundle=verdicts.bundle)
 
 
 def suspects(accounts: pa.Table, n: int) -> pa.Table:
@@ -85,7 +84,7 @@ def suspects(accounts: pa.Table, n: int) -> pa.Table:
 
 
 def account_details(
-    accounts: pa.Table, verdicts: Ledger, titles: Mapping[str, str], bundle: Bundle | None, drawn: MapCounts | None
+    accounts: pa.Table, verdicts: Verdicts, titles: Mapping[str, str], bundle: Bundle | None, drawn: MapCounts | None
 ) -> tuple[AccountDetails, ...]:
     """One for each row of `accounts`; `bundle` tells the benign range, `drawn` the skills."""
     rows_of: dict[str, list[int]] = {name: [] for name in accounts.column("account_id").to_pylist()}

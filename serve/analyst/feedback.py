@@ -16,8 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.io.discovery import discover, plan
-from serve.io.reading import read
+from serve.io.reading import read_paths
 from serve.io.validation import SCHEMA
 from serve.io.writers import replacing
 from serve.sessions.sessionizing import Timeline
@@ -26,7 +25,6 @@ MARKS = ("confirmed", "wrong")
 """What can be said of a verdict: that it is right, or that it is not."""
 
 MAX_NOTE_CHARS = 500
-_SLICE_BYTES = 128 << 20
 _CHUNK_PROMPTS = 20_000
 _TABLE = """
 CREATE TABLE IF NOT EXISTS marks (
@@ -145,8 +143,8 @@ def _rows(
     """Prompts of the marked sessions in order, each with its session."""
     accounts = pa.array(sorted({account for account, _ in label_of}), pa.large_string())
     tables = [SCHEMA.empty_table()]
-    for part in (part for parts in plan(discover(exchanges).sources, _SLICE_BYTES) for part in parts):
-        tables += [batch.table.filter(pc.is_in(batch.table.column("account_id"), accounts)) for batch in read(part)]
+    for batch in read_paths(exchanges):
+        tables.append(batch.table.filter(pc.is_in(batch.table.column("account_id"), accounts)))
     for sessions in Timeline.of(pa.concat_tables(tables)).chunks(_CHUNK_PROMPTS):
         for index, key in enumerate(zip(sessions.account_ids, sessions.session_ids, strict=True)):
             if key in label_of:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from serve.bundle.bundle import Bundle
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import encode_unique
-from serve.io.discovery import InputError, discover, plan
-from serve.io.reading import read
+from serve.io.discovery import InputError
+from serve.io.reading import read_paths
 from serve.io.validation import SCHEMA
-from serve.scoring.verdict_files import Ledger
+from serve.scoring.verdict import Verdicts
 from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Sessions
-from serve.sessions.sessionizing import Timeline, text_hashes
+from serve.sessions.sampling import sampled
+from serve.sessions.sessionizing import Timeline
 
 N_PROMPTS = 30_000
 """Prompts of accounts drawn at random that are placed on the map, about."""
@@ -28,7 +29,6 @@ N_PROMPTS = 30_000
 N_OWN_PROMPTS = 1_000
 """Prompts of an account that is looked at by itself, at most."""
 
-_SLICE_BYTES = 128 << 20
 _CHUNK_PROMPTS = 20_000
 
 
@@ -45,7 +45,7 @@ class MapCounts:
     share: float
 
 
-def count_map(paths: Sequence[Path], verdicts: Ledger, accounts: Collection[str], bundle: Bundle) -> MapCounts:
+def count_map(paths: Sequence[Path], verdicts: Verdicts, accounts: Collection[str], bundle: Bundle) -> MapCounts:
     """Place prompts of these `accounts`, and of others drawn by the hash of their name, on the bundle's map.
 
     Raises:
@@ -116,24 +116,11 @@ def _table(paths: Sequence[Path], accounts: Collection[str], share: float) -> pa
     wanted = pa.array(sorted(accounts), pa.large_string())
     n_read: dict[str, int] = dict.fromkeys(accounts, 0)
     tables = [SCHEMA.empty_table()]
-    for table in _batches(paths):
+    for table in (batch.table for batch in read_paths(paths)):
         own = pc.is_in(table.column("account_id"), wanted)
-        rest = table.filter(pc.invert(own))
-        tables.append(rest if share >= 1.0 else rest.filter(_drawn(rest.column("account_id"), share)))
+        tables.append(sampled(table.filter(pc.invert(own)), share))
         tables.append(_first(table.filter(own), n_read))
     return pa.concat_tables(tables)
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    for part in (part for parts in plan(discover(paths).sources, _SLICE_BYTES) for part in parts):
-        for batch in read(part):
-            yield batch.table
-
-
-def _drawn(column: pa.ChunkedArray, share: float) -> pa.Array:
-    encoded = column.combine_chunks().dictionary_encode()
-    chosen = text_hashes(encoded.dictionary) < np.uint64(int(share * (2**64 - 1)))
-    return pa.array(chosen[encoded.indices.to_numpy()])
 
 
 def _first(table: pa.Table, n_read: dict[str, int]) -> pa.Table:

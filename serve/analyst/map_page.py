@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serve.analyst.map_projection import MapProjection
+from serve.analyst.rendering import render
 from serve.bundle.bundle import Bundle
 from serve.capability import coverage
 from serve.capability.breadth import LEVELS, CoverageNull
 from serve.capability.capability_map import CapabilityMap
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import encode_unique
-from serve.io.discovery import InputError, discover, plan
-from serve.io.reading import read
+from serve.io.discovery import InputError
+from serve.io.reading import read_paths
 from serve.io.validation import SCHEMA
 from serve.io.writers import replacing
 from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Sessions
-from serve.sessions.sessionizing import Timeline, text_hashes
+from serve.sessions.sampling import sampled
+from serve.sessions.sessionizing import Timeline
 from serve.sessions.size_classes import SIZE_EDGES
 
 SUFFIX = ".html"
@@ -34,7 +34,6 @@ MAX_MARKS = 2_000
 
 N_LISTED = 20
 _CHUNK_PROMPTS = 20_000
-_SLICE_BYTES = 128 << 20
 _WIDTH, _HEIGHT, _MARGIN = 1200.0, 820.0, 70.0
 _LETTER, _LINE = 6.1, 12.0  # a letter's width and a line's height on the map, about
 _TITLE_LETTER, _TITLE_LINE = 8.6, 18.0
@@ -153,7 +152,8 @@ def write_map(placed: MappedTraffic, bundle: Bundle, path: Path) -> None:
 def page_of(placed: MappedTraffic, bundle: Bundle) -> str:
     """The page as HTML."""
     capabilities = bundle.capabilities
-    return _ENVIRONMENT.get_template("map.html").render(
+    return render(
+        "map.html",
         placed=placed,
         bundle_id=bundle.bundle_id,
         drawing=_drawing(placed, capabilities),
@@ -350,25 +350,8 @@ def _vectors(sessions: Sessions, bundle: Bundle) -> NDArray[np.int8]:
 
 def _table(paths: Sequence[Path], share: float) -> tuple[pa.Table, int, int]:
     tables, n_read, n_rejected = [SCHEMA.empty_table()], 0, 0
-    for part in (part for parts in plan(discover(paths).sources, _SLICE_BYTES) for part in parts):
-        for batch in read(part):
-            n_read += len(batch.table)
-            n_rejected += len(batch.rejects)
-            tables.append(batch.table if share >= 1.0 else batch.table.filter(_drawn(batch.table, share)))
+    for batch in read_paths(paths):
+        n_read += len(batch.table)
+        n_rejected += len(batch.rejects)
+        tables.append(sampled(batch.table, share))
     return pa.concat_tables(tables), n_read, n_rejected
-
-
-def _drawn(table: pa.Table, share: float) -> pa.Array:
-    encoded = pc.dictionary_encode(table.column("account_id").combine_chunks())
-    chosen = text_hashes(encoded.dictionary) < np.uint64(int(share * (2**64 - 1)))
-    return pa.array(chosen[encoded.indices.to_numpy()])
-
-
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("serve.analyst"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-    lstrip_blocks=True,
-)  # fmt: skip
-_ENVIRONMENT.filters |= {
-    "number": lambda value: f"{value:,}", "percent": lambda value: f"{100 * value:.1f} %",
-    "reached": lambda counts: int((counts > 0).sum()),
-}  # fmt: skip

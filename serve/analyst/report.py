@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -19,20 +14,20 @@ from serve.analyst.account_details import AccountDetails, Shade, account_details
 from serve.analyst.charts import Chart, histogram, timeline
 from serve.analyst.map_counts import MapCounts, cell_order, cell_skills, count_map
 from serve.analyst.map_drawing import MapDrawing
+from serve.analyst.rendering import render
 from serve.bundle.bundle import RELEASED, Bundle
 from serve.campaigns.campaign_files import CampaignFile, read_campaigns
 from serve.io.discovery import InputError
 from serve.io.writers import replacing
 from serve.scoring import accounts
-from serve.scoring.verdict import LABELS
+from serve.scoring.verdict import LABELS, Verdicts
 from serve.scoring.verdict_card import plain
-from serve.scoring.verdict_files import Ledger, read_table, read_verdicts
+from serve.scoring.verdict_files import read_table, read_verdicts
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 N_ACCOUNTS = 50
 """Accounts that are told of one by one."""
 
-_ID_WIDTH, _SENTENCE_WIDTH = 64, 400
 _NONE_TITLE = "None of the known areas"
 _ACCOUNT_COLUMNS = ("account_id", "n_exchanges", "max_score", "p_value", "flagged_share", "label")
 
@@ -155,7 +150,7 @@ def page(request: Request) -> Page:
 
 
 def _page(
-    request: Request, verdicts: Ledger, rolled: pa.Table, shown: pa.Table, bundle: Bundle | None,
+    request: Request, verdicts: Verdicts, rolled: pa.Table, shown: pa.Table, bundle: Bundle | None,
     placed: MapCounts | None, fpr: float | None,
 ) -> Page:  # fmt: skip
     titles = {**({} if bundle is None else bundle.capabilities.titles), "none": _NONE_TITLE}
@@ -193,7 +188,7 @@ def _page(
     )
 
 
-def _bundle(request: Request, verdicts: Ledger) -> Bundle | None:
+def _bundle(request: Request, verdicts: Verdicts) -> Bundle | None:
     """The bundle that judged; None where it is another one and nothing but names would be wanted of it."""
     bundle = Bundle.load(request.bundle)
     if bundle.bundle_id == verdicts.bundle or not len(verdicts):
@@ -203,7 +198,7 @@ def _bundle(request: Request, verdicts: Ledger) -> Bundle | None:
     return None
 
 
-def _fpr(verdicts: Ledger, bundle: Bundle | None) -> float | None:
+def _fpr(verdicts: Verdicts, bundle: Bundle | None) -> float | None:
     """The share of benign sessions that are flagged: as the bundle says, else the largest p-value that was flagged."""
     flagged = verdicts.p_value[verdicts.is_flagged]
     if bundle is not None:
@@ -211,14 +206,14 @@ def _fpr(verdicts: Ledger, bundle: Bundle | None) -> float | None:
     return float(flagged.max()) if len(flagged) else None
 
 
-def _given_accounts(path: Path, verdicts: Ledger) -> pa.Table:
+def _given_accounts(path: Path, verdicts: Verdicts) -> pa.Table:
     table = read_table(path, pa.schema([accounts.SCHEMA.field(name) for name in _ACCOUNT_COLUMNS]))
     if set(table.column("account_id").to_pylist()) != set(verdicts.account_ids):
         raise InputError(f"{path}: its accounts are not those of the verdicts")
     return table
 
 
-def _sizes(verdicts: Ledger) -> Iterator[SizeLine]:
+def _sizes(verdicts: Verdicts) -> Iterator[SizeLine]:
     classes = size_class(verdicts.n_exchanges)
     for index, low in enumerate(SIZE_EDGES):
         own = classes == index
@@ -229,7 +224,7 @@ def _sizes(verdicts: Ledger) -> Iterator[SizeLine]:
             yield SizeLine(name, int(own.sum()), n_flagged, float(verdicts.threshold[own].min()))
 
 
-def _areas(verdicts: Ledger, titles: Mapping[str, str]) -> tuple[AreaTraffic, ...]:
+def _areas(verdicts: Verdicts, titles: Mapping[str, str]) -> tuple[AreaTraffic, ...]:
     """Areas by what flagged sessions, or where there are none all sessions, have of them."""
     flagged = verdicts.is_flagged
     ours, others = _mix(verdicts, flagged), _mix(verdicts, ~flagged)
@@ -242,7 +237,7 @@ def _areas(verdicts: Ledger, titles: Mapping[str, str]) -> tuple[AreaTraffic, ..
     return tuple(sorted(lines, key=lambda line: (-line.flagged, -line.others, line.title)))
 
 
-def _mix(verdicts: Ledger, chosen: NDArray[np.bool_]) -> list[float]:
+def _mix(verdicts: Verdicts, chosen: NDArray[np.bool_]) -> list[float]:
     weight = verdicts.n_exchanges[chosen].astype(np.float64)
     mixed: list[float] = (weight @ verdicts.area_share[chosen] / max(weight.sum(), 1.0)).tolist()
     return mixed
@@ -266,54 +261,3 @@ def _cells(placed: MapCounts) -> Iterator[AreaCells]:
 
 def _bound(extreme: np.ufunc, times: NDArray[np.float64]) -> float:
     return float(extreme.reduce(times)) if len(times) else float("nan")
-
-
-def render(template: str, **values: object) -> str:
-    """A page from a template of this package; whatever stands in the values is text, never markup."""
-    return _ENVIRONMENT.get_template(template).render(**values)
-
-
-def shown_id(text: str) -> str:
-    """An id as a page shows it: what can't be seen replaced, and a long one cut, with a digest that tells it apart."""
-    if len(text) <= _ID_WIDTH:
-        return plain(text, _ID_WIDTH)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return f"{plain(text[:_ID_WIDTH], _ID_WIDTH)}… ({len(text):,} characters, sha256 {digest})"
-
-
-def percent(share: float) -> str:
-    """A share, with as many digits as tell it from none and from all."""
-    if share < 0.001:
-        return "< 0.1 %" if share else "0 %"
-    return f"{share:.1%}".replace("%", " %") if share < 0.0995 else f"{share:.0%}".replace("%", " %")
-
-
-def p_text(p_value: float) -> str:
-    """A p-value to four places."""
-    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
-
-
-def when(seconds: float | None) -> str:
-    """A time to the minute, UTC."""
-    if seconds is None or np.isnan(seconds):
-        return "unknown"
-    return f"{datetime.fromtimestamp(math.floor(seconds), UTC):%Y-%m-%d %H:%M}"
-
-
-def _clean(text: str) -> str:
-    return plain(text, _SENTENCE_WIDTH)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("serve.analyst"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "number": lambda value: f"{value:,}", "percent": percent, "p_text": p_text, "when": when, "id": shown_id,
-        "clean": _clean, "json": json.dumps,
-    }  # fmt: skip
-    return environment
-
-
-_ENVIRONMENT = _environment()

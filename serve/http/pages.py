@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, StrictStr
 from serve.analyst.account_details import area_lines
 from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
 from serve.analyst.recently_flagged import RecentlyFlagged
-from serve.analyst.report import render
+from serve.analyst.rendering import render
 from serve.bundle.bundle import Bundle
 from serve.campaigns.campaign_files import read_campaigns
 from serve.http.problems import ProblemError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.io.discovery import Slice, Source, plan
+from serve.io.discovery import Slice, Source, discover, plan
 from serve.io.jsonl import read_lines
 from serve.io.parquet import read_columns
 from serve.io.validation import SCHEMA, Batch
@@ -23,6 +24,22 @@ def read(part: Slice) -> Iterator[Batch]:
         InputError: when the file can't be read on, or its columns can't be exchanges.
     """
     return read_columns(part) if part.source.kind == "parquet" else read_lines(part)
+
+
+def read_all(sources: Sequence[Source]) -> Iterator[Batch]:
+    """Rows of whole files in order, a few megabytes at a time.
+
+    Raises:
+        InputError: when a file can't be read, or its columns can't be exchanges.
+    """
+    for share in plan(sources, _SLICE_BYTES):
+        for part in share:
+            yield from read(part)
+
+
+def read_paths(paths: Sequence[Path]) -> Iterator[Batch]:
+    """As `read_all`, for all files that `discover` finds under these paths."""
+    return read_all(discover(paths).sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +61,9 @@ def select(sources: Sequence[Source], *, session_id: str) -> Selected:
     account_id = session_id.rpartition("/")[0]
     begun, _, nth = session_id.rpartition("-")
     ids = pa.array([session_id, *([begun] if nth.isdecimal() else [])], pa.large_string())
-    for part in (part for share in plan(sources, _SLICE_BYTES) for part in share):
-        for batch in read(part):
-            given, owner = batch.table.column("session_id"), batch.table.column("account_id")
-            own = pc.and_(pc.is_null(given), pc.equal(owner, account_id))
-            tables.append(batch.table.filter(pc.or_(pc.is_in(given, ids), own)))
-            n_rejected += len(batch.rejects)
+    for batch in read_all(sources):
+        given, owner = batch.table.column("session_id"), batch.table.column("account_id")
+        own = pc.and_(pc.is_null(given), pc.equal(owner, account_id))
+        tables.append(batch.table.filter(pc.or_(pc.is_in(given, ids), own)))
+        n_rejected += len(batch.rejects)
     return Selected(pa.concat_tables(tables), n_rejected)

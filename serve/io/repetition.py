@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from serve.io.discovery import InputError, discover, plan
+from serve.io.discovery import InputError
 from serve.io.logs.threads import text_hash
-from serve.io.reading import read
+from serve.io.reading import read_paths
 
 MIN_SHARE = 0.2
 """Share of repeating rows above which a warning is due."""
 
 _MAX_ROWS = 50_000
-_SLICE_BYTES = 8 << 20
 
 
 @dataclass(slots=True)
@@ -70,8 +69,7 @@ def warning(paths: Sequence[Path]) -> str | None:
 
 
 def _first_rows(paths: Sequence[Path]) -> Iterable[tuple[str, str]]:
-    for part in (part for share in plan(discover(paths).sources, _SLICE_BYTES) for part in share):
-        for batch in read(part):
-            columns = (batch.table.column(name).to_pylist() for name in ("account_id", "session_id", "prompt"))
-            for account_id, session_id, prompt in zip(*columns, strict=True):
-                yield f"{account_id}/{session_id}", prompt
+    for batch in read_paths(paths):
+        columns = (batch.table.column(name).to_pylist() for name in ("account_id", "session_id", "prompt"))
+        for account_id, session_id, prompt in zip(*columns, strict=True):
+            yield f"{account_id}/{session_id}", prompt

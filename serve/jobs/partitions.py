@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.io.validation import SCHEMA
-from serve.sessions.sessionizing import text_hashes
+from serve.sessions.sampling import account_hashes, in_sample
 
 _RUN_BYTES = 64 << 20
 
@@ -55,8 +55,8 @@ class Spill:
             return
         table = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting, self._waiting_bytes = [], 0
-        hashes = _row_hashes(table.column("account_id"))
-        rows = np.flatnonzero(_sampled(hashes, self._sample))
+        hashes = account_hashes(table.column("account_id"))
+        rows = np.flatnonzero(in_sample(hashes, self._sample))
         self.n_left_out += len(hashes) - len(rows)
         partition = partition_of(hashes[rows], self._n_partitions)
         table = table.take(pa.array(rows[np.argsort(partition, kind="stable")])).combine_chunks()
@@ -79,16 +79,6 @@ def read_partition(paths: Sequence[Path], partition: int, n_partitions: int) -> 
 def partition_of(hashes: NDArray[np.uint64], n_partitions: int) -> NDArray[np.int64]:
     """Partition of each account hash; partitions are ranges, so going through them in order is in order of hash."""
     return ((hashes >> np.uint64(32)) * np.uint64(n_partitions) >> np.uint64(32)).astype(np.int64)
-
-
-def _sampled(hashes: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
-    """Whether each hash is in the sample, told by its low half, which has no say in the partition."""
-    return (hashes & np.uint64(0xFFFFFFFF)) < share * 2.0**32
-
-
-def _row_hashes(account_ids: pa.ChunkedArray) -> NDArray[np.uint64]:
-    encoded = pa.concat_arrays(account_ids.chunks).dictionary_encode()
-    return np.asarray(text_hashes(encoded.dictionary)[encoded.indices.to_numpy()], dtype=np.uint64)
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -108,6 +108,11 @@ class Verdicts:
     def __len__(self) -> int:
         return len(self.session_ids)
 
+    @property
+    def is_flagged(self) -> NDArray[np.bool_]:
+        """Whether each session is flagged as harvesting, shape (n_sessions,)."""
+        return np.asarray(self.label == "harvesting")
+
     def __iter__(self) -> Iterator[Verdict]:
         return (self.verdict(index) for index in range(len(self)))
 

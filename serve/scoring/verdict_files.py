@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from numpy.typing import NDArray
 from serve.features.score_counts import N_COUNTS
 from serve.io.discovery import InputError, fault_text
 from serve.io.writers import check_suffix
-from serve.scoring.accounts import Tally
-from serve.scoring.verdict import LABELS, REASON, SCHEMA, Reason, Verdict
+from serve.scoring.verdict import LABELS, REASON, SCHEMA, Reason, Verdicts
 
 _NONE = "none"
 _ROWS = 20_000
@@ -29,66 +26,11 @@ _READ = pa.schema([SCHEMA.field(name) for name in (
 )])  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """Verdicts as columns (n_sessions,), each account's together; times in seconds since 1970, NaN where unknown.
+def read_verdicts(path: Path) -> Verdicts:
+    """The verdicts of a file, each account's together; a file that holds none is no fault.
 
-    `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*).
-    """
-
-    areas: tuple[str, ...]
-    session_ids: tuple[str, ...]
-    account_ids: tuple[str, ...]
-    n_exchanges: NDArray[np.int64]
-    started_at: NDArray[np.float64]
-    ended_at: NDArray[np.float64]
-    score: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-    label: NDArray[np.str_]
-    threshold: NDArray[np.float64]
-    coverage: NDArray[np.float64]
-    area_share: NDArray[np.float64]
-    reasons: tuple[tuple[Reason, ...], ...]
-    bundle: str
-
-    def __len__(self) -> int:
-        return len(self.session_ids)
-
-    @property
-    def is_flagged(self) -> NDArray[np.bool_]:
-        """Whether each session is flagged as harvesting."""
-        return np.asarray(self.label == "harvesting")
-
-    def tally(self) -> Tally:
-        """What the roll-up by account reads; a file of verdicts doesn't say how single prompts score."""
-        return Tally(
-            np.array(self.account_ids, dtype=object), self.n_exchanges, self.started_at, self.ended_at, self.score,
-            self.p_value, self.label, self.area_share[:, :-1],
-            np.zeros((len(self), N_COUNTS), np.int64),
-        )  # fmt: skip
-
-    def verdict(self, index: int) -> Verdict:
-        """One session's verdict as a record."""
-        started, ended = (float(column[index]) for column in (self.started_at, self.ended_at))
-        return Verdict(
-            session_id=self.session_ids[index],
-            account_id=self.account_ids[index],
-            n_exchanges=int(self.n_exchanges[index]),
-            started_at=None if math.isnan(started) else started,
-            ended_at=None if math.isnan(ended) else ended,
-            score=float(self.score[index]),
-            p_value=float(self.p_value[index]),
-            label=str(self.label[index]),
-            threshold=float(self.threshold[index]),
-            coverage=dict(zip(self.areas, self.coverage[index].tolist(), strict=True)),
-            area_share=dict(zip((*self.areas, _NONE), self.area_share[index].tolist(), strict=True)),
-            reasons=self.reasons[index],
-            bundle=self.bundle,
-        )
-
-
-def read_verdicts(path: Path) -> Ledger:
-    """The verdicts of a file; one that holds none is no fault.
+    What a page does not need is left out: `systematicness` is NaN, `profile` None, `score_counts` 0 and `features` has
+    no columns. Where verdicts are of several bundles, `bundle` lists them.
 
     Raises:
         InputError: naming the file, and the line where it is JSON lines, when it holds no verdicts.
@@ -188,9 +130,9 @@ def _by_account(column: pa.ChunkedArray) -> pa.Array:
     return pa.array(np.argsort(codes, kind="stable"))
 
 
-def _columns(table: pa.Table) -> Ledger:
+def _columns(table: pa.Table) -> Verdicts:
     areas = tuple(sorted({*_names(table, "coverage"), *_names(table, "area_share")} - {_NONE}))
-    return Ledger(
+    return Verdicts(
         areas=areas,
         session_ids=tuple(table.column("session_id").to_pylist()),
         account_ids=tuple(table.column("account_id").to_pylist()),
@@ -205,6 +147,10 @@ def _columns(table: pa.Table) -> Ledger:
         area_share=_shares(table, "area_share", (*areas, _NONE)),
         reasons=tuple(_reasons(own) for own in table.column("reasons").to_pylist()),
         bundle=", ".join(sorted(table.column("bundle").unique().to_pylist())),
+        systematicness=np.full(len(table), np.nan),
+        profile=(None,) * len(table),
+        score_counts=np.zeros((len(table), N_COUNTS), np.int64),
+        features=np.zeros((len(table), 0)),
     )
 
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import Bundle
-from serve.io.discovery import discover, plan
-from serve.io.reading import read
+from serve.io.reading import read_paths
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer
 from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline
@@ -84,8 +83,7 @@ def read_exam(folder: Path) -> ExamTraffic:
         raise ValueError(f"{labels} is not there, expected a folder of traffic with labels")
     rows = [json.loads(line) for line in labels.read_text(encoding="utf-8").splitlines()]
     known = {(row["account_id"], row["session_id"]): row for row in rows}
-    slices = [piece for share in plan(discover([folder / EXCHANGES]).sources, 1 << 28) for piece in share]
-    timeline = Timeline.of(pa.concat_tables([batch.table for piece in slices for batch in read(piece)]))
+    timeline = Timeline.of(pa.concat_tables([batch.table for batch in read_paths([folder / EXCHANGES])]))
     sessions = timeline.sessions(0, len(timeline))
     own = [known.get(key) for key in zip(sessions.account_ids, sessions.session_ids, strict=True)]
     found = [row for row in own if row is not None]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from serve.analyst.rendering import environment
 from train.learning.bundling import Made
 from train.reports.plots import Plot
 
@@ -58,7 +57,4 @@ def _write(path: Path, **values: Any) -> None:
     path.write_text(_ENVIRONMENT.get_template("training.html").render(**values), encoding="utf-8")
 
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.ChoiceLoader([jinja2.PackageLoader("train.reports"), jinja2.PackageLoader("serve.analyst")]),
-    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
+_ENVIRONMENT = environment("train.reports", "serve.analyst")

@@ -16,7 +16,6 @@ from serve.embedding.encoders import Encoder, encode_unique
 from serve.sessions.canonical_text import canonical
 from serve.sessions.records import text_fault
 
-_SLICE_BYTES = 128 << 20
 _N_CALIBRATED = 20_000  # reference vectors that are enough to calibrate *none of these* with
 _EXAMPLE_WEIGHT = 3  # prompts of hints that one example counts as
 _N_ROUNDS = 2

@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 
 from serve.bundle.bundle import RELEASED, Bundle
 from serve.embedding.encoders import Encoder, encode_unique
-from serve.io.discovery import discover, plan
-from serve.io.reading import read
+from serve.io.reading import read_paths
 from serve.sessions.canonical_text import canonical
 from train.taxonomy.areas import DEFAULT, AreaSettings, Taxonomy, build_map, read_taxonomy
 from train.taxonomy.audit import Audit, audit, audit_text
-
-_SLICE_BYTES = 128 << 20
 
 
 def check(taxonomy: Taxonomy, encoder: Encoder, traffic: Sequence[str] | None = None) -> Audit:
@@ -40,8 +37,7 @@ def _prompts(paths: Sequence[Path]) -> list[str]:
     Raises:
         InputError: when they can't be read.
     """
-    parts = (part for own in plan(discover(paths).sources, _SLICE_BYTES) for part in own)
-    return [text for part in parts for batch in read(part) for text in batch.table.column("prompt").to_pylist()]
+    return [text for batch in read_paths(paths) for text in batch.table.column("prompt").to_pylist()]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,16 +20,13 @@ from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema, TensorSpec
 
-from serve.io.discovery import discover, plan
-from serve.io.reading import read
+from serve.io.reading import read_paths
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.scoring.verdict import MAY_BE_NULL
 from serve.sessions.sessionizing import Timeline
 
 BUNDLE = "bundle"
 """Name of the model's artifact that is the bundle's folder."""
-
-_SLICE_BYTES = 1 << 27
 
 
 class StillwatchModel(PythonModel):
@@ -94,8 +91,7 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "exchanges.parquet"
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
-        slices = [piece for share in plan(discover([path]).sources, _SLICE_BYTES) for piece in share]
-        batches = [batch for piece in slices for batch in read(piece)]
+        batches = list(read_paths([path]))
     for batch in batches:
         if batch.rejects:
             line, reason = min(batch.rejects.items())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve.analyst.report import percent, shown_id
+from serve.analyst.rendering import percent, shown_id
 from serve.cli import main
 from serve.io.writers import writing
 from serve.scoring.scorer import Scorer
