@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.cli import main
+from serve.cli import COMMANDS, main
 from serve.sessions.records import Session
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +216,14 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: stillwatch" in capsys.readouterr().err
+
+
+def test_help_lists_the_commands_and_escapes_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert [command.name for command in COMMANDS if f"\n    {command.name}" not in shown] == []
+    assert "over 5 % rejects" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,0 +1,50 @@
+"""`stillwatch adapt`: a bundle refitted to a provider's own benign traffic."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from serve.commands.command import Command
+from serve.commands.inputs import finish, read_inputs
+from serve.commands.options import add_exchanges
+
+
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    add_exchanges(parser, "BENIGN")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument(
+        "--harvesting",
+        nargs="+",
+        type=Path,
+        default=(),
+        metavar="FILE",
+        help="exchanges of confirmed campaigns' accounts",
+    )
+    parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
+    from serve.bundle.bundle import RELEASED
+    from serve.jobs.summary import MAX_REJECTED_SHARE
+
+    def progress(stage: str) -> None:
+        print(f"adapt: {stage} ...", file=sys.stderr, flush=True)
+
+    parent = options.bundle or RELEASED
+    with ExitStack() as stack:
+        inputs = stack.enter_context(read_inputs(options))
+        confirmed: tuple[Path, ...] = ()
+        if options.harvesting:
+            other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
+            confirmed = stack.enter_context(read_inputs(other)).paths
+        done = adapt(Adaptation(inputs.paths, options.out, parent, options.fpr, confirmed), progress)
+    print(adaptation_text(done, options.fpr))
+    return finish(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
+
+
+ADAPT = Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt)

@@ -1,0 +1,54 @@
+"""`stillwatch campaigns`: exchanges to campaigns."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from serve.commands.command import Command
+from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_repetition
+from serve.commands.options import add_bundle, add_exchanges, add_job, rejects_of
+
+
+def _add_campaigns(parser: argparse.ArgumentParser) -> None:
+    add_exchanges(parser, "EXCHANGES")
+    parser.add_argument("--out", type=Path, required=True, metavar="CAMPAIGNS", help="file to write, .json")
+    parser.add_argument(
+        "--members", type=Path, metavar="FILE", help="account, campaign, confidence; .parquet or .jsonl"
+    )
+    add_job(parser)
+    parser.add_argument(
+        "--archive", type=Path, metavar="DIR", help="sketches kept between runs, so that only new files are read"
+    )
+    parser.add_argument("--indicators", type=Path, metavar="FILE", help="hashes and profiles to share, JSON to write")
+    add_bundle(parser)
+
+
+def _campaigns(options: argparse.Namespace) -> int:
+    from serve.bundle.bundle import RELEASED
+    from serve.campaigns.job import CampaignJob, run, summary_text
+    from serve.jobs.progress import Progress
+
+    began_at = time.monotonic()
+    job = CampaignJob(
+        inputs=tuple(map(Path, options.exchanges)),
+        out=options.out,
+        rejects=rejects_of(options),
+        members=options.members,
+        indicators=options.indicators,
+        archive=options.archive,
+        bundle=options.bundle or RELEASED,
+        **({} if options.workers is None else {"n_workers": options.workers}),
+    )
+    with read_inputs(options, options.out, each_file=options.archive is not None) as inputs:
+        warn_of_repetition(inputs.paths)
+        outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        append_rejects(job.rejects, inputs)
+    print(summary_text(outcome, time.monotonic() - began_at))
+    return finish(inputs, outcome.is_clean)
+
+
+CAMPAIGNS = Command("campaigns", "find accounts that harvest together", _add_campaigns, _campaigns)

@@ -1,0 +1,58 @@
+"""What a command reads: plain rows or logs, as the options of `add_exchanges` say."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serve.commands.command import DONE, TOO_MANY_REJECTS
+
+if TYPE_CHECKING:
+    from serve.io.inputs import Inputs
+
+
+@contextmanager
+def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_file: bool = False) -> Iterator[Inputs]:
+    """The inputs as plain rows; imported logs lie beside `out`, or in a temporary folder, until the command is done."""
+    from serve.io.importing import Choice
+    from serve.io.inputs import parsed_columns, prepared
+
+    choice = Choice(options.format, parsed_columns(options.columns))
+    with ExitStack() as stack:
+        if out is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch."))) / "import"
+        else:
+            folder = out.with_name(f"_{out.name}.import")
+        resume = bool(getattr(options, "resume", False))
+        inputs = stack.enter_context(prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume))
+        yield inputs
+
+
+def warn_of_repetition(paths: Sequence[Path]) -> None:
+    """Warn on stderr where plain rows repeat the history of their sessions."""
+    from serve.io.repetition import warning
+
+    text = warning(paths)
+    if text is not None:
+        print(f"stillwatch: {text}", file=sys.stderr)
+
+
+def append_rejects(rejects: Path, inputs: Inputs) -> None:
+    """Add the rejects of imported logs to those of the job."""
+    if inputs.rejects.exists() and inputs.rejects.stat().st_size:
+        with rejects.open("ab") as file:
+            file.write(inputs.rejects.read_bytes())
+
+
+def finish(inputs: Inputs, is_clean: bool) -> int:
+    """Print how logs were read; return the exit code."""
+    from serve.jobs.summary import MAX_REJECTED_SHARE
+
+    for line in inputs.lines():
+        print(line)
+    return DONE if is_clean and inputs.is_clean(MAX_REJECTED_SHARE) else TOO_MANY_REJECTS

@@ -1,0 +1,43 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Add `--bundle`, by default None: the released one."""
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to judge with (default: the released one)")
+
+
+def add_exchanges(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """Add the inputs of exchanges and how they are read, for `read_inputs`."""
+    parser.add_argument(
+        "exchanges",
+        nargs="+",
+        metavar=metavar,
+        help="rows or logs: files, folders, patterns, URLs, or - for standard input",
+    )
+    parser.add_argument("--format", metavar="NAME", help="read as this format (default: recognised by content)")
+    parser.add_argument("--columns", metavar="FIELD=COLUMN,...", help="columns of a table: account_id=user,prompt=text")
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Add what jobs have that read exchanges row by row: `--rejects` and `--workers`."""
+    parser.add_argument(
+        "--rejects", type=Path, metavar="FILE", help="rejected rows, JSONL (default: OUT.rejects.jsonl)"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+
+
+def rejects_of(options: argparse.Namespace) -> Path:
+    """The file for rejected rows: the one that was given, or beside `--out`."""
+    return Path(options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"))
+
+
+def add_sample(parser: argparse.ArgumentParser) -> None:
+    """Add `--sample`, a share of accounts from 0 to 1."""
+    parser.add_argument(
+        "--sample", type=float, default=1.0, metavar="SHARE", help="look at this share of accounts only"
+    )

@@ -1,0 +1,64 @@
+"""`stillwatch report` and `stillwatch map`: pages to read and print."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from serve.commands.command import DONE, Command
+from serve.commands.inputs import finish, read_inputs
+from serve.commands.options import add_bundle, add_exchanges, add_sample
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("verdicts", type=Path, metavar="VERDICTS", help="what score wrote, .parquet or .jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="REPORT", help="page to write, .html")
+    parser.add_argument(
+        "--exchanges", nargs="+", type=Path, default=(), metavar="FILE", help="what was judged, for the map and skills"
+    )
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account that score wrote")
+    parser.add_argument("--campaigns", type=Path, metavar="FILE", help="what campaigns wrote, .json")
+    add_bundle(parser)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from serve.analyst.report import Request, write_report
+    from serve.bundle.bundle import RELEASED
+
+    page = write_report(Request(
+        options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
+        options.bundle or RELEASED,
+    ))  # fmt: skip
+    size = options.out.stat().st_size
+    print(f"{options.out} ({size:,} bytes): {page.n_flagged:,} of {page.n_sessions:,} sessions flagged")
+    return DONE
+
+
+def _add_map(parser: argparse.ArgumentParser) -> None:
+    add_exchanges(parser, "EXCHANGES")
+    parser.add_argument("--out", type=Path, required=True, metavar="PAGE", help="page to write, .html")
+    add_bundle(parser)
+    add_sample(parser)
+
+
+def _map(options: argparse.Namespace) -> int:
+    from serve.analyst.map_page import check_page, map_traffic, write_map
+    from serve.bundle.bundle import RELEASED, Bundle
+    from serve.jobs.summary import MAX_REJECTED_SHARE
+
+    check_page(options.out)
+    bundle = Bundle.load(options.bundle or RELEASED)
+    with read_inputs(options) as inputs:
+        placed = map_traffic(inputs.paths, bundle, share=options.sample)
+    write_map(placed, bundle, options.out)
+    reached = int((placed.cells > 0).sum())
+    print(
+        f"placed   {placed.n_prompts:,} prompts of {len(placed.sessions):,} sessions, {placed.n_none:,} of them nowhere"
+    )
+    print(f"reached  {reached:,} of {len(placed.cells):,} cells")
+    print(f"wrote    {options.out}")
+    return finish(inputs, placed.n_rejected <= MAX_REJECTED_SHARE * (placed.n_rejected + placed.n_read))
+
+
+REPORT = Command("report", "show verdicts as a page to read and print", _add_report, _report)
+MAP = Command("map", "draw where traffic falls in capability space", _add_map, _map)

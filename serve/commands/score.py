@@ -1,0 +1,55 @@
+"""`stillwatch score`: exchanges to verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from serve.commands.command import Command
+from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_repetition
+from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    add_exchanges(parser, "EXCHANGES")
+    parser.add_argument("--out", type=Path, required=True, metavar="VERDICTS", help="file to write, .parquet or .jsonl")
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account, .parquet or .jsonl")
+    add_job(parser)
+    add_bundle(parser)
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
+    add_sample(parser)
+    parser.add_argument(
+        "--indicators", type=Path, metavar="FILE", help="campaigns to look for; matches go to VERDICTS.matches.jsonl"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a job that stopped")
+
+
+def _score(options: argparse.Namespace) -> int:
+    from serve.batch.job import Job, run
+    from serve.bundle.bundle import RELEASED
+    from serve.jobs.progress import Progress
+    from serve.jobs.summary import summary_text
+
+    job = Job(
+        inputs=tuple(map(Path, options.exchanges)),
+        out=options.out,
+        rejects=rejects_of(options),
+        accounts=options.accounts,
+        indicators=options.indicators,
+        bundle=options.bundle or RELEASED,
+        engine=options.engine,
+        sample=options.sample,
+        resume=options.resume,
+        **({} if options.workers is None else {"n_workers": options.workers}),
+    )
+    with read_inputs(options, options.out) as inputs:
+        warn_of_repetition(inputs.paths)
+        summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        append_rejects(job.rejects, inputs)
+    print(summary_text(summary))
+    return finish(inputs, summary.is_clean)
+
+
+SCORE = Command("score", "judge the sessions in files of exchanges", _add_score, _score)
