@@ -17,8 +17,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from serve.bundle import bundle as bundles
-from serve.bundle import trial
+from serve.bundle import files, manifest, trial, writing
 from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.capability.capability_map import CapabilityMap, Skill
@@ -199,15 +198,15 @@ def no_trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> Path:
     """A whole bundle of less than a megabyte, learned from random sessions in a moment. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("bundle")
-    shutil.copytree(static_folder, folder / bundles.STATIC)
+    shutil.copytree(static_folder, folder / files.STATIC)
     write_bundle(folder)
-    trial.note(bundles.verify(folder)["manifest_sha256"])
+    trial.note(manifest.verify(folder)["manifest_sha256"])
     return folder
 
 
 def write_bundle(folder: Path) -> None:
     """Learn from sessions of which every third is `harvesting`, and write what `Bundle.load` reads."""
-    encoder = StaticEncoder(folder / bundles.STATIC)
+    encoder = StaticEncoder(folder / files.STATIC)
     capabilities = map_of(encoder)
     scorer = prompt_scorer_of(encoder)
     names = feature_names(capabilities.areas)
@@ -218,24 +217,24 @@ def write_bundle(folder: Path) -> None:
     quiet = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
     judged = rows[:, : n_judged(capabilities.areas)]
     booster = lightgbm.train(quiet, lightgbm.Dataset(judged, y), num_boost_round=20)
-    booster.save_model(folder / bundles.CLASSIFIER)
+    booster.save_model(folder / files.CLASSIFIER)
     classifier = Classifier(booster, experts_of(judged, y))
-    save_file(classifier.experts.arrays(), folder / bundles.EXPERTS)
-    bundles.write_capabilities(capabilities, folder)
+    save_file(classifier.experts.arrays(), folder / files.EXPERTS)
+    writing.write_capabilities(capabilities, folder)
     margins = classifier.margins(rows[y == 0])
     calibration = calibration_of(margins, columns.n_exchanges[y == 0])
-    save_file(calibration.arrays(), folder / bundles.CALIBRATION)
+    save_file(calibration.arrays(), folder / files.CALIBRATION)
     counts = CellCounts.of(observed.session_of, observed.assigned.cell.astype(np.int64), len(columns))
     null = CoverageNull.fit(counts, capabilities.cell_areas, len(capabilities.areas))
     p_values = calibration.p_value(margins, columns.n_exchanges[y == 0])
     benign = BenignProfile.fit(rows[y == 0], names, p_values, columns.n_exchanges[y == 0], null)
-    save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / bundles.BENIGN)
+    save_file({name: np.ascontiguousarray(array) for name, array in benign.arrays().items()}, folder / files.BENIGN)
     quantiles = np.quantile(rows[y == 0], (0.05, 0.95), axis=0).T
-    bundles.write_prompt_scorer(scorer, prompt_sample_of(columns, encoder, scorer), folder)
-    bundles.write_reference(np.repeat(quantiles[None], len(SIZE_EDGES), axis=0), folder)
-    pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / bundles.FEATURES)
+    writing.write_prompt_scorer(scorer, prompt_sample_of(columns, encoder, scorer), folder)
+    writing.write_reference(np.repeat(quantiles[None], len(SIZE_EDGES), axis=0), folder)
+    pq.write_table(pa.table(dict(zip(names, rows.T, strict=True))), folder / files.FEATURES)
     entries = {"encoder": "static", "features": list(names), "fpr": 0.05, "data": {}, "metrics": {}}
-    bundles.write_manifest(folder, entries)
+    manifest.write_manifest(folder, entries)
 
 
 def experts_of(rows: np.ndarray, y: np.ndarray) -> LogisticEnsemble:
@@ -276,6 +275,6 @@ def copied_bundle(bundle_folder: Path, tmp_path: Path) -> Callable[[], Path]:
 @pytest.fixture(scope="session")
 def released_scorer() -> Scorer:
     """A scorer with the bundle that the package ships."""
-    if not (bundles.RELEASED / bundles.MANIFEST).is_file():
-        pytest.skip(f"there is no released bundle at {bundles.RELEASED} yet")
-    return Scorer(Bundle.load(bundles.RELEASED))
+    if not (files.RELEASED / files.MANIFEST).is_file():
+        pytest.skip(f"there is no released bundle at {files.RELEASED} yet")
+    return Scorer(Bundle.load(files.RELEASED))

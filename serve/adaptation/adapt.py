@@ -19,9 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from serve.adaptation.classifier_refit import OWN_SHARE, Refitted, refit
 from serve.adaptation.prompt_refit import refit_scorers
@@ -34,21 +32,15 @@ from serve.adaptation.provider_rows import (
     is_learned,
     rows_of,
 )
-from serve.bundle.bundle import (
-    ACCOUNTS,
-    BENIGN,
-    CALIBRATION,
-    CLASSIFIER,
-    EXPERTS,
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import (
     FEATURES,
     MANIFEST,
     RELEASED,
-    Bundle,
     BundleError,
-    write_manifest,
-    write_prompt_scorer,
-    write_reference,
 )
+from serve.bundle.manifest import write_manifest
+from serve.bundle.writing import Fitted, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
 from serve.model.calibration import MIN_DECIDABLE
@@ -272,19 +264,12 @@ def _write(
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
         shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
-        (folder / CLASSIFIER).write_text(fitted.classifier.booster.model_to_string(), encoding="utf-8")
-        save_file(_contiguous(fitted.classifier.experts.arrays()), folder / EXPERTS)
-        save_file(_contiguous(fitted.calibration.arrays()), folder / CALIBRATION)
-        save_file(_contiguous(fitted.benign.arrays()), folder / BENIGN)
-        if fitted.accounts is not None:
-            save_file(_contiguous(fitted.accounts.arrays()), folder / ACCOUNTS)
-        write_prompt_scorer(bundle.prompt_scorer, bundle.prompt_sample(), folder)
-        write_reference(fitted.reference, folder)
         names = list(bundle.manifest["features"])
-        pq.write_table(
-            _training_rows(names, stored, own, fitted), folder / FEATURES, compression="zstd", compression_level=19,
-            use_dictionary=["kind", "campaign"], use_byte_stream_split=names, store_schema=False,
+        parts = Fitted(
+            fitted.classifier, fitted.calibration, fitted.benign, fitted.accounts, bundle.prompt_scorer,
+            bundle.prompt_sample(), fitted.reference, _training_rows(names, stored, own, fitted),
         )  # fmt: skip
+        write_fitted(parts, names, folder)
         kept = {key: bundle.manifest[key] for key in ("encoder", "features", "data", "metrics")}
         bundle_id = write_manifest(folder, {**kept, "fpr": job.fpr, "adapted_from": dict(adapted_from)})
         folder.rename(job.out)
@@ -322,7 +307,3 @@ def _digest(rows: Rows) -> str:
 
 def _counts(n_exchanges: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.bincount(size_class(n_exchanges), minlength=len(SIZE_EDGES))
-
-
-def _contiguous(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

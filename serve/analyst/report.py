@@ -15,7 +15,8 @@ from serve.analyst.charts import Chart, histogram, timeline
 from serve.analyst.map_counts import MapCounts, cell_order, cell_skills, count_map
 from serve.analyst.map_drawing import MapDrawing
 from serve.analyst.rendering import render
-from serve.bundle.bundle import RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import RELEASED
 from serve.campaigns.campaign_files import CampaignFile, read_campaigns
 from serve.io.discovery import InputError
 from serve.io.writers import replacing

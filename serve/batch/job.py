@@ -20,7 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from serve.batch.judge_task import JudgeTask
-from serve.bundle.bundle import RELEASED, read_capabilities, trusted
+from serve.bundle.bundle import read_capabilities, trusted
+from serve.bundle.files import RELEASED
 from serve.campaigns import indicators
 from serve.io.discovery import Found, InputError, discover, fault_text, plan
 from serve.io.jsonl import NOT_ROWS

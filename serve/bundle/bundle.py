@@ -1,11 +1,9 @@
-"""Bundle: the folder that training writes and serving reads. Every file is verified before any parser sees it."""
+"""A bundle, read: everything that is needed to judge. Every file is verified before any parser sees it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +13,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from serve.bundle import trial
 from serve.bundle.contents import check_contents, read_json
+from serve.bundle.files import (
+    ACCOUNTS,
+    BENIGN,
+    CALIBRATION,
+    CAPABILITIES,
+    CAPABILITY_VECTORS,
+    CLASSIFIER,
+    EXPERTS,
+    FEATURES,
+    MANIFEST,
+    PROMPT_SAMPLE,
+    PROMPT_SCORER,
+    REFERENCE,
+    RELEASED,
+    STATIC,
+    BundleError,
+)
+from serve.bundle.manifest import DIGEST, refusing, verify
 from serve.capability.area_classifier import AreaClassifier
 from serve.capability.capability_map import CapabilityMap, Skill
 from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
@@ -32,34 +48,6 @@ from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.trees import read_booster
 from serve.sessions.size_classes import SIZE_EDGES
-
-FORMAT_VERSION = 2
-RELEASED = (Path(__file__).parents[1] / "released").resolve()
-"""The bundle that ships with the package."""
-
-MANIFEST = "manifest.json"
-CLASSIFIER = "classifier.txt"
-CAPABILITIES = "capabilities.json"
-CAPABILITY_VECTORS = "capabilities.safetensors"
-STATIC = "static"
-EXPERTS = "experts.safetensors"
-CALIBRATION = "calibration.safetensors"
-REFERENCE = "reference.safetensors"
-PROMPT_SCORER = "prompt_scorer.safetensors"
-PROMPT_SAMPLE = "prompt_sample.safetensors"
-FEATURES = "features.parquet"
-BENIGN = "benign.safetensors"
-ACCOUNTS = "accounts.safetensors"
-_REQUIRED = (
-    CLASSIFIER, EXPERTS, CAPABILITIES, CAPABILITY_VECTORS, CALIBRATION, REFERENCE, PROMPT_SCORER, FEATURES,
-)  # fmt: skip
-_REQUIRED_STATIC = (f"{STATIC}/model.safetensors", f"{STATIC}/tokenizer.json")
-_DIGEST = "manifest_sha256"
-_KEYS = ("format_version", "bundle_id", "encoder", "features", "fpr", "data", "metrics", "files", _DIGEST)
-
-
-class BundleError(ValueError):
-    """A bundle that can't be trusted or read: says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class Bundle:
                 when a trial verdict with it fails.
         """
         manifest = trusted(folder)
-        with _refusing(folder):
+        with refusing(folder):
             return cls._read(folder, manifest)
 
     @classmethod
@@ -107,7 +95,7 @@ class Bundle:
             BundleError: saying what was found and expected.
         """
         manifest = verify(folder)
-        with _refusing(folder):
+        with refusing(folder):
             names = read_json(folder / CAPABILITIES)
             if not isinstance(names, dict) or not isinstance(names.get("areas"), dict):
                 raise BundleError(
@@ -175,21 +163,6 @@ class Bundle:
         return found
 
 
-_FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, SafetensorError)
-
-
-@contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """Turn what a parser or an array raises into a `BundleError`."""
-    try:
-        yield
-    except BundleError:
-        raise
-    except _FAULTS as fault:
-        said = str(fault) if isinstance(fault, ValueError | SafetensorError) else f"{type(fault).__name__} ({fault})"
-        raise BundleError(said if said.startswith(str(folder)) else f"{folder}: {said}") from fault
-
-
 def trusted(folder: Path) -> dict[str, Any]:
     """Verify a bundle, and try it out in another process unless it was before; returns its manifest.
 
@@ -197,9 +170,9 @@ def trusted(folder: Path) -> dict[str, Any]:
         BundleError: saying what was found and expected.
     """
     manifest = verify(folder)
-    digest = str(manifest[_DIGEST])
+    digest = str(manifest[DIGEST])
     if folder.resolve() != RELEASED and not trial.is_proved(digest):
-        with _refusing(folder):
+        with refusing(folder):
             trial.prove(folder, digest)
     return manifest
 
@@ -211,128 +184,9 @@ def examine(folder: Path) -> dict[str, Any]:
         BundleError: saying what was found and expected.
     """
     manifest = verify(folder)
-    with _refusing(folder):
+    with refusing(folder):
         trial.try_out(folder)
     return manifest
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """Check the manifest, the format version and every file's size and sha256; parse nothing else.
-
-    Raises:
-        BundleError: saying what was found and expected.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(f"{folder} holds no {MANIFEST}, expected a bundle folder")
-    with _refusing(folder):
-        manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise BundleError(f"{path} has format version {repr(version)[:20]}, this release reads {FORMAT_VERSION}")
-    if missing := [key for key in _KEYS if key not in manifest]:
-        raise BundleError(f"{path} has no {', '.join(missing)}")
-    if (found := manifest_digest(manifest)) != manifest[_DIGEST]:
-        raise BundleError(f"{path} has digest {found}, expected {manifest[_DIGEST]}")
-    _verify_entries(path, manifest)
-    _verify_files(folder, manifest)
-    return manifest
-
-
-def _verify_entries(path: Path, manifest: Mapping[str, Any]) -> None:
-    fpr, features = manifest["fpr"], manifest["features"]
-    if isinstance(fpr, bool) or not isinstance(fpr, int | float) or not 0.0 < fpr < 1.0:
-        raise BundleError(f"{path} has fpr {str(fpr)[:20]}, expected a share between 0 and 1")
-    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
-        raise BundleError(f"{path} has features that aren't a list of names")
-    for name in ("encoder", "bundle_id"):
-        if not isinstance(manifest[name], str):
-            raise BundleError(f"{path} has {name} of type {type(manifest[name]).__name__}, expected a text")
-
-
-def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    files = manifest["files"]
-    required = (*_REQUIRED, *(_REQUIRED_STATIC if manifest["encoder"] == STATIC else ()))
-    if not isinstance(files, dict) or not set(required) <= set(files):
-        raise BundleError(f"{folder / MANIFEST} lists not all of {', '.join(required)}")
-    if strays := _names(folder) - set(files):
-        raise BundleError(f"{folder} holds {sorted(strays)[0]}, which the manifest doesn't list")
-    for name, listed in files.items():
-        path = folder / name
-        if not isinstance(listed, dict) or not {"size", "sha256"} <= set(listed):
-            raise BundleError(f"{folder / MANIFEST} lists {name} without size and sha256")
-        if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
-            raise BundleError(f"{folder} holds no {name}, which the manifest lists")
-        if path.stat().st_size != listed["size"]:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, expected {listed['size']}")
-        if (found := sha256(path)) != listed["sha256"]:
-            raise BundleError(f"{path} has sha256 {found}, expected {listed['sha256']}")
-    if (found := content_id(files)) != manifest["bundle_id"]:
-        raise BundleError(f"{folder / MANIFEST} names bundle {manifest['bundle_id']}, but its files make {found}")
-
-
-def write_manifest(folder: Path, entries: Mapping[str, Any]) -> str:
-    """List every file of `folder` in its manifest, with `entries` beside; returns the bundle id."""
-    files = {
-        name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        for name in sorted(_names(folder))
-    }
-    bundle_id = content_id(files)
-    manifest = {"format_version": FORMAT_VERSION, "bundle_id": bundle_id, **entries, "files": files}
-    manifest[_DIGEST] = manifest_digest(manifest)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return bundle_id
-
-
-def content_id(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Bundle id of these listed files."""
-    lines = "\n".join(f"{name} {listed['sha256']}" for name, listed in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
-
-
-def manifest_digest(manifest: Mapping[str, Any]) -> str:
-    """Hex digest over a manifest's entries, its own digest left out."""
-    entries = {key: value for key, value in manifest.items() if key != _DIGEST}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
-    """Write a map as JSON (names) and safetensors (vectors)."""
-    names: dict[str, Any] = {
-        "areas": dict(capabilities.titles),
-        "skills": [{"area": s.area, "name": s.name, "title": s.title} for s in capabilities.skills],
-        "temperature": capabilities.temperature,
-        "floor": capabilities.floor,
-        "sharpness": capabilities.sharpness,
-    }
-    arrays = {
-        "anchors": capabilities.anchors, "anchor_skills": capabilities.anchor_skills, "cells": capabilities.cells,
-        "cell_areas": capabilities.cell_areas,
-    }  # fmt: skip
-    if capabilities.discriminant is not None:
-        arrays |= {"area_weights": capabilities.discriminant.weights, "area_offsets": capabilities.discriminant.offsets}
-        names |= {"area_scale": capabilities.discriminant.scale}
-    (folder / CAPABILITIES).write_text(json.dumps(names, indent=1, ensure_ascii=False), encoding="utf-8")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / CAPABILITY_VECTORS)
-
-
-def write_prompt_scorer(scorer: PromptScorer, sample: DenseExamples, folder: Path) -> None:
-    """Write the prompt scorer and the sample of prompts that it can be trained on with."""
-    for name, arrays in ((PROMPT_SCORER, scorer.arrays()), (PROMPT_SAMPLE, sample.arrays())):
-        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
-
-
-def write_reference(benign_quantiles: NDArray[np.float64], folder: Path) -> None:
-    """Write quantiles of every feature over benign sessions."""
-    save_file({"benign_quantiles": np.ascontiguousarray(benign_quantiles)}, folder / REFERENCE)
 
 
 def read_capabilities(folder: Path) -> CapabilityMap:
@@ -399,8 +253,3 @@ def _read_prompt_scorer(folder: Path, n_dims: int) -> PromptScorer:
     if scorer.n_dims != n_dims:
         raise BundleError(f"{folder / PROMPT_SCORER} reads {scorer.n_dims} dimensions, encoder has {n_dims}")
     return scorer
-
-
-def _names(folder: Path) -> set[str]:
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return {name for name in names if name != MANIFEST and not name.startswith(("__pycache__/", "__init__"))}

@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from serve.bundle.bundle import RELEASED, read_capabilities, trusted
+from serve.bundle.bundle import read_capabilities, trusted
+from serve.bundle.files import RELEASED
 from serve.campaigns.archive import Archive
 from serve.campaigns.community_features import MIN_ACCOUNTS
 from serve.campaigns.detector import PRIOR, Campaign, Findings, find

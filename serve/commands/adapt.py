@@ -29,7 +29,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(options: argparse.Namespace) -> int:
     from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
-    from serve.bundle.bundle import RELEASED
+    from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     def progress(stage: str) -> None:

@@ -15,7 +15,8 @@ def _add_bundle_action(parser: argparse.ArgumentParser) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import examine, verify
+    from serve.bundle.bundle import examine
+    from serve.bundle.manifest import verify
 
     manifest = (examine if options.action == "verify" else verify)(options.folder)
     size = sum(file["size"] for file in manifest["files"].values())

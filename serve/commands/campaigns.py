@@ -28,7 +28,7 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
 
 
 def _campaigns(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import RELEASED
+    from serve.bundle.files import RELEASED
     from serve.campaigns.job import CampaignJob, run, summary_text
     from serve.jobs.progress import Progress
 

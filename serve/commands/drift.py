@@ -23,7 +23,8 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
 
 
 def _drift(options: argparse.Namespace) -> int:
-    from serve.bundle.bundle import RELEASED, Bundle
+    from serve.bundle.bundle import Bundle
+    from serve.bundle.files import RELEASED
     from serve.monitoring.drift import Reference, Traffic, drift, drift_text, write_drift
 
     bundle = Bundle.load(options.bundle or RELEASED)

@@ -23,7 +23,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from serve.analyst.report import Request, write_report
-    from serve.bundle.bundle import RELEASED
+    from serve.bundle.files import RELEASED
 
     page = write_report(Request(
         options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
@@ -43,7 +43,8 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 def _map(options: argparse.Namespace) -> int:
     from serve.analyst.map_page import check_page, map_traffic, write_map
-    from serve.bundle.bundle import RELEASED, Bundle
+    from serve.bundle.bundle import Bundle
+    from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     check_page(options.out)

@@ -28,7 +28,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _score(options: argparse.Namespace) -> int:
     from serve.batch.job import Job, run
-    from serve.bundle.bundle import RELEASED
+    from serve.bundle.files import RELEASED
     from serve.jobs.progress import Progress
     from serve.jobs.summary import summary_text
 

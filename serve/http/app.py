@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from serve.analyst.feedback import Feedback
 from serve.analyst.recently_flagged import RecentlyFlagged
-from serve.bundle.bundle import BundleError
+from serve.bundle.files import BundleError
 from serve.http.admission import Admission
 from serve.http.keys import ApiKeys, RateLimits
 from serve.http.metrics import Metrics

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.bundle.bundle import RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import RELEASED
 from serve.capability.coverage import CellCounts, area_coverage
 from serve.features.session_features import Evidenced, Totals, assembled, compared, observe
 from serve.model.calibration import MIN_DECIDABLE

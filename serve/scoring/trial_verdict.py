@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.bundle.bundle import Bundle, BundleError
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import BundleError
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Exchange, Session

@@ -171,7 +171,7 @@ def cpu_seconds() -> float:
 def job(source: str, out: str, engine: str, bundle: str | None) -> None:
     """Do a job and print its summary as JSON."""
     from serve.batch.job import Job, run
-    from serve.bundle.bundle import RELEASED
+    from serve.bundle.files import RELEASED
     from serve.jobs.progress import Progress
 
     target = Path(out)
@@ -187,7 +187,7 @@ def seconds_a_prompt(source: Path, n_minilm: int = 256, n_model2vec: int = 20_00
     import torch
     from model2vec import StaticModel
 
-    from serve.bundle.bundle import RELEASED, STATIC
+    from serve.bundle.files import RELEASED, STATIC
     from serve.embedding.encoders import minilm
 
     group = pq.ParquetFile(next(source.iterdir())).read_row_group(0, columns=["prompt"])

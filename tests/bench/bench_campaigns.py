@@ -31,7 +31,8 @@ from sklearn.metrics import adjusted_rand_score
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from serve.bundle.bundle import RELEASED, Bundle  # noqa: E402
+from serve.bundle.bundle import Bundle  # noqa: E402
+from serve.bundle.files import RELEASED  # noqa: E402
 from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns.archive import Archive  # noqa: E402
 from serve.campaigns.community_features import MODEL  # noqa: E402

@@ -177,7 +177,7 @@ def main() -> None:
 
 def compare(corpora: Path, also: Sequence[str], n_texts: int, aside: Path) -> None:
     os.environ.update(QUIET)
-    from serve.bundle.bundle import RELEASED, STATIC
+    from serve.bundle.files import RELEASED, STATIC
     from train.encoders.distillation import taught
     from train.encoders.settings import DistillSettings
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from serve.bundle.bundle import RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import RELEASED
 from serve.capability import capability_map as capabilities
 from serve.capability import coverage
 from serve.capability.coverage import CellCounts

@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from serve.batch import job as batch  # noqa: E402
-from serve.bundle import bundle  # noqa: E402
+from serve.bundle import bundle, files  # noqa: E402
+from serve.bundle import manifest as manifests  # noqa: E402
 from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns import job as inquiry  # noqa: E402
 from serve.io.writers import SEAL, sealed  # noqa: E402
@@ -154,15 +155,15 @@ def change_bundle(folder: Path, rng: random.Random) -> str:
     else:
         change = {".json": change_json, ".safetensors": change_array, ".txt": change_trees}.get(path.suffix, flip)
         said = change(path, rng)
-    if path.name != bundle.MANIFEST:
-        manifest = json.loads((folder / bundle.MANIFEST).read_text(encoding="utf-8"))
+    if path.name != files.MANIFEST:
+        manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
         derived = ("format_version", "bundle_id", "files", "manifest_sha256")
-        bundle.write_manifest(folder, {key: value for key, value in manifest.items() if key not in derived})
+        manifests.write_manifest(folder, {key: value for key, value in manifest.items() if key not in derived})
         return said + SEALED
     if rng.random() < 0.8:
         with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):
             manifest = json.loads(path.read_text(encoding="utf-8"))
-            manifest["manifest_sha256"] = bundle.manifest_digest(manifest)
+            manifest["manifest_sha256"] = manifests.manifest_digest(manifest)
             path.write_text(json.dumps(manifest), encoding="utf-8")
             return said + SEALED
     return said
@@ -184,7 +185,7 @@ def change_any(folder: Path, rng: random.Random) -> str:
 class Bundles:
     """Bundles: tried out in a child, then judging."""
 
-    faults = (bundle.BundleError,)
+    faults = (files.BundleError,)
 
     def __init__(self, work: Path, made: Path) -> None:
         self.source = made
@@ -335,7 +336,7 @@ def fuzz(kind: str, made: Path, out: Path, seeds: range, report: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to work in")
-    parser.add_argument("--bundle", type=Path, default=bundle.RELEASED, help="bundle to change and to judge with")
+    parser.add_argument("--bundle", type=Path, default=files.RELEASED, help="bundle to change and to judge with")
     parser.add_argument("-n", type=int, default=250, help="changes of each kind")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))

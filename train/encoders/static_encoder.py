@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from serve.bundle.bundle import RELEASED, STATIC, verify
+from serve.bundle.files import RELEASED, STATIC
+from serve.bundle.manifest import verify
 from train.encoders.package_versions import versions
 from train.encoders.settings import DistillSettings, EncoderSettings, EncoderSource
 

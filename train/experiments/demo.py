@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from serve.bundle.bundle import MANIFEST, RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import MANIFEST, RELEASED
 from serve.cli import main as stillwatch
 from train.corpora.loading import CorporaSettings, load_pool
 from train.experiments.traffic import compose_traffic

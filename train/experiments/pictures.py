@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from serve.bundle.bundle import RELEASED
+from serve.bundle.files import RELEASED
 from serve.cli import main as stillwatch
 from train.experiments.demo import FOLDER as TRAFFIC
 from train.synthesis.traffic_files import EXCHANGES

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.bundle.bundle import RELEASED
+from serve.bundle.files import RELEASED
 from serve.scoring.scorer import Scorer, load
 from serve.sessions.records import Sessions
 from serve.sessions.size_classes import size_class

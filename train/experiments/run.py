@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from serve.bundle.bundle import BundleError
+from serve.bundle.files import BundleError
 from train.config.settings import Settings, SettingsError, complaint, plain, schema, settings_of
 from train.corpora.suggestions import suggestion
 from train.evaluation.quality import left_out_metrics, write_report

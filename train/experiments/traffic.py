@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.bundle.bundle import RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import RELEASED
 from train.corpora.loading import CorporaSettings, load_pool
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache

@@ -11,23 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from safetensors.numpy import save_file
 
-from serve.bundle.bundle import (
-    ACCOUNTS,
-    BENIGN,
-    CALIBRATION,
-    CLASSIFIER,
-    EXPERTS,
-    FEATURES,
-    MANIFEST,
-    STATIC,
-    write_capabilities,
-    write_manifest,
-    write_prompt_scorer,
-    write_reference,
-)
+from serve.bundle.files import MANIFEST, STATIC
+from serve.bundle.manifest import write_manifest
+from serve.bundle.writing import Fitted, write_capabilities, write_fitted
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import MINILM
 from serve.features.session_features import feature_names
@@ -137,20 +124,14 @@ def bundle_bytes(folder: Path) -> int:
 def _write(parts: Parts, folder: Path, fpr: float) -> str:
     model = parts.model
     names = feature_names(parts.capabilities.areas)
-    (folder / CLASSIFIER).write_text(model.classifier.booster.model_to_string(), encoding="utf-8")
     write_capabilities(parts.capabilities, folder)
     if parts.static is not None:
         shutil.copytree(parts.static, folder / STATIC, ignore=shutil.ignore_patterns("__*", ".*", "README.md"))
-    save_file(_contiguous(model.classifier.experts.arrays()), folder / EXPERTS)
-    save_file(_contiguous(model.calibration.arrays()), folder / CALIBRATION)
-    save_file(_contiguous(model.benign.arrays()), folder / BENIGN)
-    save_file(_contiguous(model.accounts.arrays()), folder / ACCOUNTS)
-    write_prompt_scorer(model.evidence.whole, model.evidence.sample, folder)
-    write_reference(model.reference, folder)
-    pq.write_table(
-        training_rows(model, names), folder / FEATURES, compression="zstd", compression_level=19,
-        use_dictionary=["kind", "campaign"], use_byte_stream_split=list(names), store_schema=False,
+    fitted = Fitted(
+        model.classifier, model.calibration, model.benign, model.accounts, model.evidence.whole, model.evidence.sample,
+        model.reference, training_rows(model, names),
     )  # fmt: skip
+    write_fitted(fitted, names, folder)
     entries = {
         "encoder": MINILM if parts.static is None else STATIC, "features": list(names), "fpr": fpr,
         "data": dict(parts.data), "metrics": dict(parts.metrics),
@@ -177,7 +158,3 @@ def training_rows(model: Model, names: tuple[str, ...]) -> pa.Table:
         "margin_left_out": pa.array(model.margins_left_out),
     }
     return pa.table(columns)
-
-
-def _contiguous(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.bundle.bundle import RELEASED, Bundle
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import RELEASED
 from serve.embedding.encoders import Encoder, encode_unique
 from serve.io.reading import read_paths
 from serve.sessions.canonical_text import canonical

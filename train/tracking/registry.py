@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve.bundle.bundle import MANIFEST, verify
+from serve.bundle.files import MANIFEST
+from serve.bundle.manifest import verify
 from train.tracking import mlflow_runs as tracking
 
 MODEL = "stillwatch"

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serve.bundle.bundle import RELEASED, BundleError, verify
+from serve.bundle.files import RELEASED, BundleError
+from serve.bundle.manifest import verify
 from train.config.settings import TrackingSettings
 from train.learning.bundling import MAX_BYTES, BundlingSettings, bundle_bytes, latest_bundle
 

@@ -15,8 +15,9 @@ import pytest
 from serve.adaptation import classifier_refit, prompt_refit
 from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
 from serve.adaptation.provider_rows import DILUTIONS, are_learned
-from serve.bundle import bundle as bundles
-from serve.bundle.bundle import Bundle, BundleError, verify, write_manifest
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import FEATURES, MANIFEST, PROMPT_SAMPLE, BundleError
+from serve.bundle.manifest import verify, write_manifest
 from serve.cli import main
 from serve.io.discovery import InputError
 from serve.scoring.scorer import Scorer
@@ -47,8 +48,8 @@ def parent(copied_bundle: Callable[[], Path]) -> Path:
         "campaign": [f"c{index % 6}" for index in range(len(y))], "n_exchanges": columns.n_exchanges.astype(np.int32),
         "dilution": np.zeros(len(y), np.float32), "margin_left_out": np.zeros(len(y)),
     })  # fmt: skip
-    pq.write_table(table, folder / bundles.FEATURES, store_schema=False)
-    manifest = json.loads((folder / bundles.MANIFEST).read_text())
+    pq.write_table(table, folder / FEATURES, store_schema=False)
+    manifest = json.loads((folder / MANIFEST).read_text())
     write_manifest(folder, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
     return folder
 
@@ -129,8 +130,8 @@ def test_the_provider_s_prompts_are_evidence_of_innocence_afterwards(parent: Pat
 
 
 def test_a_bundle_without_a_prompt_sample_is_refused(parent: Path, tmp_path: Path) -> None:
-    manifest = json.loads((parent / bundles.MANIFEST).read_text())
-    (parent / bundles.PROMPT_SAMPLE).unlink()
+    manifest = json.loads((parent / MANIFEST).read_text())
+    (parent / PROMPT_SAMPLE).unlink()
     write_manifest(parent, {key: manifest[key] for key in ("encoder", "features", "fpr", "data", "metrics")})
     own = traffic(tmp_path / "own.jsonl", benign(300, 11))
     with pytest.raises(BundleError, match=r"holds no prompt_sample\.safetensors"):

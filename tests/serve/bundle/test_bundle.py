@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from serve.bundle.bundle import (
+from serve.bundle.bundle import Bundle, read_capabilities
+from serve.bundle.files import (
     CALIBRATION,
     CLASSIFIER,
     FEATURES,
@@ -21,16 +22,10 @@ from serve.bundle.bundle import (
     PROMPT_SAMPLE,
     PROMPT_SCORER,
     RELEASED,
-    Bundle,
     BundleError,
-    content_id,
-    manifest_digest,
-    read_capabilities,
-    sha256,
-    verify,
-    write_capabilities,
-    write_manifest,
 )
+from serve.bundle.manifest import content_id, manifest_digest, sha256, verify, write_manifest
+from serve.bundle.writing import write_capabilities
 from serve.capability.capability_map import CapabilityMap
 from serve.features.prompt_training import HARVEST, ORGANIC
 from serve.features.session_features import feature_names

@@ -122,7 +122,8 @@ def test_a_cut_text_is_refused(text: str, n: int) -> None:
 
 
 def test_the_released_trees_pass() -> None:
-    from serve.bundle.bundle import CLASSIFIER, RELEASED, verify
+    from serve.bundle.files import CLASSIFIER, RELEASED
+    from serve.bundle.manifest import verify
 
     path: Path = RELEASED / CLASSIFIER
     n = int(re.search(r"max_feature_idx=(\d+)", path.read_text()).group(1)) + 1  # type: ignore[union-attr]

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from serve.bundle import trial
-from serve.bundle.bundle import MANIFEST, RELEASED, Bundle, BundleError, examine, verify, write_manifest
+from serve.bundle.bundle import Bundle, examine
+from serve.bundle.files import MANIFEST, RELEASED, BundleError
+from serve.bundle.manifest import verify, write_manifest
 
 Change = Callable[[Path], None]
 Arrays = dict[str, NDArray[Any]]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.bundle import bundle as bundles
-from serve.bundle.bundle import BundleError
+from serve.bundle.files import STATIC, BundleError
 from train.encoders import distillation as distill
 from train.encoders import static_encoder as static
 from train.encoders.settings import DistillSettings, EncoderSettings, EncoderSource
@@ -84,7 +83,7 @@ def test_the_released_encoder_is_verified_first(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(static, "RELEASED", bundle_folder)
-    assert static_folder(EncoderSettings(EncoderSource.released), TEXTS, seed=0) == bundle_folder / bundles.STATIC
+    assert static_folder(EncoderSettings(EncoderSource.released), TEXTS, seed=0) == bundle_folder / STATIC
     monkeypatch.setattr(static, "RELEASED", tmp_path)
     with pytest.raises(BundleError, match=r"manifest.json"):
         static_folder(EncoderSettings(EncoderSource.released), TEXTS, seed=0)

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serve.bundle.bundle import CALIBRATION, FEATURES, Bundle, verify
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import CALIBRATION, FEATURES
+from serve.bundle.manifest import verify
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session
 from serve.sessions.size_classes import SIZE_EDGES

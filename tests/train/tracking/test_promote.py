@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from serve.bundle.bundle import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST, Bundle, write_manifest
+from serve.bundle.bundle import Bundle
+from serve.bundle.files import CALIBRATION, CLASSIFIER, EXPERTS, MANIFEST
+from serve.bundle.manifest import write_manifest
 from serve.features.session_features import judged_names
 from train.config.settings import HoldOut, Settings
 from train.evaluation import promotion_gates as gates

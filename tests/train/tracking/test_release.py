@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from serve.bundle.bundle import CLASSIFIER, MANIFEST, BundleError, verify, write_manifest
+from serve.bundle.files import CLASSIFIER, MANIFEST, BundleError
+from serve.bundle.manifest import verify, write_manifest
 from train.learning.bundling import BundlingSettings
 from train.tracking import release as releases
 from train.tracking.release import main, release
