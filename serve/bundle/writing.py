@@ -76,7 +76,7 @@ def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:
         "floor": capabilities.floor,
         "sharpness": capabilities.sharpness,
     }
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "anchors": capabilities.anchors, "anchor_skills": capabilities.anchor_skills, "cells": capabilities.cells,
         "cell_areas": capabilities.cell_areas,
     }  # fmt: skip
