@@ -301,6 +301,14 @@ def _summary(job: Job, found: Found, work: Checkpoint, clock_seconds: float) -> 
         n_accounts=sum(done.n_accounts for done in judged),
         n_flagged=sum(done.n_flagged for done in judged),
         n_flagged_accounts=sum(done.n_flagged_accounts for done in judged),
+        notes=dict(
+            sorted(
+                sum(
+                    (Counter(part.notes) for read in work.reads.values() for part in read.slices), Counter[str]()
+                ).items()
+            )
+        ),
+        n_altered=sum(done.n_altered for done in judged),
         reasons=dict(sum((count.reasons for count in files.values()), Counter[str]()).most_common()),
         seconds=dict(seconds),
         clock_seconds=clock_seconds,

@@ -20,6 +20,7 @@ from serve.jobs.partitions import read_partition
 from serve.jobs.tasks import Stopwatch, digests, new_token, part_name, spill_name, task_faults, timed
 from serve.scoring import accounts, verdict
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
+from serve.sessions.normalization import altered_counts
 from serve.sessions.sessionizing import Timeline
 
 
@@ -77,12 +78,13 @@ class JudgeTask:
                 self.folder / part_name("accounts", self.index, self.accounts_suffix),
                 self.folder / part_name("matches", self.index, ".jsonl"),
             )
-            tally = self._judge(timeline, scorer, encoder, paths, watch)
+            tally, n_altered = self._judge(timeline, scorer, encoder, paths, watch)
             with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token(), private=True) as writer:
                 areas = scorer.bundle.capabilities.areas
                 table = accounts.roll_up(
-                    tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id, model=scorer.bundle.accounts
-                )
+                    tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id, n_altered=n_altered,
+                    model=scorer.bundle.accounts,
+                )  # fmt: skip
                 writer.add(table)
             return JudgeDone(
                 index=self.index,
@@ -93,12 +95,14 @@ class JudgeTask:
                 n_flagged_accounts=table.column("label").to_pylist().count("harvesting"),
                 files=digests(paths),
                 cost=watch.cost(),
+                n_altered=int(n_altered.sum()),
             )
 
     def _judge(
         self, timeline: Timeline, scorer: Scorer, encoder: TimedEncoder, paths: Sequence[Path], watch: Stopwatch
-    ) -> accounts.Tally:
-        tallies = []
+    ) -> tuple[accounts.Tally, NDArray[np.int64]]:
+        """What the roll-up reads: of each session, and how many of its prompts are altered."""
+        tallies, n_altered = [], []
         bundle = scorer.bundle
         known = _indicators(self.indicators) if self.indicators else None
         with (
@@ -119,7 +123,8 @@ class JudgeTask:
                         cells = prompts.assigned.cell.astype(np.int64)
                         matches.add(indicators.match(known, sessions, cells, bundle.bundle_id))
                 tallies.append(accounts.Tally.of(verdicts))
-        return accounts.Tally.joined(tallies)
+                n_altered.append(altered_counts(sessions))
+        return accounts.Tally.joined(tallies), np.concatenate(n_altered)
 
 
 @functools.cache

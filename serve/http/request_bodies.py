@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import zlib
 from collections.abc import AsyncIterator
@@ -21,6 +22,10 @@ _STEP = 1 << 18
 MAX_VALUES = 250_000
 """Values of one body; a parser holds the interpreter for about 0.1 microseconds a value, and takes 50 bytes or more."""
 
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""Escapes of JSON texts: pairs of surrogates, lone ones (in the group), and others."""
 _SLICE = 1 << 18
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _IS_BEFORE_A_VALUE = np.isin(np.arange(256), np.frombuffer(b",[{", np.uint8))
@@ -159,11 +164,27 @@ def parse(body: bytes | bytearray, model: type[Model], n_values: int = MAX_VALUE
     """
     refuse_too_many(body, n_values)
     try:
-        return model.model_validate_json(body)
+        return _validated(body, model)
     except ValidationError as fault:
         found = fault.errors(include_url=False, include_context=False, include_input=False)
         faults = tuple(Fault(_pointer(error["loc"]), _reason(error["type"], error["msg"])) for error in found)
         raise ProblemError(422, "the body can't be used; its first faults are listed", faults[:MAX_FAULTS]) from None
+
+
+def _validated(body: bytes | bytearray, model: type[Model]) -> Model:
+    """The body as a record; lone surrogates, which the parser refuses, are replaced."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as fault:
+        mended = _ESCAPES.sub(_mended, body) if fault.errors()[0]["type"] == "json_invalid" else body
+        if mended == body:
+            raise
+    return model.model_validate_json(mended)
+
+
+def _mended(escape: re.Match[bytes]) -> bytes:
+    """An escape of a JSON text, U+FFFD where it is a lone surrogate."""
+    return b"\\ufffd" if escape[1] else escape[0]
 
 
 def _pointer(places: tuple[int | str, ...]) -> str:

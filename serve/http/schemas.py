@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -17,14 +18,17 @@ from pydantic import (
 )
 
 from serve.http.problems import ProblemError
-from serve.io.timestamps import json_times
+from serve.io.timestamps import seconds
+from serve.sessions.prompt_text import MAX_PROMPT_CHARS
 from serve.sessions.records import TIMES, Exchange, Session, text_fault
 
 MAX_SESSIONS = 256
 MAX_EXCHANGES = 20_000
-MAX_PROMPT_CHARS = 100_000
+MAX_SYSTEM_CHARS = MAX_PROMPT_CHARS
 MAX_ID_CHARS = 256
 MAX_TIME_CHARS = 64
+
+_PROMPT = f"Any text; of one longer than {MAX_PROMPT_CHARS:,} characters the head and the tail are read."
 
 Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS)]
 
@@ -43,7 +47,7 @@ class ExchangeIn(BaseModel):
     """One prompt that a client sent; `at` in seconds since 1970 or ISO 8601."""
 
     model_config = ConfigDict(extra="ignore")
-    prompt: Annotated[StrictStr, Field(min_length=1, max_length=MAX_PROMPT_CHARS)]
+    prompt: Annotated[StrictStr, Field(min_length=1, description=_PROMPT)]
     at: Annotated[
         Annotated[StrictFloat, Field(allow_inf_nan=False, ge=TIMES[0], lt=TIMES[1])]
         | Annotated[StrictInt, Field(ge=TIMES[0], lt=TIMES[1])]
@@ -51,16 +55,16 @@ class ExchangeIn(BaseModel):
         | None,
         Field(description="Seconds since 1970, or a time as in ISO 8601, in UTC where it has no offset."),
     ] = None
-    system: Annotated[StrictStr, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+    system: Annotated[StrictStr, Field(max_length=MAX_SYSTEM_CHARS)] | None = None
 
     @model_validator(mode="after")
     def _usable(self) -> ExchangeIn:
-        faults: dict[int, str] = {}
         if fault := text_fault(self.prompt):
             raise ValueError(fault)
-        self.at = None if self.at is None else float(json_times([self.at], faults)[0])
-        if faults:
-            raise ValueError(faults[0])
+        if self.at is not None:
+            self.at = seconds(self.at) if isinstance(self.at, str) else float(self.at)
+            if math.isnan(self.at):
+                raise ValueError("at is a text, but no time that can be read")
         return self
 
     def exchange(self) -> Exchange:
@@ -190,6 +194,7 @@ class AccountOut(BaseModel):
     bundle: str
     e_value: float
     alarm_after: int | None
+    altered_prompts: int
     is_partial: bool
 
 

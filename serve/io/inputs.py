@@ -197,16 +197,22 @@ def _is_plain(file: Path) -> bool:
 def _has_plain_rows(log: Log, file: Path) -> bool:
     if log.kind == "parquet":
         schema = pq.read_schema(file)
-        return {"account_id", "prompt"} <= _names(schema.names, file) and not pa.types.is_nested(
-            schema.field("prompt").type
-        )
+        return _are_plain(_names(schema.names, file)) and not pa.types.is_nested(schema.field("prompt").type)
     if log.kind != "lines" or not _is_utf8_lines(file):
         return False
     rows = log.sample.objects[:_HEAD_LINES]
     return (
         bool(rows)
-        and all({"account_id", "prompt"} <= _names(row, file) for row in rows[:1])
+        and all(_are_plain(_names(row, file)) for row in rows[:1])
         and all(not isinstance(row.get("prompt"), list | dict) for row in log.sample.objects)
+    )
+
+
+def _are_plain(names: set[str]) -> bool:
+    """Whether the columns have the names of the contract: the required ones, and each other one that can be told."""
+    return {"account_id", "prompt"} <= names and all(
+        columns.named(sorted(names)).get(field, field) == field
+        for field in ("account_id", "session_id", "at", "prompt")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -14,15 +15,22 @@ import numpy as np
 import pyarrow as pa
 
 from serve.io.discovery import InputError, Slice, fault_text
+from serve.io.json_values import NOT_JSON, REPEATED, json_fault, parse_json
+from serve.io.logs.values import text_id
 from serve.io.timestamps import json_times
-from serve.io.validation import Batch, Rows, filled
+from serve.io.validation import REPLACED, SCHEMA, Batch, Rows, filled, ids
+from serve.sessions.prompt_text import storable
 
 MAX_LINE_BYTES = 16 << 20
-NOT_ROWS = ("not UTF-8", "not JSON", "not a JSON object", f"line is longer than {MAX_LINE_BYTES >> 20} MiB")
+_NOT_UTF8, _NOT_OBJECT = "not UTF-8", "not a JSON object"
+_TOO_LONG = f"line is longer than {MAX_LINE_BYTES >> 20} MiB"
+NOT_ROWS = (_NOT_UTF8, NOT_JSON, REPEATED, _NOT_OBJECT, _TOO_LONG)
 """Reasons that reject a line before it has columns."""
 
 _BLOCK_BYTES = 4 << 20
 _BOM = b"\xef\xbb\xbf"
+_QUOTED = tuple(f'"{name}"'.encode() for name in SCHEMA.names)
+_ESCAPED_ASCII = b"\\u00"
 
 
 def read_lines(part: Slice) -> Iterator[Batch]:
@@ -78,53 +86,72 @@ def _parse(lines: Sequence[bytes], n_before: int, fixed: Mapping[str, str]) -> B
     rejects: dict[int, str] = {}
     for number, line in enumerate(lines, n_before + 1):
         try:
-            row = json.loads(line.decode()) if len(line) <= MAX_LINE_BYTES else None
-        except (ValueError, RecursionError) as fault:
+            row = _value(line) if len(line) <= MAX_LINE_BYTES else None
+        except ValueError as fault:
             if line.strip():
-                rejects[number] = NOT_ROWS[0] if isinstance(fault, UnicodeDecodeError) else NOT_ROWS[1]
+                rejects[number] = _NOT_UTF8 if isinstance(fault, UnicodeDecodeError) else json_fault(fault)
             continue
         if type(row) is dict:
             rows.append(row)
             numbers.append(number)
         else:
-            rejects[number] = NOT_ROWS[2] if len(line) <= MAX_LINE_BYTES else NOT_ROWS[3]
+            rejects[number] = _NOT_OBJECT if len(line) <= MAX_LINE_BYTES else _TOO_LONG
     return _of_json(rows, numbers, fixed).checked(rejects, len(lines))
+
+
+def _value(line: bytes) -> Any:
+    """The JSON value of a line; only where a column may come twice, the slower reader that would notice is used."""
+    text = line.decode()
+    if any(line.count(name) > 1 for name in _QUOTED) or _ESCAPED_ASCII in line:
+        return parse_json(text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError):  # a long integer, or deep nesting, in what may be of no interest
+        return parse_json(text)
 
 
 def _of_json(rows: list[dict[str, Any]], numbers: list[int], fixed: Mapping[str, str]) -> Rows:
     faults: dict[int, str] = {}
-    texts = {
-        name: _json_texts(name, [row.get(name) for row in rows], faults)
-        for name in ("account_id", "prompt", "session_id")
-    }
+    notes: Counter[str] = Counter()
+    account_id = _ids("account_id", [row.get("account_id") for row in rows], faults)
+    session_id = _ids("session_id", [row.get("session_id") for row in rows], faults)
     return Rows(
         lines=np.array(numbers, dtype=np.int64),
-        account_id=filled(texts["account_id"], fixed.get("account_id")),
-        session_id=filled(texts["session_id"], fixed.get("session_id")),
-        at=json_times([row.get("at") for row in rows], faults),
-        prompt=texts["prompt"],
+        account_id=filled(account_id, fixed.get("account_id")),
+        session_id=filled(session_id, fixed.get("session_id")),
+        at=json_times([row.get("at") for row in rows], notes),
+        prompt=_prompts([row.get("prompt") for row in rows], faults, notes),
         faults=faults,
+        notes=notes,
     )
 
 
-def _json_texts(name: str, values: list[Any], faults: dict[int, str]) -> pa.Array:
+def _ids(name: str, values: list[Any], faults: dict[int, str]) -> pa.Array:
+    """A column of ids as texts, null where there is none or it isn't one."""
+    if set(map(type, values)) <= {str, NoneType}:
+        try:
+            return ids(pa.array(values, pa.large_string()))
+        except UnicodeEncodeError:
+            pass  # some id has a lone surrogate: look at each
+    found = list(map(text_id, values))
+    for row, value in enumerate(values):
+        if found[row] is None and value is not None and type(value) is not str:
+            faults.setdefault(row, f"{name} is of type {type(value).__name__}, expected str")
+    return pa.array(found, pa.large_string())
+
+
+def _prompts(values: list[Any], faults: dict[int, str], notes: Counter[str]) -> pa.Array:
     """A column of texts, null where there is none or it isn't one."""
     if not set(map(type, values)) <= {str, NoneType}:
         for row, value in enumerate(values):
             if value is not None and type(value) is not str:
-                faults.setdefault(row, f"{name} is of type {type(value).__name__}, expected str")
+                faults.setdefault(row, f"prompt is of type {type(value).__name__}, expected str")
                 values[row] = None
     try:
         return pa.array(values, pa.large_string())
     except UnicodeEncodeError:
-        return pa.array([_encodable(name, row, value, faults) for row, value in enumerate(values)], pa.large_string())
-
-
-def _encodable(name: str, row: int, value: str | None, faults: dict[int, str]) -> str | None:
-    try:
-        if value is not None:
-            value.encode()
-    except UnicodeEncodeError:
-        faults.setdefault(row, f"{name} holds a lone surrogate")
-        return None
-    return value
+        stored = [value if value is None else storable(value) for value in values]
+        notes[REPLACED] += sum(value != own for value, own in zip(values, stored, strict=True))
+        return pa.array(stored, pa.large_string())

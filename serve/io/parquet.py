@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 
 from serve.io.discovery import InputError, Slice, fault_text, open_parquet
 from serve.io.timestamps import parquet_times
-from serve.io.validation import MISSING, SCHEMA, Batch, Rows, filled
+from serve.io.validation import MISSING, REPLACED, SCHEMA, Batch, Rows, filled, ids
+from serve.sessions.prompt_text import storable
 
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 65_536
@@ -47,8 +49,9 @@ def _columns(path: str, file: pq.ParquetFile, fixed: Mapping[str, str]) -> list[
         if name not in names and name not in fixed:
             raise InputError(f"{path}: has no column {name}, expected account_id and prompt")
     for name in ("account_id", "prompt", "session_id"):
-        if name in names and not _is_text(file.schema_arrow.field(name).type):
-            raise InputError(f"{path}: column {name} is {file.schema_arrow.field(name).type}, expected string")
+        kind = file.schema_arrow.field(name).type if name in names else pa.null()
+        if not (_is_text(kind) or (name != "prompt" and pa.types.is_integer(kind))):
+            raise InputError(f"{path}: column {name} is {kind}, expected string")
     if "at" in names:
         _check_at(path, file.schema_arrow.field("at").type)
     return [name for name in SCHEMA.names if name in names]
@@ -56,7 +59,7 @@ def _columns(path: str, file: pq.ParquetFile, fixed: Mapping[str, str]) -> list[
 
 def _check_at(path: str, kind: pa.DataType) -> None:
     try:
-        parquet_times(pa.array([], kind), {})
+        parquet_times(pa.array([], kind), Counter())
     except ValueError as fault:
         raise InputError(f"{path}: {fault}") from fault
 
@@ -73,35 +76,47 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _of_arrow(batch: pa.RecordBatch, n_before: int, fixed: Mapping[str, str]) -> Rows:
     faults: dict[int, str] = {}
+    notes: Counter[str] = Counter()
     absent = pa.nulls(batch.num_rows, pa.large_string())
     texts = {
-        name: _arrow_texts(name, batch.column(name), faults) if name in batch.schema.names else absent
+        name: _arrow_texts(name, batch.column(name), faults, notes) if name in batch.schema.names else absent
         for name in ("account_id", "prompt", "session_id")
     }
     at = batch.column("at") if "at" in batch.schema.names else pa.nulls(batch.num_rows, pa.float64())
     return Rows(
         lines=np.arange(n_before + 1, n_before + 1 + batch.num_rows),
-        account_id=filled(texts["account_id"], fixed.get("account_id")),
-        session_id=filled(texts["session_id"], fixed.get("session_id")),
-        at=parquet_times(at, faults),
+        account_id=filled(ids(texts["account_id"]), fixed.get("account_id")),
+        session_id=filled(ids(texts["session_id"]), fixed.get("session_id")),
+        at=parquet_times(at, notes),
         prompt=texts["prompt"],
         faults=faults,
+        notes=notes,
     )
 
 
-def _arrow_texts(name: str, column: pa.Array, faults: dict[int, str]) -> pa.Array:
-    """A column of texts, null where there is none or it isn't UTF-8."""
+def _arrow_texts(name: str, column: pa.Array, faults: dict[int, str], notes: Counter[str]) -> pa.Array:
+    """A column of texts, null where there is none or an id isn't UTF-8; prompts are mended."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_null(column.type):
+    if pa.types.is_null(column.type) or pa.types.is_integer(column.type):
         return column.cast(pa.large_string())
     raw = column.cast(pa.large_binary())
     try:
         return raw.cast(pa.large_string())
     except pa.ArrowInvalid:
-        return pa.array(
-            [_decoded(name, row, value, faults) for row, value in enumerate(raw.to_pylist())], pa.large_string()
-        )
+        values = raw.to_pylist()
+    if name == "prompt":
+        return _mended(values, notes)
+    return pa.array([_decoded(name, row, value, faults) for row, value in enumerate(values)], pa.large_string())
+
+
+def _mended(values: list[bytes | None], notes: Counter[str]) -> pa.Array:
+    """Prompts some of which aren't UTF-8: U+FFFD stands for what isn't, and for NULs."""
+    texts = [value if value is None else storable(value.decode(errors="replace")) for value in values]
+    notes[REPLACED] += sum(
+        text is not None and text.encode() != value for text, value in zip(texts, values, strict=True)
+    )
+    return pa.array(texts, pa.large_string())
 
 
 def _decoded(name: str, row: int, value: bytes | None, faults: dict[int, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serve.sessions.records import MAX_PROMPT_CHARS, text_fault
+from serve.io.logs.values import text_id
+from serve.sessions.prompt_text import MAX_PROMPT_CHARS, prompt_text
+from serve.sessions.records import text_fault
 
 SCHEMA = pa.schema([
     ("account_id", pa.large_string()), ("session_id", pa.large_string()), ("at", pa.float64()),
@@ -21,24 +24,33 @@ SCHEMA = pa.schema([
 MISSING = {name: f"{name} is missing" for name in ("account_id", "prompt")}
 """Reasons that reject a row without a required column."""
 
+CUT = f"prompts cut to {MAX_PROMPT_CHARS:,} characters"
+REPLACED = "prompts with NULs or lone surrogates, replaced"
+"""What is noted of rows that are used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows of a slice.
 
     `table` (of `SCHEMA`) holds the usable ones in order; `rejects` maps the line (in Parquet: row) of each other one,
-    counted from 1 where the slice begins, to the reason. `n_lines` also counts blank lines, which are no rows.
+    counted from 1 where the slice begins, to the reason. `n_lines` also counts blank lines, which are no rows. `notes`
+    counts what was made of rows that are used, by a plural noun.
     """
 
     table: pa.Table
     rejects: Mapping[int, str]
     n_rows: int
     n_lines: int
+    notes: Counter[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Columns of the rows at `lines`, not yet checked; `faults` has the first reason found against a row."""
+    """Columns of the rows at `lines`, not yet checked; `faults` has the first reason found against a row.
+
+    `notes` counts what was made of rows so far.
+    """
 
     lines: NDArray[np.int64]
     account_id: pa.Array
@@ -46,42 +58,45 @@ class Rows:
     at: NDArray[np.float64]
     prompt: pa.Array
     faults: dict[int, str]
+    notes: Counter[str]
 
     def checked(self, rejects: dict[int, str], n_lines: int) -> Batch:
         """The usable rows, and the others added to the `rejects` that there are."""
         n_rows = len(self.lines) + len(rejects)
         self._check()
+        prompts = self._storable_prompts()
         keep = np.ones(len(self.lines), dtype=bool)
         keep[list(self.faults)] = False
         lines = self.lines.tolist()
         rejects |= {lines[row]: reason for row, reason in self.faults.items()}
-        columns = [self.account_id, _none_if_empty(self.session_id), pa.array(self.at), self.prompt]
+        columns = [self.account_id, self.session_id, pa.array(self.at), prompts]
         table = pa.Table.from_arrays(columns, schema=SCHEMA)
-        return Batch(table if keep.all() else table.filter(pa.array(keep)), rejects, n_rows, n_lines)
+        return Batch(table if keep.all() else table.filter(pa.array(keep)), rejects, n_rows, n_lines, self.notes)
 
     def _check(self) -> None:
         for name, column in (("account_id", self.account_id), ("prompt", self.prompt)):
             self._blame(pc.is_null(column), MISSING[name])
-        self._blame(pc.equal(pc.binary_length(self.account_id), 0), "account_id is empty")
-        for row in np.flatnonzero(_suspects(self.prompt)).tolist():
+        visible = pc.match_substring_regex(self.prompt, "[!-~]")
+        for row in np.flatnonzero(_bools(pc.invert(visible))).tolist():
             if fault := text_fault(self.prompt[row].as_py()):
                 self.faults.setdefault(row, fault)
+
+    def _storable_prompts(self) -> pa.Array:
+        long = pc.greater(pc.binary_length(self.prompt), MAX_PROMPT_CHARS)
+        suspects = np.flatnonzero(_bools(pc.or_(long, pc.match_substring(self.prompt, "\0")))).tolist()
+        if not suspects:
+            return self.prompt
+        texts = self.prompt.to_pylist()
+        for row in suspects:
+            text = texts[row]
+            texts[row] = prompt_text(text)
+            self.notes[REPLACED] += "\0" in text
+            self.notes[CUT] += len(text) > MAX_PROMPT_CHARS
+        return pa.array(texts, self.prompt.type)
 
     def _blame(self, rows: pa.Array, reason: str) -> None:
         for row in np.flatnonzero(_bools(rows)).tolist():
             self.faults.setdefault(row, reason)
-
-
-def _suspects(prompts: pa.Array) -> NDArray[np.bool_]:
-    """Rows that `text_fault` must look at: no visible ASCII character, very long, or a NUL inside."""
-    visible = pc.match_substring_regex(prompts, "[!-~]")
-    long = pc.greater(pc.binary_length(prompts), MAX_PROMPT_CHARS)
-    suspect = pc.or_(pc.or_(pc.invert(visible), long), pc.match_substring(prompts, "\0"))
-    return _bools(suspect)
-
-
-def _none_if_empty(column: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(pc.binary_length(column), 0), pa.scalar(None, column.type), column)
 
 
 def _bools(column: pa.Array) -> NDArray[np.bool_]:
@@ -92,3 +107,9 @@ def _bools(column: pa.Array) -> NDArray[np.bool_]:
 def filled(column: pa.Array, value: str | None) -> pa.Array:
     """The column with `value`, where there is one, in place of nulls."""
     return column if value is None else column.fill_null(value)
+
+
+def ids(column: pa.Array) -> pa.Array:
+    """Texts as ids: trimmed, in NFC, and null where blank."""
+    coded = column.dictionary_encode()
+    return pa.array(map(text_id, coded.dictionary.to_pylist()), column.type).take(coded.indices)

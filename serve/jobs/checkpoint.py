@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -27,14 +27,16 @@ JOB, MANIFEST, LOCK = "job.json", "manifest.jsonl", "lock"
 
 @dataclass(frozen=True, slots=True)
 class SliceCount:
-    """What was found in one slice of a file; `reasons` counts its rejects, `n_untimed` usable rows without a time (none
-    in the manifest of a job that was begun before they were counted)."""
+    """What was found in one slice of a file; `reasons` counts its rejects, `n_untimed` usable rows without a time,
+    `notes` what was made of usable rows (neither is in the manifest of a job that was begun before they were counted).
+    """
 
     path: str
     n_lines: int
     n_rows: int
     reasons: Mapping[str, int]
     n_untimed: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class JudgeDone:
     n_flagged_accounts: int
     files: Mapping[str, str]
     cost: Cost
+    n_altered: int = 0
 
     kind = "judge"
 

@@ -13,9 +13,11 @@ MAX_REJECTED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did: rows read (`n_untimed` of them usable, but without a time), exchanges scored, rejects by reason,
-    verdicts flagged, seconds by stage (added over workers), seconds on the clock and the sum of the most memory that
-    each process held."""
+    """What a job did: rows read (`n_untimed` of them usable, but without a time; `notes` counts what was made of usable
+    rows), exchanges scored (`n_altered` as `canonical_text.is_altered` finds them), rejects by reason, verdicts
+    flagged, seconds by stage (added over workers), seconds on the clock and the sum of the most memory that each
+    process held.
+    """
 
     n_files: int
     n_ignored: int
@@ -28,6 +30,8 @@ class Summary:
     n_flagged: int
     n_flagged_accounts: int
     reasons: Mapping[str, int]
+    notes: Mapping[str, int]
+    n_altered: int
     seconds: Mapping[str, float]
     clock_seconds: float
     n_processes: int
@@ -56,10 +60,17 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "read", f"{summary.n_rows:,} rows of {summary.n_files:,} files{ignored}"
     if summary.n_untimed:
         yield "untimed", f"{summary.n_untimed:,} rows have no time (column at): ordered as they came, cut by no pause"
+    for note, count in summary.notes.items():
+        yield "noted", f"{count:,} {note}"
     if summary.n_left_out:
         yield "sample", f"{summary.n_left_out:,} rows of other accounts left out"
     scored = f"{summary.n_exchanges:,} exchanges, {summary.n_sessions:,} sessions, {summary.n_accounts:,} accounts"
     yield "scored", scored
+    if summary.n_altered:
+        yield (
+            "altered",
+            f"{summary.n_altered:,} prompts with hidden characters or look-alikes (by account: altered_prompts)",
+        )
     yield "rejected", f"{summary.n_rejected:,} rows ({summary.n_rejected / max(summary.n_rows, 1):.2%})"
     for reason, count in summary.reasons.items():
         yield "", f"  {count:,} {reason}"

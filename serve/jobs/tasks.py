@@ -129,7 +129,7 @@ def part_name(noun: str, partition: int, suffix: str) -> str:
 
 def _read_slice(piece: Slice, spill: Spill, watch: Stopwatch, rejected: Callable[[int, str], None]) -> SliceCount:
     """Add a slice to the spill, telling each reject's line within the slice and reason."""
-    reasons: Counter[str] = Counter()
+    reasons, notes = Counter[str](), Counter[str]()
     n_lines, n_rows, n_untimed = 0, 0, 0
     for batch in timed(read(piece), watch, "read"):
         with watch.of("spill"):
@@ -137,9 +137,11 @@ def _read_slice(piece: Slice, spill: Spill, watch: Stopwatch, rejected: Callable
         for line, reason in sorted(batch.rejects.items()):
             rejected(line, reason)
         reasons.update(batch.rejects.values())
+        notes.update(batch.notes)
         n_lines, n_rows = n_lines + batch.n_lines, n_rows + batch.n_rows
         n_untimed += int(np.isnan(batch.table.column("at").to_numpy()).sum())
-    return SliceCount(piece.source.path, n_lines, n_rows, dict(sorted(reasons.items())), n_untimed)
+    counts = dict(sorted(reasons.items())), n_untimed, dict(sorted((+notes).items()))
+    return SliceCount(piece.source.path, n_lines, n_rows, *counts)
 
 
 def timed(items: Iterator[T], watch: Stopwatch, stage: str) -> Iterator[T]:

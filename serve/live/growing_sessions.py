@@ -187,7 +187,10 @@ class LiveSessions:
             np.array([row["score_counts"] for row in rows], dtype=np.int64),
         )
         bundle = self.scorer.bundle
-        table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=bundle.bundle_id, model=bundle.accounts)
+        n_altered = np.array([row.get("n_altered", 0) for row in rows], dtype=np.int64)
+        table = roll_up(
+            tally, areas, fpr=self.scorer.fpr, bundle=bundle.bundle_id, n_altered=n_altered, model=bundle.accounts
+        )
         row: dict[str, Any] = table.drop(["started_at", "ended_at"]).to_pylist(maps_as_pydicts="strict")[0]
         times = {"started_at": _first(columns["from"], np.fmin), "ended_at": _first(columns["to"], np.fmax)}
         return row | times | {"is_partial": any(own["is_partial"] for own in rows)}
@@ -286,6 +289,7 @@ class LiveSessions:
             "p_value": verdict.p_value, "label": verdict.label, "is_partial": observation.is_partial,
             "area_share": [verdict.area_share.get(area, 0.0) for area in areas],
             "score_counts": state.score_counts.tolist(),
+            "n_altered": state.n_altered,
         }  # fmt: skip
         store = self.store if observation.is_shared else self._aside
         try:

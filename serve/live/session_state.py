@@ -29,13 +29,13 @@ from serve.live.incremental_similarity import IncrementalSimilarity
 from serve.live.sealing import Seal
 from serve.live.wrapper_detection import WrapperDetector, WrapperMark, is_last
 from serve.scoring.scorer import Judged
-from serve.sessions.canonical_text import canonical
+from serve.sessions.canonical_text import canonical, is_altered
 from serve.sessions.normalization import N_OPENING, opening_words
 from serve.sessions.records import Exchange
 
 _SCALARS = (
     "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
-    "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride",
+    "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride", "n_altered",
 )  # fmt: skip
 MAX_RECENT = 64
 _SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "score_counts", "openings", "texts")
@@ -78,6 +78,7 @@ class SessionState:
     n_short: int = 0
     n_same_opening: int = 0
     n_same_text: int = 0
+    n_altered: int = 0
     is_partial: bool = False
     recent: tuple[str, ...] = ()
     columns: NDArray[np.float64] | None = None
@@ -143,6 +144,7 @@ class SessionState:
                 self._read(texts, bundle, seal)
                 break
             self._open(canonical(exchange.prompt), bundle, seal)
+        self.n_altered += sum(is_altered(exchange.prompt) for exchange in exchanges)
         at = np.array([math.nan if exchange.at is None else exchange.at for exchange in exchanges])
         self.started_at = float(np.fmin.reduce(at, initial=self.started_at))
         self.ended_at = float(np.fmax.reduce(at, initial=self.ended_at))
@@ -273,6 +275,7 @@ class SessionState:
             room: dict[str, Any] = {
                 name: array if name in ("cells", "score_counts") else _roomy(array) for name, array in arrays.items()
             }
+            head.setdefault("n_altered", 0)  # not in states of versions before 0.4
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
             return cls(opening=opening, recent=tuple(head.get("recent", ())), **fields)
         except (SafetensorError, ValueError, KeyError, TypeError) as fault:

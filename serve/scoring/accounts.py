@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from serve.model.account_model import AccountModel, AccountRows
 from serve.scoring.sequential_test import alarms, capital, raised
-from serve.scoring.verdict import Verdicts
+from serve.scoring.verdict import Verdicts, times
 
 SCHEMA = pa.schema([
     ("account_id", pa.string()), ("n_sessions", pa.int64()), ("n_exchanges", pa.int64()),
@@ -29,10 +29,11 @@ SCHEMA = pa.schema([
     ("max_score", pa.float64()), ("min_p_value", pa.float64()), ("p_value", pa.float64()),
     ("flagged_share", pa.float64()), ("label", pa.string()), ("top_areas", pa.map_(pa.string(), pa.float64())),
     ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()), ("score", pa.float64()),
-    ("simes_p_value", pa.float64()),
+    ("simes_p_value", pa.float64()), ("altered_prompts", pa.int64()),
 ])  # fmt: skip
 """Columns of an accounts file; `score`, `p_value` and `label` are of the whole account, `simes_p_value` combines its
-sessions' p-values, `flagged_share` is the share of sessions flagged.
+sessions' p-values, `flagged_share` is the share of sessions flagged. `altered_prompts` counts prompts with hidden
+characters or look-alikes (`canonical_text.is_altered`); many are a sign by themselves, and no score knows of them.
 
 `e_value` is an account's capital against benign use after its last session (its mean over benign accounts is at most
 1), and `alarm_after` the number of exchanges after which it first reached 1 / FPR, null where it never did.
@@ -93,10 +94,14 @@ def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def roll_up(
-    tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str, model: AccountModel | None = None
-) -> pa.Table:
-    """One row an account, of `SCHEMA`; an account is flagged where its p-value is at most `fpr`: the account model's,
-    or, without one, Simes' combination of its sessions'."""
+    tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str, model: AccountModel | None = None,
+    n_altered: NDArray[np.int64] | None = None,
+) -> pa.Table:  # fmt: skip
+    """One row an account, of `SCHEMA`, with `n_altered` prompts of each session (n_sessions,), null where not given.
+
+    An account is flagged where its p-value is at most `fpr`: the account model's, or, without one, Simes' combination
+    of its sessions'.
+    """
     if not len(tally.account_ids):
         return SCHEMA.empty_table()
     begins, n_sessions = _bounds(tally)
@@ -123,6 +128,9 @@ def roll_up(
         ),
         "label": pa.array(np.where(p_value <= fpr, "harvesting", np.where(decided, "organic", "undecided")).tolist()),
         "top_areas": _top(areas, prompts / n_exchanges[:, None]),
+        "altered_prompts": pa.nulls(len(begins), pa.int64())
+        if n_altered is None
+        else pa.array(np.add.reduceat(n_altered, begins)),
         "bundle": pa.array([bundle] * len(begins), pa.string()),
         **_over_life(tally, begins, n_sessions, fpr),
     }
@@ -153,13 +161,6 @@ def simes(p_values: NDArray[np.float64], begins: NDArray[np.int64]) -> NDArray[n
     ordered = p_values[np.lexsort((p_values, run))]
     rank = np.arange(1, len(p_values) + 1) - begins[run]
     return np.minimum(np.minimum.reduceat(n[run] * ordered / rank, begins), 1.0)
-
-
-def times(seconds: NDArray[np.float64]) -> pa.Array:
-    """Arrow times of seconds since 1970, null where NaN."""
-    known = ~np.isnan(seconds)
-    milliseconds = np.round(np.where(known, seconds, 0.0) * 1000.0).astype(np.int64)
-    return pa.array(milliseconds, pa.int64(), mask=~known).cast(pa.timestamp("ms", tz="UTC"))
 
 
 def _top(areas: Sequence[str], shares: NDArray[np.float64]) -> pa.Array:

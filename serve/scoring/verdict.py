@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve.sessions.records import TIMES
+
 LABELS = ("organic", "undecided", "harvesting")
 
 
@@ -142,8 +144,8 @@ class Verdicts:
             pa.array(self.session_ids, pa.string()),
             pa.array(self.account_ids, pa.string()),
             pa.array(self.n_exchanges),
-            _timestamps(self.started_at),
-            _timestamps(self.ended_at),
+            times(self.started_at),
+            times(self.ended_at),
             pa.array(self.score),
             pa.array(self.p_value),
             pa.array(self.label.tolist(), pa.string()),
@@ -170,10 +172,12 @@ def _plain(reason: Reason) -> dict[str, Any]:
     return {name: getattr(reason, name) for name in REASON.names}
 
 
-def _timestamps(seconds: NDArray[np.float64]) -> pa.Array:
+def times(seconds: NDArray[np.float64]) -> pa.Array:
+    """Arrow times of seconds since 1970, null where NaN; the last moment of the year 9999 is not rounded up."""
     known = ~np.isnan(seconds)
-    milliseconds = np.where(known, np.round(np.where(known, seconds, 0.0) * 1000.0), 0).astype(np.int64)
-    return pa.array(milliseconds, pa.int64(), mask=~known).cast(pa.timestamp("ms", tz="UTC"))
+    milliseconds = np.round(np.where(known, seconds, 0.0) * 1000.0).astype(np.int64)
+    inside = np.minimum(milliseconds, int(TIMES[1] * 1000) - 1)
+    return pa.array(inside, pa.int64(), mask=~known).cast(pa.timestamp("ms", tz="UTC"))
 
 
 def _map_array(names: tuple[str, ...], shares: NDArray[np.float64]) -> pa.Array:

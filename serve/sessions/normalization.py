@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.sessions.canonical_text import canonical
+from serve.sessions.canonical_text import canonical, is_altered
+from serve.sessions.records import Sessions
 
 _DIGITS = re.compile(r"\d+")
 N_OPENING = 4
@@ -91,6 +92,12 @@ def form(texts: Sequence[str]) -> Form:
 def opening_words(text: str) -> str:
     """The first three words, with digits masked."""
     return _DIGITS.sub("0", " ".join(text[:60].split(" ", 3)[:3]))
+
+
+def altered_counts(sessions: Sessions) -> NDArray[np.int64]:
+    """How many prompts of each session are altered, see `canonical_text.is_altered`; shape (n_sessions,)."""
+    altered = np.fromiter(map(is_altered, sessions.prompts), np.int64, len(sessions.prompts))
+    return np.add.reduceat(altered, sessions.offsets[:-1]) if len(sessions) else np.zeros(0, np.int64)
 
 
 def canonical_sessions(prompts: Sequence[str], offsets: NDArray[np.int64]) -> tuple[str, ...]:

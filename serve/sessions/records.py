@@ -9,22 +9,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PROMPT_CHARS = 1_000_000
+from serve.sessions.prompt_text import prompt_text
+
 TIMES = (-62_135_596_800.0, 253_402_300_800.0)
-"""Seconds since 1970 from the year 1 (inclusive) to the year 10,000; milliseconds given as seconds fall outside."""
+"""Seconds since 1970 from the year 1 (inclusive) to the year 10,000."""
 
 
 def text_fault(text: str) -> str | None:
     """Why `text` can't be used as a prompt, or None. Never quotes the text."""
-    if not text.strip():
-        return "prompt is blank"
-    if len(text) > MAX_PROMPT_CHARS:
-        return f"prompt is longer than {MAX_PROMPT_CHARS} characters"
-    if "\0" in text:
-        return "prompt holds a NUL character"
-    if not (text.isascii() or _is_encodable(text)):
-        return "prompt holds a lone surrogate"
-    return None
+    return None if text.strip() else "prompt is blank"
 
 
 def _is_time(value: object) -> bool:
@@ -43,8 +36,10 @@ def _is_encodable(text: str) -> bool:
 class Exchange:
     """One prompt that a client sent; `at` is in seconds since 1970 (UTC); `system` may hold a tool schema.
 
+    The prompt is kept as `prompt_text` makes it: NULs and lone surrogates replaced, and cut where it is very long.
+
     Raises:
-        ValueError: when the prompt is not a usable text or `at` lies outside `TIMES`.
+        ValueError: when the prompt is no text or blank, or `at` lies outside `TIMES`.
     """
 
     prompt: str
@@ -56,6 +51,7 @@ class Exchange:
             raise ValueError(f"prompt is of type {type(self.prompt).__name__}, expected str")
         if fault := text_fault(self.prompt):
             raise ValueError(fault)
+        object.__setattr__(self, "prompt", prompt_text(self.prompt))
         if self.at is not None and not _is_time(self.at):
             raise ValueError("at is not a number of seconds between the years 1 and 9999")
 

@@ -9,7 +9,7 @@ from serve.io.logs.bodies import outcome
 from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import HARNESS, Format, Outcome, Skipped
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import seconds
+from serve.io.timestamps import seconds
 
 _CHAT = re.compile(r"# aider chat started at (?P<time>.{8,40}?)\s*")
 _PROMPT = re.compile(r"####(?: (?P<text>.*))?")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import outcome, talk_in
 from serve.io.logs.contents import content_of, words_of
 from serve.io.logs.files import Log, Sample
@@ -23,7 +24,8 @@ from serve.io.logs.requests import (
     as_row,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import parse_json, seconds, text_id
+from serve.io.logs.values import text_id
+from serve.io.timestamps import seconds
 
 ALIASES = {
     "account_id": (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import Refusal, other_endpoint, outcome, refused, talk_in
 from serve.io.logs.requests import Format, Outcome, Talk, each_row, share_of
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import first_id, first_time, parse_json
+from serve.io.logs.values import first_id, first_time
 
 
 def _matches(row: dict[str, Any]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import outcome, refused, talk_in
 from serve.io.logs.requests import Format, Outcome, each_row, share_of
-from serve.io.logs.values import as_object, first_id, first_time, nested, parse_json, text_id
+from serve.io.logs.values import as_object, first_id, first_time, nested, text_id
 
 _ACCOUNTS = ("end_user", "user", "team_id", "api_key")
 

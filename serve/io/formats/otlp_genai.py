@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, attributes_of, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
-from serve.io.logs.values import first_id, first_time, nested, objects, parse_json, text_id
+from serve.io.logs.values import first_id, first_time, nested, objects, text_id
 
 _MESSAGES, _SYSTEM = "gen_ai.input.messages", "gen_ai.system_instructions"
 OTHER_SPANS = "spans that are no request"

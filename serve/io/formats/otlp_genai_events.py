@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from serve.io.formats.otlp_genai import account_of, span_refusal
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import Refusal, outcome
 from serve.io.logs.files import Log
 from serve.io.logs.groups import Piece, grouped
 from serve.io.logs.otlp import Entry, attributes_of, log_records, plain, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.talks import talk_of
-from serve.io.logs.values import first_time, objects, parse_json, text_id
+from serve.io.logs.values import first_time, objects, text_id
 
 _ROLES = {
     "gen_ai.user.message": "user", "gen_ai.system.message": "system", "gen_ai.tool.message": "tool",

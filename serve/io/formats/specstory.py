@@ -10,7 +10,7 @@ from serve.io.logs.contents import words_of
 from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import HARNESS, NOT_USER, SUMMARIES, Format, Outcome, Skipped
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import seconds
+from serve.io.timestamps import seconds
 
 _SPEAKER = re.compile(r"_\*\*(?P<who>[^*(]{1,80}?)\s*(?:\((?P<about>[^)]{0,120})\))?\*\*_\s*")
 _SESSION = re.compile(r"<!--.{0,80}?[Ss]ession (?P<id>[\w./-]{4,100})")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import NO_MESSAGES, Refusal, outcome
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, each_row, share_of
 from serve.io.logs.talks import role_of, talk_of
-from serve.io.logs.values import first_id, first_time, objects, parse_json, text_id
+from serve.io.logs.values import first_id, first_time, objects, text_id
 
 
 def _matches(row: dict[str, Any]) -> bool:

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.requests import EMBEDDINGS, FAILED, NO_CONTENT, NOT_CHAT, Outcome, Rejected, Request, Skipped, Talk
 from serve.io.logs.talks import one_turn, talk_of
 from serve.io.logs.templates import template_talk
-from serve.io.logs.values import parse_json
 
 _CHAT_PATH = re.compile(
     r"(?:/completions|/messages|/responses|/converse(?:-stream)?|/invoke(?:-with-response-stream)?"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve.io.logs.values import parse_json
+from serve.io.json_values import NOT_JSON, RepeatedKeyError, json_fault, parse_json, parse_json_at
 
 MAX_RECORD_CHARS = 64 << 20
 SAMPLE_RECORDS = 400
@@ -37,9 +36,7 @@ _ARRAY = re.compile(r"\s*\[")
 _NEXT_OBJECT = re.compile(r"\n\s{0,8}(?=\{)")
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
 _SPACES = re.compile(r"[\s,\x1e]*")
-_DECODER = json.JSONDecoder()
 _TOO_LONG = f"longer than {MAX_RECORD_CHARS >> 20} Mi characters"
-NOT_JSON = "not JSON"
 NOT_UTF8 = "not UTF-8"
 
 
@@ -222,6 +219,8 @@ def _json_kind(start: str) -> str:
 def _is_json(text: str) -> bool:
     try:
         parse_json(text)
+    except RepeatedKeyError:
+        return True
     except ValueError:
         return False
     return True
@@ -234,17 +233,13 @@ def _line_values(lines: Iterator[str]) -> Iterator[Record]:
             continue
         try:
             value = parse_json(line)
-        except ValueError:
-            yield Record(number, fault=_line_fault(line))
+        except ValueError as fault:
+            yield Record(number, fault=_TOO_LONG if len(line) >= MAX_RECORD_CHARS else json_fault(fault))
             continue
         if not line.isascii() and _ESCAPED_BYTES.search(line):
             yield Record(number, fault=NOT_UTF8)
             continue
         yield from (Record(number, row) for row in _rows_of(value))
-
-
-def _line_fault(line: str) -> str:
-    return _TOO_LONG if len(line) >= MAX_RECORD_CHARS else NOT_JSON
 
 
 def _json_values(stream: io.TextIOWrapper, path: Path) -> Iterator[Record]:
@@ -254,8 +249,8 @@ def _json_values(stream: io.TextIOWrapper, path: Path) -> Iterator[Record]:
     number = 0
     while (value := reader.next()) is not _END:
         number += 1
-        if value is _BROKEN:
-            yield Record(number, fault=NOT_JSON)
+        if isinstance(value, _Broken):
+            yield Record(number, fault=value.reason)
             continue
         rows = _rows_of(value)
         yield from (Record(number, row) for row in rows)
@@ -271,7 +266,14 @@ def _rows_of(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-_END, _BROKEN = object(), object()
+_END = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Text that is no value, and why."""
+
+    reason: str
 
 
 class _ValueReader:
@@ -291,17 +293,19 @@ class _ValueReader:
         return found is not None
 
     def next(self) -> Any:
-        """The next value, `_BROKEN` where there is something else, `_END` at the end."""
+        """The next value, a `_Broken` where there is something else, `_END` at the end."""
         while self.skip(_SPACES) and self._place == len(self._text) and self._grow():
             pass
         if self._text[self._place : self._place + 1] in ("", "]", "}"):
             return _END
         while True:
             try:
-                value, self._place = _parse_at(self._text, self._place)
+                value, self._place = parse_json_at(self._text, self._place)
+            except RepeatedKeyError as fault:
+                return self._broken(json_fault(fault))
             except ValueError:
                 if not self._grow():
-                    return self._broken()
+                    return self._broken(NOT_JSON)
             else:
                 self._next_size = _BLOCK_CHARS
                 return value
@@ -315,18 +319,11 @@ class _ValueReader:
         self._text, self._place, self._next_size = rest + more, 0, self._next_size * 2
         return True
 
-    def _broken(self) -> object:
+    def _broken(self, reason: str) -> _Broken:
         """Go on at the next line that begins an object, if there is one."""
         found = _NEXT_OBJECT.search(self._text, self._place)
         self._place = found.end() if found else len(self._text)
-        return _BROKEN
-
-
-def _parse_at(text: str, place: int) -> tuple[Any, int]:
-    try:
-        return _DECODER.raw_decode(text, place)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        return _Broken(reason)
 
 
 def _csv_rows(stream: Any, head: str, path: Path) -> Iterator[Record]:

@@ -128,9 +128,10 @@ def test_rejects_are_counted_named_and_cost_nothing_else(
     tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path
 ) -> None:
     bad: list[bytes] = [
-        b"{", b"\xff", b"[]", b'{"prompt": "canary"}', b'{"account_id": "a"}', b'{"account_id": 5, "prompt": "canary"}',
+        b"{", b"\xff", b"[]",
+        b'{"prompt": "canary"}', b'{"account_id": "a"}', b'{"account_id": [5], "prompt": "canary"}',
         b'{"account_id": "a", "prompt": 5}', b'{"account_id": "a", "prompt": " "}',
-        b'{"account_id": "a", "prompt": "canary\\u0000"}', b'{"account_id": "a", "prompt": "canary", "at": "now"}',
+        b'{"account_id": "a", "prompt": "x", "prompt": "canary"}', b'{"account_id": " ", "prompt": "canary"}',
     ]  # fmt: skip
     good = [json.dumps(row).encode() for row in exchanges]
     (tmp_path / "in.jsonl").write_bytes(b"\n".join([*good[:100], *bad, *good[100:]]))

@@ -152,13 +152,31 @@ def test_its_state_can_be_asked(client: TestClient, tiny_scorer: Scorer) -> None
 
 
 @pytest.mark.parametrize(
+    "prompt", [r"sort\u0000 a list", r"sort\ud800 a list", r"\udc00\ud800sort a list", " " * 120_000]
+)
+def test_no_prompt_is_refused_for_its_characters_or_length(client: TestClient, prompt: str) -> None:
+    prompt = prompt if "sort" in prompt else f"{prompt}sort a list"
+    session = f'{{"session_id": "s", "account_id": "a", "exchanges": [{{"prompt": "{prompt}"}}]}}'
+    headers = {"content-type": "application/json"}
+    reply = client.post("/v1/score", content=f'{{"sessions": [{session}]}}', headers=headers)
+    plain = {"session_id": "s", "account_id": "a", "exchanges": [{"prompt": "sort a list"}]}
+    assert reply.json() == client.post("/v1/score", json={"sessions": [plain]}).json()
+
+
+def test_altered_prompts_of_a_growing_session_are_counted(client: TestClient) -> None:
+    for prompt in ("sort a list", "so\u200brt a list", "sort\0 a list"):
+        body = {"account_id": "altering", "exchanges": [{"prompt": prompt}]}
+        assert client.post("/v1/sessions/altering/exchanges", json=body).status_code == 200
+    assert client.get("/v1/accounts/altering").json()["altered_prompts"] == 2
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"sessions": []}, "/sessions"),
         ({"sessions": [SESSION | {"account_id": ""}]}, "/sessions/0/account_id"),
         ({"sessions": [SESSION | {"exchanges": [{"prompt": "  "}]}]}, "/sessions/0/exchanges/0"),
         ({"sessions": [SESSION | {"exchanges": [{"prompt": ["canary"]}]}]}, "/sessions/0/exchanges/0/prompt"),
-        ({"sessions": [SESSION | {"exchanges": [{"prompt": "canary " * 20_000}]}]}, "/sessions/0/exchanges/0/prompt"),
         ({"sessions": [SESSION | {"exchanges": [{"prompt": "x", "at": "canary"}]}]}, "/sessions/0/exchanges/0"),
         ({"sessions": [SESSION | {"exchanges": [{"prompt": "x", "at": 1e15}]}]}, "/sessions/0/exchanges/0"),
         ({"sessions": [SESSION] * 257}, "/sessions"),

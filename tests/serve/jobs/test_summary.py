@@ -7,6 +7,7 @@ from serve.jobs.summary import Summary, summary_text
 SUMMARY = Summary(
     n_files=2, n_ignored=1, n_rows=1000, n_untimed=0, n_left_out=0, n_exchanges=950, n_sessions=20, n_accounts=10,
     n_flagged=3, n_flagged_accounts=2, reasons={"not JSON": 30, "prompt is blank": 20},
+    notes={"times in milliseconds": 7}, n_altered=4,
     seconds={"read": 0.5, "encode": 70.0}, clock_seconds=40.0, n_processes=2,
     peak_bytes=5 << 20, written={"out.jsonl": 123_456},
 )  # fmt: skip
@@ -15,7 +16,9 @@ SUMMARY = Summary(
 def test_all_that_was_read_is_accounted_for() -> None:
     assert summary_text(SUMMARY).splitlines() == [
         "read       1,000 rows of 2 files (1 files of other kinds left out)",
+        "noted      7 times in milliseconds",
         "scored     950 exchanges, 20 sessions, 10 accounts",
+        "altered    4 prompts with hidden characters or look-alikes (by account: altered_prompts)",
         "rejected   50 rows (5.00%)",
         "             30 not JSON",
         "             20 prompt is blank",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from serve.scoring.accounts import SCHEMA, Tally, roll_up, simes
 from serve.scoring.scorer import Scorer
 from serve.scoring.sequential_test import capital, raised
+from serve.scoring.verdict import times
 from serve.sessions.records import Session, Sessions
 
 
@@ -31,11 +33,14 @@ def test_simes_is_valid_for_even_p_values() -> None:
 def test_a_row_an_account_adds_up_its_sessions(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
     verdicts = tiny_scorer.judge(Sessions.of(sessions))
     parts = [tiny_scorer.judge(Sessions.of(sessions[:6])), tiny_scorer.judge(Sessions.of(sessions[6:]))]
-    table = roll_up(Tally.joined([Tally.of(part) for part in parts]), verdicts.areas, fpr=0.05, bundle="b1")
+    tally = Tally.joined([Tally.of(part) for part in parts])
+    table = roll_up(tally, verdicts.areas, fpr=0.05, bundle="b1", n_altered=np.arange(len(sessions)))
     assert table.schema == SCHEMA
     for row in table.to_pylist(maps_as_pydicts="strict"):
         own = [verdict for verdict in verdicts if verdict.account_id == row["account_id"]]
         assert (row["n_sessions"], row["n_exchanges"]) == (len(own), sum(verdict.n_exchanges for verdict in own))
+        places = [place for place, session in enumerate(sessions) if session.account_id == row["account_id"]]
+        assert row["altered_prompts"] == sum(places)
         assert row["max_score"] == max(verdict.score for verdict in own)
         assert row["min_p_value"] == min(verdict.p_value for verdict in own)
         assert row["flagged_share"] == sum(verdict.is_harvesting for verdict in own) / len(own)
@@ -74,3 +79,10 @@ def test_capital_grows_over_a_life_in_order_of_time(tiny_scorer: Scorer, session
     expected = np.cumsum([10, 1000, 100, 1])[int(np.argmax(held >= 20.0))]
     assert found[0]["alarm_after"] == expected
     assert found[1]["alarm_after"] is None
+
+
+def test_the_last_moment_stays_in_its_year() -> None:
+    assert times(np.array([253402300799.9999, np.nan])).to_pylist() == [
+        datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC),
+        None,
+    ]

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serve.sessions.canonical_text import canonical
-from serve.sessions.normalization import N_OPENING, Wrapper, canonical_sessions, form, wrapper
-from serve.sessions.records import text_fault
+from serve.sessions.normalization import N_OPENING, Wrapper, altered_counts, canonical_sessions, form, wrapper
+from serve.sessions.records import Exchange, Session, Sessions, text_fault
 
 ASCII = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 QUESTIONS = ("sort a list", "bake a cake", "is it raining", "find my bug", "thicken a soup", "fix that loop")
@@ -129,3 +129,10 @@ def test_form_counts_words_and_its_keys_are_equal_for_equal_openings_and_texts()
     assert found.n_words.tolist() == [5, 5, 5, 1]
     assert found.opening[0] == found.opening[1] == found.opening[2] != found.opening[3]
     assert found.text[0] == found.text[2] != found.text[1]
+
+
+def test_altered_prompts_are_counted_by_session() -> None:
+    prompts = ["plain", "nul\0", "z\u200bero", "Füße, naïve Ｓ 漢字 Привет", "\ufeffhow?"], ["so\u0336\u0336rt"], ["ok"]
+    sessions = [Session(f"s{n}", "a", tuple(map(Exchange, own))) for n, own in enumerate(prompts)]
+    assert altered_counts(Sessions.of(sessions)).tolist() == [2, 1, 0]
+    assert altered_counts(Sessions.of([])).tolist() == []

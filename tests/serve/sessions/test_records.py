@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.sessions.records import MAX_PROMPT_CHARS, Exchange, Session, Sessions, text_fault
+from serve.sessions.prompt_text import MAX_PROMPT_CHARS
+from serve.sessions.records import Exchange, Session, Sessions, text_fault
 
 SIZES = st.lists(st.integers(1, 9), max_size=12)
 
@@ -27,9 +28,6 @@ def sessions_of(sizes: list[int]) -> tuple[Session, ...]:
     [
         ("", "prompt is blank"),
         (" \n\t  ", "prompt is blank"),
-        ("a\0b", "prompt holds a NUL character"),
-        ("half \ud83d of a pair", "prompt holds a lone surrogate"),
-        ("x" * (MAX_PROMPT_CHARS + 1), f"prompt is longer than {MAX_PROMPT_CHARS} characters"),
     ],
 )
 def test_an_unusable_prompt_is_refused_without_being_quoted(prompt: str, fault: str) -> None:
@@ -43,6 +41,21 @@ def test_an_unusable_prompt_is_refused_without_being_quoted(prompt: str, fault: 
 def test_every_script_and_the_longest_prompt_are_taken(prompt: str) -> None:
     assert text_fault(prompt) is None
     assert Exchange(prompt).prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "stored"),
+    [("a\0b", "a\ufffdb"), ("\0", "\ufffd"), ("half \ud83d of a pair", "half \ufffd of a pair"), ("é\0", "é\ufffd")],
+)
+def test_what_no_text_holds_is_replaced_and_taken(prompt: str, stored: str) -> None:
+    assert Exchange(prompt).prompt == stored
+
+
+def test_a_prompt_over_the_limit_is_taken_with_its_ends() -> None:
+    prompt = Exchange("first " + "x" * MAX_PROMPT_CHARS + " last").prompt
+    assert len(prompt) <= MAX_PROMPT_CHARS
+    assert prompt.startswith("first")
+    assert prompt.endswith("last")
 
 
 @pytest.mark.parametrize("prompt", [None, 5, b"bytes", ["a"]])

@@ -54,7 +54,7 @@ def test_tools_are_no_text_but_text_beside_them_stays(part):
         ("<task>mine</task>", "mine"),
         ("Why is <div class='a'> not centred?", "Why is <div class='a'> not centred?"),
         ("[image]", ""),
-        ("a lone \ud800 surrogate", "a lone \ufffd surrogate".replace("\ufffd", "\ufffd" * 3)),
+        ("a lone \ud800 surrogate", "a lone \ufffd surrogate"),
     ],
 )
 def test_words(text, words):
