@@ -23,7 +23,8 @@ from serve.campaigns.campaign_files import read_campaigns
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
 from serve.http.schemas import Id, ScoreIn, check_id
-from serve.scoring.verdict import Reason, Verdict
+from serve.scoring.explanation import Evidence, Reason
+from serve.scoring.verdict import Verdict
 
 SHELL = ("/", "/page.css", "/page.js")
 """Paths of the page itself."""
@@ -97,7 +98,7 @@ class AnalystPages:
 
     def _cards(self, rows: list[dict[str, Any]]) -> bytes:
         bundle = self.bundle()
-        verdicts = [Verdict(**(row | {"reasons": tuple(Reason(**own) for own in row["reasons"])})) for row in rows]
+        verdicts = [_verdict(row) for row in rows]
         areas = [area_lines(verdict, self._titles(), bundle, None, None) for verdict in verdicts]
         return _fragment(
             "cards.html", cards=list(zip(verdicts, areas, strict=True)), can_mark=self.feedback is not None
@@ -105,6 +106,13 @@ class AnalystPages:
 
     def _titles(self) -> dict[str, str]:
         return {**self.bundle().capabilities.titles, "none": _NONE_TITLE}
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    reasons, evidence = (
+        tuple(record(**own) for own in row[name]) for name, record in (("reasons", Reason), ("evidence", Evidence))
+    )
+    return Verdict(**(row | {"reasons": reasons, "evidence": evidence}))
 
 
 def add_page(app: FastAPI, pages: AnalystPages) -> None:

@@ -129,7 +129,8 @@ class ExchangesIn(BaseModel):
 
 
 class ReasonOut(BaseModel):
-    """One thing that moved a score, beside the range that 90 % of benign sessions of like size have."""
+    """One idea that moved a score, beside the range that 90 % of benign sessions of like size have; `is_weak` where
+    the value lies inside it."""
 
     name: str
     value: float
@@ -137,10 +138,20 @@ class ReasonOut(BaseModel):
     benign_high: float
     contribution: float
     sentence: str
+    idea: str
+    is_weak: bool
+
+
+class EvidenceOut(BaseModel):
+    """One of the prompts that weigh most: its position in the session, from 1, and its log-odds of harvest."""
+
+    position: int
+    log_odds: float
 
 
 class VerdictOut(BaseModel):
-    """What is said of a session; `score` is calibrated, 0-1, high means harvesting."""
+    """What is said of a session; `score` is calibrated, 0-1, high means harvesting (the probability of it where half of
+    all sessions are). `baseline`, the contributions of `reasons` and `rest` add up to the log-odds of the score."""
 
     session_id: str
     account_id: str
@@ -157,6 +168,9 @@ class VerdictOut(BaseModel):
     bundle: str
     systematicness: float | None
     profile: str | None
+    baseline: float | None
+    rest: float | None
+    evidence: list[EvidenceOut]
 
 
 class ScoreOut(BaseModel):

@@ -28,6 +28,7 @@ from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.live.incremental_similarity import IncrementalSimilarity
 from serve.live.sealing import Seal
 from serve.live.wrapper_detection import WrapperDetector, WrapperMark, is_last
+from serve.scoring.evidence import PromptScores
 from serve.scoring.scorer import Judged
 from serve.sessions.canonical_text import canonical, is_altered
 from serve.sessions.normalization import N_OPENING, opening_words
@@ -173,8 +174,9 @@ class SessionState:
         if self.columns is None:
             self.columns = self._compared()
         judged = Judged(
-            (self.session_id,), (self.account_id,), np.array([self.started_at]), np.array([self.ended_at]), totals
-        )
+            (self.session_id,), (self.account_id,), np.array([self.started_at]), np.array([self.ended_at]),
+            PromptScores.of_ranked(self.evidence[: self.n_scored, 0], self.scored_stride), totals,
+        )  # fmt: skip
         return judged, assembled(totals, self.columns[None], bundle.capabilities)
 
     def _compared(self) -> NDArray[np.float64]:

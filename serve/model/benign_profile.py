@@ -15,6 +15,9 @@ from serve.sessions.size_classes import SIZE_EDGES, size_class
 EDGES = np.array([0.002, *np.arange(0.05, 0.96, 0.05), 0.998])
 """Shares of benign sessions below the edges between letters."""
 
+MEDIAN = 10
+"""Index of the edge that half of benign sessions lie below."""
+
 P_EDGES = np.array([0.001, 0.003, 0.01, 0.03, *np.arange(0.1, 0.95, 0.1)])
 """Edges between bins of p-values; a p-value on an edge is in the bin below it."""
 

@@ -66,9 +66,13 @@ class Calibration:
         """What `of_arrays` reads."""
         return {"logistic": np.array([self.slope, self.intercept]), "margins": self.margins, "offsets": self.offsets}
 
+    def log_odds(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-odds of the score."""
+        return np.asarray(self.slope * margin + self.intercept, dtype=np.float64)
+
     def score(self, margin: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated probability of harvesting, 0-1, increasing in the margin."""
-        return np.asarray(expit(self.slope * margin + self.intercept), dtype=np.float64)
+        """Calibrated probability of harvesting, 0-1, increasing in the margin, where half of all sessions harvest."""
+        return np.asarray(expit(self.log_odds(margin)), dtype=np.float64)
 
     def p_value(self, margin: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
         """Conformal p-value, (1 + benign of like size that score as high) / (1 + benign of like size), in (0, 1].

@@ -46,13 +46,21 @@ class Classifier:
         )
         return self._pooled(trees, self.experts.margins(judged))
 
-    def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each feature adds to a row's log-odds, (n_sessions, n_columns), 0 if not judged by: Shapley values
-        of the trees (Lundberg et al. 2020) and the experts' own terms, each with its share."""
+    def contributions(
+        self, rows: NDArray[np.float64], usual: NDArray[np.float64], kind: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """What each feature of a row adds to the log-odds of the row `usual[kind]` that it is compared with, shape
+        (n_sessions, n_columns): a row of them sums to the difference of both margins. 0 for what isn't judged by.
+
+        Shapley values of the trees (Lundberg et al. 2020), those of the usual row taken off, and the experts' own
+        terms, each with its share. `usual` is (n_kinds, n_columns), `kind` (n_sessions,).
+        """
         found = np.zeros(rows.shape)
-        judged = np.ascontiguousarray(rows[:, : self.n_features])
-        trees = np.asarray(self.booster.predict(judged, pred_contrib=True, num_threads=1))[:, :-1]
-        found[:, : self.n_features] = self._pooled(trees, self.experts.contributions(judged))
+        judged, others = (np.ascontiguousarray(part[:, : self.n_features]) for part in (rows, usual))
+        both = np.concatenate([judged, others])
+        terms = np.asarray(self.booster.predict(both, pred_contrib=True, num_threads=1))[:, :-1]
+        trees = terms[: len(rows)] - terms[len(rows) :][kind]
+        found[:, : self.n_features] = self._pooled(trees, self.experts.contributions(judged, others[kind]))
         return found
 
     def _pooled(self, trees: NDArray[np.float64], experts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,10 @@
-"""Reasons: the classifier's own contributions, said in 3 to 5 plain sentences that never hold prompt text."""
+"""Reasons: what the classifier's own contributions add up to, by idea, in plain sentences that never hold prompt text.
+
+A session is compared with one that has the middle value of benign sessions of like size in every feature. The log-odds
+of that one are the baseline, and the contributions of all ideas lead from there to the log-odds of the session's score.
+Calibration is a straight line in log-odds, so its slope multiplies every contribution and its intercept is in the
+baseline: nothing is lost on the way.
+"""
 
 from __future__ import annotations
 
@@ -9,158 +15,114 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.scoring.verdict import Reason
+from serve.model.benign_profile import MEDIAN
+from serve.scoring.explanation import Explanation, Reason
+from serve.scoring.ideas import IDEAS, Idea, Measure, Size, Statement, idea_of, statement
 from serve.sessions.size_classes import size_class
 
 if TYPE_CHECKING:
     from serve.bundle.bundle import Bundle
 
 MAX_REASONS = 5
-MIN_REASONS = 3
-_MIN_CONTRIBUTION = 0.1
+_LEAST = 0.05
+"""Log-odds that an idea moves at least, either way, to be a reason."""
+
+NOTHING = Explanation(None, (), None)
+"""What is said where no reason was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """Features that say the same thing, spoken of once: prefixes of their names, and how to show a member.
-
-    `shown` maps a feature to its sentence; `{count}` is value × exchanges, `{value}` the value, `{low}` and `{high}`
-    the benign range of either.
-    """
-
-    prefixes: tuple[str, ...]
-    shown: tuple[tuple[str, str], ...]
-
-
-_OF = "{count} of {n} prompts"
-_BENIGN = "; benign sessions of this size have {low}–{high}"
-TOPICS = (
-    Topic(
-        ("evidence.harvest", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence"),
-        (
-            ("evidence.harvest_share", f"{_OF} read like tasks put to a teacher model{_BENIGN}"),
-            ("evidence.harvest_strong_share", f"{_OF} read strongly like tasks put to a teacher model{_BENIGN}"),
-            (
-                "subset.quarter_evidence",
-                "The most suspicious quarter has mean log-odds of {value} for harvesting" + _BENIGN,
-            ),
-            (
-                "subset.tenth_evidence",
-                "The most suspicious tenth has mean log-odds of {value} for harvesting" + _BENIGN,
-            ),
-            ("evidence.harvest_q50", "The median prompt has log-odds of {value} for harvesting" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("subset.",),
-        (
-            ("subset.half_cosine", "Prompts of the suspicious half have a mean similarity of {value}" + _BENIGN),
-            ("subset.quarter_cosine", "Prompts of the suspicious quarter have a mean similarity of {value}" + _BENIGN),
-            ("subset.quarter_distance", "The suspicious quarter lies {value} from the rest of the session" + _BENIGN),
-            ("subset.rest_cosine", "The less suspicious half has a mean similarity of {value}" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("geometry.consecutive_gain",),
-        (("geometry.consecutive_gain", "Consecutive prompts are {value} more alike than any two" + _BENIGN),),
-    ),
-    Topic(
-        ("geometry.duplicate_share", "surface.opening_shared", "surface.text_repeated"),
-        (
-            ("surface.opening_shared", f"{_OF} share their opening words with another{_BENIGN}"),
-            ("geometry.duplicate_share", f"{_OF} are near-duplicates of another{_BENIGN}"),
-            ("surface.text_repeated", f"{_OF} repeat another word for word{_BENIGN}"),
-        ),
-    ),
-    Topic(
-        ("geometry.",),
-        (
-            ("geometry.pair_mean", "Any two prompts have a mean similarity of {value}" + _BENIGN),
-            ("geometry.nearest_q50", "The median prompt's nearest other prompt has a similarity of {value}" + _BENIGN),
-            ("geometry.effective_rank", "Prompts spread over {value} of the directions they could" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("coverage.main", "coverage.areas"),
-        (
-            ("coverage.main_share", f"{_OF} fall in one capability area{_BENIGN}"),
-            (
-                "coverage.main_rarefied",
-                "Eight prompts of the main area reach {value} of its cells" + _BENIGN,
-            ),
-            ("coverage.areas_shannon", "Prompts spread over the equivalent of {value} areas" + _BENIGN),
-        ),
-    ),
-    Topic(
-        ("coverage.",),
-        (
-            ("coverage.rarefied", "Eight prompts reach {value} different cells on average" + _BENIGN),
-            ("coverage.evenness", "Cells are reached with an evenness of {value}" + _BENIGN),
-            ("coverage.confidence", "Prompts are placed in an area with a mean confidence of {value}" + _BENIGN),
-        ),
-    ),
-)
-
-
-def reasons(
+def explanations(
     bundle: Bundle, rows: NDArray[np.float64], n_exchanges: NDArray[np.int64], wanted: NDArray[np.bool_]
-) -> tuple[tuple[Reason, ...], ...]:
-    """Reasons of each session that is `wanted`, strongest first; an empty tuple for the others."""
-    found: list[tuple[Reason, ...]] = [()] * len(rows)
+) -> tuple[Explanation, ...]:
+    """Baseline, reasons and rest of each session that is `wanted`; `NOTHING` for the others."""
+    found = [NOTHING] * len(rows)
     chosen = np.flatnonzero(wanted)
     if len(chosen):
-        contributions = bundle.classifier.contributions(rows[chosen])
-        classes = size_class(n_exchanges[chosen])
-        for position, index in enumerate(chosen.tolist()):
-            card = _Card(bundle, rows[index], int(n_exchanges[index]), bundle.reference[int(classes[position])])
-            found[index] = card.reasons(contributions[position])
+        classes, kind = np.unique(size_class(n_exchanges[chosen]), return_inverse=True)
+        usual, benign = _usual(bundle)[classes], bundle.reference[classes]
+        calibration, classifier = bundle.calibration, bundle.classifier
+        terms = calibration.slope * classifier.contributions(rows[chosen], usual, kind)
+        baselines = calibration.log_odds(classifier.margins(usual))[kind]
+        totals = calibration.log_odds(classifier.margins(rows[chosen]))
+        columns = _Columns.of(tuple(bundle.manifest["features"]))
+        for place, index in enumerate(chosen.tolist()):
+            session = _Session(columns, rows[index], int(n_exchanges[index]), benign[kind[place]])
+            own = session.reasons(terms[place])
+            baseline = float(baselines[place])
+            rest = float(totals[place]) - baseline - sum(reason.contribution for reason in own)
+            found[index] = Explanation(baseline, own, rest)
     return tuple(found)
 
 
+def _usual(bundle: Bundle) -> NDArray[np.float64]:
+    """The middle of benign sessions in every feature, (n_classes, n_features); of their range where a bundle knows no
+    more."""
+    if bundle.benign is None:
+        return np.asarray(bundle.reference.mean(axis=2))
+    return bundle.benign.edges[:, :, MEDIAN].astype(np.float64)
+
+
 @dataclass(frozen=True)
-class _Card:
+class _Columns:
+    """Where features are: `idea` (n_features,) the idea of each, -1 for none, and the column of each name."""
+
+    idea: NDArray[np.int64]
+    column: dict[str, int]
+
+    @classmethod
+    @functools.lru_cache(maxsize=8)
+    def of(cls, names: tuple[str, ...]) -> _Columns:
+        ideas = (idea_of(name) for name in names)
+        return cls(
+            np.array([-1 if idea is None else idea for idea in ideas]), {name: at for at, name in enumerate(names)}
+        )
+
+
+@dataclass(frozen=True)
+class _Session:
     """One session's row beside the benign range (n_features, 2) of its size."""
 
-    bundle: Bundle
+    columns: _Columns
     row: NDArray[np.float64]
     n: int
     benign: NDArray[np.float64]
 
-    def reasons(self, contributions: NDArray[np.float64]) -> tuple[Reason, ...]:
-        names = tuple(self.bundle.manifest["features"])
-        topics = _topics(names)
-        sums = np.bincount(topics[topics >= 0], weights=contributions[topics >= 0], minlength=len(TOPICS))
-        order = np.argsort(-np.abs(sums), kind="stable")[:MAX_REASONS]
-        kept = [t for rank, t in enumerate(order.tolist()) if rank < MIN_REASONS or abs(sums[t]) >= _MIN_CONTRIBUTION]
-        return tuple(self._reason(names, topic, float(sums[topic])) for topic in kept)
+    def reasons(self, terms: NDArray[np.float64]) -> tuple[Reason, ...]:
+        """The ideas that moved the score most, what lies outside the benign range first; where one of them speaks
+        against the others, at least one such."""
+        known = self.columns.idea >= 0
+        sums = np.bincount(self.columns.idea[known], weights=terms[known], minlength=len(IDEAS))
+        order = np.argsort(-np.abs(sums), kind="stable").tolist()
+        found = [self._reason(IDEAS[idea], terms, float(sums[idea])) for idea in order if abs(sums[idea]) >= _LEAST]
+        given = [reason for reason in found if reason is not None]
+        shown = given[:MAX_REASONS]
+        against = [reason for reason in given[MAX_REASONS:] if reason.contribution * sums.sum() < 0.0]
+        if against and all(reason.contribution * sums.sum() >= 0.0 for reason in shown):
+            shown[-1] = against[0]
+        return tuple(sorted(shown, key=lambda reason: reason.is_weak))
 
-    def _reason(self, names: tuple[str, ...], topic: int, contribution: float) -> Reason:
-        column, sentence = max(
-            ((names.index(name), sentence) for name, sentence in TOPICS[topic].shown),
-            key=lambda pair: self._outlying(pair[0]),
-        )
-        value, (low, high) = float(self.row[column]), self.benign[column].tolist()
-        text = sentence.format(
-            n=self.n,
-            count=round(value * self.n),
-            value=f"{value:.2f}",
-            low=round(low * self.n) if "{count}" in sentence else f"{low:.2f}",
-            high=round(high * self.n) if "{count}" in sentence else f"{high:.2f}",
-        )
-        return Reason(names[column], value, low, high, contribution, text + ".")
+    def _reason(self, idea: Idea, terms: NDArray[np.float64], total: float) -> Reason | None:
+        """An idea by the measure that lies furthest outside the benign range and pulls the same way as all of it; by
+        the plainest, as a weak one, where there is none. None where no sentence fits the session's size."""
+        fitting = [measure for measure in idea.measures if measure.name in self.columns.column]
+        stated = [(measure, self._statement(measure)) for measure in fitting if measure.fits(self._size())]
+        if not stated:
+            return None
+        pulling = [pair for pair in stated if terms[self.columns.column[pair[0].name]] * total > 0.0]
+        measure, said = max(pulling or stated, key=lambda pair: max(pair[1].outlying, 0.0))
+        low, high = self.benign[self.columns.column[measure.name]].tolist()
+        value = float(self.row[self.columns.column[measure.name]])
+        is_weak = not pulling or said.outlying <= 0.0
+        return Reason(measure.name, value, low, high, total, said.sentence, idea.name, is_weak)
 
-    def _outlying(self, column: int) -> float:
-        """How far a value lies outside its benign range, in widths of that range."""
-        low, high = self.benign[column]
-        value = self.row[column]
-        return float(max(low - value, value - high) / max(high - low, 1e-9))
+    def _statement(self, measure: Measure) -> Statement:
+        column = self.columns.column[measure.name]
+        return statement(measure, float(self.row[column]), self.benign[column].tolist(), self._size())
 
+    def _size(self) -> Size:
+        none, main = (self._share(name) for name in ("area.none", "coverage.main_share"))
+        return Size(self.n, self.n - round(none * self.n), round(main * self.n))
 
-@functools.lru_cache(maxsize=8)
-def _topics(names: tuple[str, ...]) -> NDArray[np.int64]:
-    return np.array([_topic(name) for name in names], dtype=np.int64)
-
-
-def _topic(name: str) -> int:
-    """Index of the first topic that a feature belongs to, -1 for none (its size alone is no reason)."""
-    return next((i for i, topic in enumerate(TOPICS) if name.startswith(topic.prefixes)), -1)
+    def _share(self, name: str) -> float:
+        column = self.columns.column.get(name)
+        return 0.0 if column is None else float(self.row[column])

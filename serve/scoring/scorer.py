@@ -14,7 +14,8 @@ from serve.bundle.files import RELEASED
 from serve.capability.coverage import CellCounts, area_coverage
 from serve.features.session_features import Evidenced, Totals, assembled, compared, observe
 from serve.model.calibration import MIN_DECIDABLE
-from serve.scoring.reasons import reasons
+from serve.scoring.evidence import PromptScores, clearest
+from serve.scoring.reasons import explanations
 from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.records import Session, Sessions
 
@@ -23,12 +24,14 @@ CHUNK_PROMPTS = 8_000
 
 @dataclass(frozen=True)
 class Judged:
-    """Sessions whose prompts are no longer needed: who sent them, when (seconds, NaN where unknown), and totals."""
+    """Sessions whose prompts are no longer needed: who sent them, when (seconds, NaN where unknown), how much each prompt
+    looks like harvest, and totals."""
 
     session_ids: tuple[str, ...]
     account_ids: tuple[str, ...]
     started_at: NDArray[np.float64]
     ended_at: NDArray[np.float64]
+    prompt_scores: PromptScores
     totals: Totals
 
 
@@ -67,7 +70,8 @@ class Scorer:
     def judge_observed(self, sessions: Sessions, prompts: Evidenced, *, explain_all: bool = False) -> Verdicts:
         """Verdicts on sessions whose prompts were observed before."""
         started, ended = _span(sessions)
-        judged = Judged(sessions.session_ids, sessions.account_ids, started, ended, Totals.of(prompts))
+        scores = PromptScores.of(prompts.evidence[:, 0], prompts.offsets)
+        judged = Judged(sessions.session_ids, sessions.account_ids, started, ended, scores, Totals.of(prompts))
         rows = assembled(judged.totals, compared(prompts), self.bundle.capabilities)
         return self.judge_rows(judged, rows, explain_all=explain_all)
 
@@ -79,7 +83,7 @@ class Scorer:
         flagged = p_value <= self.fpr
         unclear = (n_exchanges < MIN_DECIDABLE) | ~bundle.calibration.is_decidable(n_exchanges, self.fpr)
         label = np.where(flagged, "harvesting", np.where(unclear, "undecided", "organic"))
-        n_areas = len(bundle.capabilities.areas)
+        n_areas, explained = len(bundle.capabilities.areas), flagged | explain_all
         return Verdicts(
             areas=bundle.capabilities.areas,
             session_ids=judged.session_ids,
@@ -93,7 +97,8 @@ class Scorer:
             threshold=bundle.calibration.threshold(n_exchanges, self.fpr),
             coverage=area_coverage(counts, bundle.capabilities.cell_areas, bundle.capabilities.n_cells),
             area_share=rows[:, -(n_areas + 1) :],
-            reasons=reasons(bundle, rows, n_exchanges, np.ones(len(rows), bool) if explain_all else flagged),
+            explanations=explanations(bundle, rows, n_exchanges, explained),
+            evidence=clearest(judged.prompt_scores, explained),
             bundle=bundle.bundle_id,
             systematicness=self._systematicness(counts),
             profile=(None,) * len(rows) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),

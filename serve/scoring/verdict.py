@@ -11,32 +11,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serve.scoring.explanation import EVIDENCE, REASON, Evidence, Explanation, Reason
 from serve.sessions.records import TIMES
 
 LABELS = ("organic", "undecided", "harvesting")
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """One thing that moved a score: a feature's value, the range 90 % of benign sessions of like size have, and how
-    many log-odds it and its kin added (positive speaks for harvesting)."""
-
-    name: str
-    value: float
-    benign_low: float
-    benign_high: float
-    contribution: float
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is said of one session; never holds prompt text.
 
-    `score` is calibrated, 0-1, high means harvesting; `p_value` the share of benign calibration sessions of like size
+    `score` is calibrated, 0-1, high means harvesting (the probability of it where half of all sessions are); `p_value` the share of benign calibration sessions of like size
     that score as high; `coverage` the share of each area's cells that were reached; `area_share` the share of prompts.
     `systematicness` is how widely and evenly cells are covered, -1 to 1 with 0 for benign use of the same area mix
     (None below 8 placed prompts); `profile` a letter a feature: where among benign sessions of like size it lies.
+    `baseline`, the contributions of `reasons` and `rest` add up to the log-odds of the score (None where there are no
+    reasons); `evidence` are the prompts that weigh most, the clearest first.
     """
 
     session_id: str
@@ -54,28 +44,32 @@ class Verdict:
     bundle: str
     systematicness: float | None = None
     profile: str | None = None
+    baseline: float | None = None
+    rest: float | None = None
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def is_harvesting(self) -> bool:
         """Whether the label is `harvesting`."""
         return self.label == "harvesting"
 
+    @property
+    def explanation(self) -> Explanation:
+        """Why the score is what it is."""
+        return Explanation(self.baseline, self.reasons, self.rest)
 
-REASON = pa.struct([
-    ("name", pa.string()), ("value", pa.float64()), ("benign_low", pa.float64()), ("benign_high", pa.float64()),
-    ("contribution", pa.float64()), ("sentence", pa.string()),
-])  # fmt: skip
+
 SCHEMA = pa.schema([
     ("session_id", pa.string()), ("account_id", pa.string()), ("n_exchanges", pa.int64()),
     ("started_at", pa.timestamp("ms", tz="UTC")), ("ended_at", pa.timestamp("ms", tz="UTC")), ("score", pa.float64()),
     ("p_value", pa.float64()), ("label", pa.string()), ("threshold", pa.float64()),
     ("coverage", pa.map_(pa.string(), pa.float64())), ("area_share", pa.map_(pa.string(), pa.float64())),
     ("reasons", pa.list_(REASON)), ("bundle", pa.string()), ("systematicness", pa.float64()),
-    ("profile", pa.string()),
+    ("profile", pa.string()), ("baseline", pa.float64()), ("rest", pa.float64()), ("evidence", pa.list_(EVIDENCE)),
 ])  # fmt: skip
 """Columns of a verdicts file."""
 
-MAY_BE_NULL = ("started_at", "ended_at", "systematicness", "profile")
+MAY_BE_NULL = ("started_at", "ended_at", "systematicness", "profile", "baseline", "rest")
 """Columns that hold null where a thing is unknown."""
 
 
@@ -83,8 +77,8 @@ MAY_BE_NULL = ("started_at", "ended_at", "systematicness", "profile")
 class Verdicts:
     """Verdicts of many sessions as columns (n_sessions,), in the order they were asked for.
 
-    `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `reasons` holds an
-    empty tuple where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown;
+    `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `explanations` and
+    `evidence` hold nothing where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown;
     `score_counts` (n_sessions, N_COUNTS) say how many prompts score how (see `features.score_counts`).
     """
 
@@ -100,7 +94,8 @@ class Verdicts:
     threshold: NDArray[np.float64]
     coverage: NDArray[np.float64]
     area_share: NDArray[np.float64]
-    reasons: tuple[tuple[Reason, ...], ...]
+    explanations: tuple[Explanation, ...]
+    evidence: tuple[tuple[Evidence, ...], ...]
     bundle: str
     systematicness: NDArray[np.float64]
     profile: tuple[str | None, ...]
@@ -120,6 +115,7 @@ class Verdicts:
 
     def verdict(self, index: int) -> Verdict:
         """One session's verdict as a record."""
+        explanation = self.explanations[index]
         return Verdict(
             session_id=self.session_ids[index],
             account_id=self.account_ids[index],
@@ -132,10 +128,13 @@ class Verdicts:
             threshold=float(self.threshold[index]),
             coverage=_reached(self.areas, self.coverage[index]),
             area_share=_reached((*self.areas, "none"), self.area_share[index]),
-            reasons=self.reasons[index],
+            reasons=explanation.reasons,
             bundle=self.bundle,
             systematicness=_known(self.systematicness[index]),
             profile=self.profile[index],
+            baseline=explanation.baseline,
+            rest=explanation.rest,
+            evidence=self.evidence[index],
         )
 
     def table(self) -> pa.Table:
@@ -152,10 +151,13 @@ class Verdicts:
             pa.array(self.threshold),
             _map_array(self.areas, self.coverage),
             _map_array((*self.areas, "none"), self.area_share),
-            pa.array([[_plain(reason) for reason in own] for own in self.reasons], pa.list_(REASON)),
+            pa.array([[_plain(reason, REASON) for reason in own.reasons] for own in self.explanations], pa.list_(REASON)),
             pa.array([self.bundle] * len(self), pa.string()),
             pa.array(self.systematicness, mask=np.isnan(self.systematicness)),
             pa.array(self.profile, pa.string()),
+            pa.array([own.baseline for own in self.explanations], pa.float64()),
+            pa.array([own.rest for own in self.explanations], pa.float64()),
+            pa.array([[_plain(prompt, EVIDENCE) for prompt in own] for own in self.evidence], pa.list_(EVIDENCE)),
         ]
         return pa.Table.from_arrays(columns, schema=SCHEMA)
 
@@ -168,8 +170,8 @@ def _reached(names: tuple[str, ...], shares: NDArray[np.float64]) -> dict[str, f
     return {name: float(share) for name, share in zip(names, shares, strict=True) if share > 0}
 
 
-def _plain(reason: Reason) -> dict[str, Any]:
-    return {name: getattr(reason, name) for name in REASON.names}
+def _plain(record: Reason | Evidence, struct: pa.StructType) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in struct.names}
 
 
 def times(seconds: NDArray[np.float64]) -> pa.Array:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from rich.text import Text
 
+from serve.scoring.explanation import Sum
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Sessions
 
@@ -26,8 +27,7 @@ def card(verdict: Verdict, growth: Sequence[float]) -> str:
         f"{verdict.p_value:.4f}",
         f"score as the session grew  {sparkline(growth)}",
         "",
-        "why (log-odds; + speaks for harvesting)",
-        *(f"  {reason.contribution:+6.2f}  {reason.sentence}" for reason in verdict.reasons),
+        *_why(verdict),
         "",
         f"{'area':<28}{'prompts':<{_BAR_WIDTH + 7}}cells reached",
         *_areas(verdict),
@@ -78,6 +78,25 @@ def _period(verdict: Verdict) -> str:
         return ", at unknown times"
     first, last = (datetime.fromtimestamp(at, UTC) for at in (verdict.started_at, verdict.ended_at))
     return f", {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _why(verdict: Verdict) -> Iterator[str]:
+    """The sum that leads to the log-odds of the score."""
+    yield "why (log-odds; + speaks for harvesting)"
+    shown = Sum.of(verdict.explanation)
+    if shown is None:
+        return
+    yield _term(shown.baseline, "a session of this size in the middle of benign ones")
+    for value, reason in zip(shown.contributions, verdict.reasons, strict=True):
+        yield _term(value, f"{'weak: ' if reason.is_weak else ''}{reason.sentence}")
+    yield _term(shown.rest, "all else")
+    yield _term(shown.log_odds, f"log-odds of the score {verdict.score:.4f}")
+    if any(reason.is_weak for reason in verdict.reasons):
+        yield "  weak: many benign sessions of this size have such a value, too"
+
+
+def _term(value: float, text: str) -> str:
+    return f"  {value:+6.2f}  {text}"
 
 
 def _areas(verdict: Verdict) -> list[str]:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from serve.features.score_counts import N_COUNTS
 from serve.io.discovery import InputError, fault_text
 from serve.io.writers import check_suffix
-from serve.scoring.verdict import LABELS, REASON, SCHEMA, Reason, Verdicts
+from serve.scoring.explanation import EVIDENCE, REASON, Evidence, Explanation, Reason
+from serve.scoring.verdict import LABELS, SCHEMA, Verdicts
 
 _NONE = "none"
 _ROWS = 20_000
 _READ = pa.schema([SCHEMA.field(name) for name in (
     "session_id", "account_id", "n_exchanges", "started_at", "ended_at", "score", "p_value", "label", "threshold",
-    "coverage", "area_share", "reasons", "bundle",
+    "coverage", "area_share", "reasons", "bundle", "baseline", "rest", "evidence",
 )])  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def _require(names: set[str], schema: pa.Schema, place: str) -> None:
 
 def _check(table: pa.Table, path: Path) -> None:
     """Refuse what no verdict can be: pages divide by these numbers and place marks by them."""
-    for name in set(_READ.names) - {"started_at", "ended_at"}:
+    for name in set(_READ.names) - {"started_at", "ended_at", "baseline", "rest"}:
         if table.column(name).null_count:
             raise InputError(f"{path}: column {name} has {table.column(name).null_count} nulls, expected none")
     for name in ("score", "p_value", "threshold"):
@@ -145,7 +146,11 @@ def _columns(table: pa.Table) -> Verdicts:
         threshold=_floats(table, "threshold"),
         coverage=_shares(table, "coverage", areas),
         area_share=_shares(table, "area_share", (*areas, _NONE)),
-        reasons=tuple(_reasons(own) for own in table.column("reasons").to_pylist()),
+        explanations=tuple(_explanations(table)),
+        evidence=tuple(
+            tuple(Evidence(*(row[name] for name in EVIDENCE.names)) for row in own)
+            for own in table.column("evidence").to_pylist()
+        ),
         bundle=", ".join(sorted(table.column("bundle").unique().to_pylist())),
         systematicness=np.full(len(table), np.nan),
         profile=(None,) * len(table),
@@ -154,8 +159,10 @@ def _columns(table: pa.Table) -> Verdicts:
     )
 
 
-def _reasons(rows: list[dict[str, Any]]) -> tuple[Reason, ...]:
-    return tuple(Reason(**{name: row[name] for name in REASON.names}) for row in rows)
+def _explanations(table: pa.Table) -> Iterator[Explanation]:
+    columns = (table.column(name).to_pylist() for name in ("baseline", "reasons", "rest"))
+    for baseline, rows, rest in zip(*columns, strict=True):
+        yield Explanation(baseline, tuple(Reason(**{name: row[name] for name in REASON.names}) for row in rows), rest)
 
 
 def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:

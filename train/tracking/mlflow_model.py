@@ -59,15 +59,18 @@ def signature() -> ModelSignature:
     ]  # fmt: skip
     reason = Object([
         Property("name", text), Property("value", number), Property("benign_low", number),
-        Property("benign_high", number), Property("contribution", number), Property("sentence", text),
+        Property("benign_high", number), Property("contribution", number), Property("sentence", text), Property("idea", text),
+        Property("is_weak", DataType.boolean),
     ])  # fmt: skip
+    evidence = Object([Property("position", DataType.long), Property("log_odds", number)])
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(text, "session_id"), ColSpec(text, "account_id"), ColSpec(DataType.long, "n_exchanges"),
         ColSpec(text, "started_at", required=False), ColSpec(text, "ended_at", required=False),
         ColSpec(number, "score"), ColSpec(number, "p_value"), ColSpec(text, "label"), ColSpec(number, "threshold"),
         ColSpec(Map(number), "coverage"), ColSpec(Map(number), "area_share"), ColSpec(Array(reason), "reasons"),
         ColSpec(text, "bundle"), ColSpec(number, "systematicness", required=False),
-        ColSpec(text, "profile", required=False),
+        ColSpec(text, "profile", required=False), ColSpec(number, "baseline", required=False),
+        ColSpec(number, "rest", required=False), ColSpec(Array(evidence), "evidence"),
     ]  # fmt: skip
     return ModelSignature(Schema(inputs), Schema(outputs))
 
