@@ -5,6 +5,7 @@ After a new release: `pytest tests/test_golden.py --regenerate-golden`, and look
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from serve.cli import main
+from serve.scoring.explanation import Explanation
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdicts
 from serve.sessions.records import Exchange, Session
@@ -107,5 +109,6 @@ def test_scoring_in_process_says_the_same_to_the_last_bit(judged: Path, released
 
 def test_the_file_has_the_columns_of_a_verdict(judged: Path) -> None:
     expected = {name for name in Verdicts.__dataclass_fields__ if name not in ("areas", "features", "score_counts")}
+    expected = expected - {"explanations"} | {field.name for field in dataclasses.fields(Explanation)}
     renamed = {"session_ids": "session_id", "account_ids": "account_id"}
     assert {renamed.get(name, name) for name in expected} == set(rows(judged / "verdicts.jsonl")[0])

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import jinja2
 import numpy as np
 
+from serve.scoring.explanation import Sum
 from serve.scoring.verdict_card import plain
 
 _ID_WIDTH, _SENTENCE_WIDTH = 64, 400
@@ -60,6 +61,7 @@ def environment(*packages: str) -> jinja2.Environment:
     made.filters |= {
         "number": lambda value: f"{value:,}", "percent": percent, "p_text": p_text, "when": when, "id": shown_id,
         "clean": _clean, "json": json.dumps, "reached": lambda counts: int((counts > 0).sum()),
+        "shown_sum": Sum.of,
     }  # fmt: skip
     return made
 

@@ -18,7 +18,7 @@ class Reason:
     """One idea that moved a score: the feature that shows it, its value, the range that 90 % of benign sessions of like
     size have, and how many log-odds all features of the idea added to the baseline (positive speaks for harvesting).
 
-    `is_weak` where the value shown lies inside that range, or pulls the other way: benign sessions have such a value, too.
+    `is_weak` where the value shown lies inside that range, or pulls the other way: benign sessions have it, too.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a score is what it is: `baseline`, the log-odds of a session of like size that is in the middle of benign ones
-    in everything, and what `reasons` and the `rest` add to it (None where no reason was asked for)."""
+    """Why a score is what it is: `baseline`, the log-odds of a session of like size that has the middle value of benign
+    ones in everything, and what `reasons` and the `rest` add to it (None where no reason was asked for)."""
 
     baseline: float | None
     reasons: tuple[Reason, ...]
@@ -43,8 +43,8 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One of the prompts that weigh most: its position in the session, 1 for the first, and the prompt scorer's log-odds
-    that it is harvest (-8 to 8)."""
+    """One of the prompts that weigh most: its position in the session, 1 for the first, and its own log-odds of harvest
+    (-8 to 8)."""
 
     position: int
     log_odds: float

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from serve.model.benign_profile import MEDIAN
 from serve.scoring.explanation import Explanation, Reason
-from serve.scoring.ideas import IDEAS, Idea, Measure, Size, Statement, idea_of, statement
+from serve.scoring.ideas import IDEAS, Idea, idea_of
+from serve.scoring.statements import Measure, Size, Statement, statement
 from serve.sessions.size_classes import size_class
 
 if TYPE_CHECKING:
     from serve.bundle.bundle import Bundle
 
 MAX_REASONS = 5
-_LEAST = 0.05
-"""Log-odds that an idea moves at least, either way, to be a reason."""
+_LEAST = 0.005
+"""Log-odds that an idea moves at least, either way, to be a reason: less is shown as nothing."""
 
 NOTHING = Explanation(None, (), None)
 """What is said where no reason was asked for."""

@@ -24,8 +24,8 @@ CHUNK_PROMPTS = 8_000
 
 @dataclass(frozen=True)
 class Judged:
-    """Sessions whose prompts are no longer needed: who sent them, when (seconds, NaN where unknown), how much each prompt
-    looks like harvest, and totals."""
+    """Sessions whose prompts are no longer needed: who sent them, when (seconds, NaN where unknown), how much prompts
+    look like harvest, and totals."""
 
     session_ids: tuple[str, ...]
     account_ids: tuple[str, ...]

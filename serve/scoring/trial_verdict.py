@@ -53,7 +53,8 @@ def _check(verdict: Verdict, folder: Path) -> None:
         if not -1e-9 <= share <= 1.0 + 1e-9:  # a NaN, too
             raise BundleError(f"{folder}: a trial verdict has {name} {share}, expected 0 to 1")
     numbers = [number for reason in verdict.reasons for number in (reason.value, reason.contribution)]
-    if not np.isfinite(numbers).all():
+    sums = [number for number in (verdict.baseline, verdict.rest) if number is not None]
+    if not np.isfinite(numbers + sums).all():
         raise BundleError(f"{folder}: a trial verdict has a reason that isn't a finite number")
 
 

@@ -21,12 +21,13 @@ LABELS = ("organic", "undecided", "harvesting")
 class Verdict:
     """What is said of one session; never holds prompt text.
 
-    `score` is calibrated, 0-1, high means harvesting (the probability of it where half of all sessions are); `p_value` the share of benign calibration sessions of like size
-    that score as high; `coverage` the share of each area's cells that were reached; `area_share` the share of prompts.
-    `systematicness` is how widely and evenly cells are covered, -1 to 1 with 0 for benign use of the same area mix
-    (None below 8 placed prompts); `profile` a letter a feature: where among benign sessions of like size it lies.
-    `baseline`, the contributions of `reasons` and `rest` add up to the log-odds of the score (None where there are no
-    reasons); `evidence` are the prompts that weigh most, the clearest first.
+    `score` is calibrated, 0-1, high means harvesting: the probability of it where half of all sessions are; `p_value`
+    the share of benign calibration sessions of like size that score as high; `coverage` the share of each area's cells
+    that were reached; `area_share` the share of prompts. `systematicness` is how widely and evenly cells are covered,
+    -1 to 1 with 0 for benign use of the same area mix (None below 8 placed prompts); `profile` a letter a feature,
+    where among benign sessions of like size it lies. `baseline`, the contributions of `reasons` and `rest` add up to
+    the log-odds of the score (None where no reason was asked for); `evidence` are the prompts that weigh most, the
+    clearest first.
     """
 
     session_id: str
@@ -78,8 +79,8 @@ class Verdicts:
     """Verdicts of many sessions as columns (n_sessions,), in the order they were asked for.
 
     `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `explanations` and
-    `evidence` hold nothing where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None where unknown;
-    `score_counts` (n_sessions, N_COUNTS) say how many prompts score how (see `features.score_counts`).
+    `evidence` hold nothing where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None
+    where unknown; `score_counts` (n_sessions, N_COUNTS) say how many prompts score how (see `features.score_counts`).
     """
 
     areas: tuple[str, ...]
@@ -151,7 +152,9 @@ class Verdicts:
             pa.array(self.threshold),
             _map_array(self.areas, self.coverage),
             _map_array((*self.areas, "none"), self.area_share),
-            pa.array([[_plain(reason, REASON) for reason in own.reasons] for own in self.explanations], pa.list_(REASON)),
+            pa.array(
+                [[_plain(reason, REASON) for reason in own.reasons] for own in self.explanations], pa.list_(REASON)
+            ),
             pa.array([self.bundle] * len(self), pa.string()),
             pa.array(self.systematicness, mask=np.isnan(self.systematicness)),
             pa.array(self.profile, pa.string()),

@@ -59,8 +59,8 @@ def signature() -> ModelSignature:
     ]  # fmt: skip
     reason = Object([
         Property("name", text), Property("value", number), Property("benign_low", number),
-        Property("benign_high", number), Property("contribution", number), Property("sentence", text), Property("idea", text),
-        Property("is_weak", DataType.boolean),
+        Property("benign_high", number), Property("contribution", number), Property("sentence", text),
+        Property("idea", text), Property("is_weak", DataType.boolean),
     ])  # fmt: skip
     evidence = Object([Property("position", DataType.long), Property("log_odds", number)])
     outputs: list[ColSpec | TensorSpec] = [

@@ -34,7 +34,7 @@ def test_areas_are_not_judged_by(tiny_scorer: Scorer, rows: np.ndarray) -> None:
     other = rows.copy()
     other[:, judge.n_features :] = 0.5
     assert np.array_equal(judge.margins(other), judge.margins(rows))
-    assert not judge.contributions(rows)[:, judge.n_features :].any()
+    assert not judge.contributions(rows, rows[:1], np.zeros(len(rows), np.int64))[:, judge.n_features :].any()
 
 
 def test_trees_and_experts_that_read_different_features_are_refused(tiny_scorer: Scorer) -> None:

@@ -31,11 +31,20 @@ def test_the_margin_is_the_log_of_the_mean_odds() -> None:
     assert experts().margins(np.array([[1.0, 20.0]]))[0] == pytest.approx(0.0)
 
 
-def test_contributions_of_one_expert_add_up_to_its_margin() -> None:
+def test_contributions_of_one_expert_are_its_terms() -> None:
     one = experts(weights=WEIGHTS[2:], intercepts=np.array([0.3]))
-    X = np.array([[0.2, 12.0], [1.9, 28.0]])
-    assert one.contributions(X).sum(axis=1) + 0.3 == pytest.approx(one.margins(X))
-    assert experts().contributions(np.array([[1.0, 20.0]])).tolist() == [[0.0, 0.0]]
+    X, usual = np.array([[0.0, 10.0], [2.0, 30.0]]), np.array([[1.0, 20.0], [1.0, 10.0]])
+    assert one.contributions(X, usual) == pytest.approx(np.array([[-2.0, -2.0], [2.0, 4.0]]))
+
+
+@given(st.tuples(st.floats(-5, 5), st.floats(0, 50)), st.tuples(st.floats(-5, 5), st.floats(0, 50)))
+def test_contributions_of_many_experts_add_up_from_the_usual_to_the_row(
+    row: tuple[float, float], usual: tuple[float, float]
+) -> None:
+    X, origin = np.array([row]), np.array([usual])
+    many = experts(weights=4.0 * WEIGHTS)
+    assert many.contributions(X, origin).sum() == pytest.approx((many.margins(X) - many.margins(origin))[0], abs=1e-5)
+    assert experts().contributions(X, X).tolist() == [[0.0, 0.0]]
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0, 50)), min_size=1, max_size=40))

@@ -1,22 +1,21 @@
-"""Reasons are the classifier's own, few, in order, and never quote."""
+"""Reasons lead from the baseline to the score, are few, and claim only what their numbers hold."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
-from serve.capability.capability_map import CapabilityMap
-from serve.features.session_features import SHOWN_ONLY, feature_names
-from serve.scoring.reasons import MAX_REASONS, MIN_REASONS, TOPICS, reasons
+from serve.scoring.explanation import Sum
+from serve.scoring.ideas import IDEAS, idea_of
+from serve.scoring.reasons import MAX_REASONS, NOTHING, explanations
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.records import Exchange, Session, Sessions
 from serve.sessions.size_classes import size_class
-
-# A size alone is no reason, and some features are not judged by.
-UNSPOKEN = ("size.", *SHOWN_ONLY)
+from tests.conftest import draw_sessions
 
 
 @pytest.fixture(scope="module")
@@ -24,71 +23,105 @@ def judged(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> Verdicts:
     return tiny_scorer.judge(Sessions.of(sessions), explain_all=True)
 
 
-def topic_of(name: str) -> int:
-    return next(index for index, topic in enumerate(TOPICS) if name.startswith(topic.prefixes))
+def added(verdict: Verdict) -> float:
+    assert verdict.baseline is not None
+    assert verdict.rest is not None
+    return verdict.baseline + sum(reason.contribution for reason in verdict.reasons) + verdict.rest
 
 
-def test_every_feature_is_spoken_of_and_every_sentence_has_its_feature(capabilities: CapabilityMap) -> None:
-    names = feature_names(capabilities.areas)
-    spoken = tuple(prefix for topic in TOPICS for prefix in topic.prefixes)
-    assert [name for name in names if not name.startswith(spoken + UNSPOKEN)] == []
-    assert [name for topic in TOPICS for name, _ in topic.shown if name not in names] == []
-    assert [name for index, topic in enumerate(TOPICS) for name, _ in topic.shown if topic_of(name) != index] == []
-
-
-def test_there_are_three_to_five_strongest_first(judged: Verdicts) -> None:
+def test_baseline_reasons_and_rest_are_the_log_odds_of_the_score(judged: Verdicts) -> None:
     for verdict in judged:
-        sizes = [abs(reason.contribution) for reason in verdict.reasons]
-        assert MIN_REASONS <= len(sizes) <= MAX_REASONS
-        assert sizes == sorted(sizes, reverse=True)
-        assert len({topic_of(reason.name) for reason in verdict.reasons}) == len(sizes)
+        assert added(verdict) == pytest.approx(logit(verdict.score), abs=1e-9)
 
 
-def test_reasons_are_the_largest_sums_over_features_that_say_the_same(tiny_scorer: Scorer, judged: Verdicts) -> None:
-    names = tiny_scorer.bundle.manifest["features"]
-    contributions = tiny_scorer.bundle.classifier.contributions(judged.features)
-    for verdict, own in zip(judged, contributions, strict=True):
-        sums = [0.0] * len(TOPICS)
-        for name, value in zip(names, own, strict=False):
-            if not name.startswith(UNSPOKEN):
-                sums[topic_of(name)] += value
-        largest = sorted(map(abs, sums), reverse=True)
-        for reason, size in zip(verdict.reasons, largest, strict=False):
-            assert reason.contribution == pytest.approx(sums[topic_of(reason.name)])
-            assert abs(reason.contribution) == pytest.approx(size)
+def test_ideas_add_up_before_anything_is_left_over(tiny_scorer: Scorer, judged: Verdicts) -> None:
+    """The rest is what no shown idea has, not what attribution lost."""
+    bundle, kind = tiny_scorer.bundle, size_class(judged.n_exchanges)
+    assert bundle.benign is not None
+    usual = bundle.benign.edges[:, :, 10].astype(np.float64)
+    terms = bundle.classifier.contributions(judged.features, usual, kind)
+    margins = bundle.classifier.margins(judged.features) - bundle.classifier.margins(usual)[kind]
+    assert terms.sum(axis=1) == pytest.approx(margins, abs=1e-6)
+    names = bundle.manifest["features"]
+    for verdict, own in zip(judged, terms, strict=True):
+        for reason in verdict.reasons:
+            members = [value for name, value in zip(names, own, strict=True) if _idea(name) == reason.idea]
+            assert reason.contribution == pytest.approx(bundle.calibration.slope * sum(members))
 
 
-def test_value_and_benign_range_are_those_of_the_feature(tiny_scorer: Scorer, judged: Verdicts) -> None:
-    names = list(tiny_scorer.bundle.manifest["features"])
-    classes = size_class(judged.n_exchanges)
-    for verdict, row, index in zip(judged, judged.features, classes, strict=True):
+def _idea(name: str) -> str | None:
+    index = idea_of(name)
+    return None if index is None else IDEAS[index].name
+
+
+def test_the_baseline_is_the_score_of_a_session_in_the_middle_of_benign_ones(
+    tiny_scorer: Scorer, judged: Verdicts
+) -> None:
+    bundle = tiny_scorer.bundle
+    assert bundle.benign is not None
+    usual = bundle.benign.edges[:, :, 10].astype(np.float64)
+    scores = bundle.calibration.score(bundle.classifier.margins(usual))[size_class(judged.n_exchanges)]
+    assert [verdict.baseline for verdict in judged] == pytest.approx(logit(scores).tolist())
+
+
+def test_there_are_at_most_five_each_idea_once_and_the_clear_ones_first(judged: Verdicts) -> None:
+    assert max(len(verdict.reasons) for verdict in judged) == MAX_REASONS
+    for verdict in judged:
+        assert len({reason.idea for reason in verdict.reasons}) == len(verdict.reasons) <= MAX_REASONS
+        weak = [reason.is_weak for reason in verdict.reasons]
+        assert weak == sorted(weak)
+
+
+def test_an_unmarked_value_lies_outside_its_range_and_pulls_as_its_idea_does(
+    tiny_scorer: Scorer, judged: Verdicts
+) -> None:
+    bundle, names = tiny_scorer.bundle, list(tiny_scorer.bundle.manifest["features"])
+    assert bundle.benign is not None
+    kind = size_class(judged.n_exchanges)
+    terms = bundle.classifier.contributions(judged.features, bundle.benign.edges[:, :, 10].astype(np.float64), kind)
+    clear = 0
+    for verdict, own, row in zip(judged, terms, judged.features, strict=True):
         for reason in verdict.reasons:
             column = names.index(reason.name)
             assert reason.value == row[column]
-            assert [reason.benign_low, reason.benign_high] == tiny_scorer.bundle.reference[index, column].tolist()
+            index = int(size_class(np.array([verdict.n_exchanges]))[0])
+            assert [reason.benign_low, reason.benign_high] == bundle.reference[index, column].tolist()
+            if not reason.is_weak:
+                clear += 1
+                assert not reason.benign_low <= reason.value <= reason.benign_high
+                assert own[column] * reason.contribution > 0.0
+    assert clear
 
 
-def test_sentences_are_plain(judged: Verdicts) -> None:
-    for verdict in judged:
-        for reason in verdict.reasons:
-            assert re.fullmatch(r"[A-Z0-9].+; benign sessions of this size have -?[\d.]+–-?[\d.]+\.", reason.sentence)
-            assert not re.search(r"[{}_]|nan|inf\b", reason.sentence)
+def test_a_reason_that_speaks_against_is_shown_where_there_is_one(tiny_scorer: Scorer) -> None:
+    verdicts = tiny_scorer.judge(Sessions.of(draw_sessions(200, seed=3, sizes=(13, 21))), explain_all=True)
+    bundle = tiny_scorer.bundle
+    assert bundle.benign is not None
+    usual, kind = bundle.benign.edges[:, :, 10].astype(np.float64), size_class(verdicts.n_exchanges)
+    terms = bundle.calibration.slope * bundle.classifier.contributions(verdicts.features, usual, kind)
+    ideas = [_idea(name) for name in bundle.manifest["features"]]
+    n_replaced = 0
+    for verdict, own in zip(verdicts, terms, strict=True):
+        sums = [sum(own[[name == idea.name for name in ideas]]) for idea in IDEAS if idea.measures]
+        total, strongest = own[[name is not None for name in ideas]].sum(), sorted(sums, key=abs)[-MAX_REASONS:]
+        if any(value * total < 0.0 and abs(value) >= 0.005 for value in sums):
+            assert any(reason.contribution * total < 0.0 for reason in verdict.reasons)
+            n_replaced += all(value * total > 0.0 for value in strongest)
+    assert n_replaced
 
 
-def test_counts_in_sentences_are_counts_of_prompts(judged: Verdicts) -> None:
-    counted = [(verdict, reason) for verdict in judged for reason in verdict.reasons if " of " in reason.sentence[:12]]
-    told = [(verdict, reason) for verdict, reason in counted if re.match(r"\d+ of \d+ prompts", reason.sentence)]
-    assert told
-    for verdict, reason in told:
-        count, n = map(int, re.findall(r"\d+", reason.sentence)[:2])
-        assert (count, n) == (round(reason.value * verdict.n_exchanges), verdict.n_exchanges)
+def test_without_a_benign_profile_the_middle_of_the_range_stands_in(tiny_scorer: Scorer, judged: Verdicts) -> None:
+    scorer = Scorer(replace(tiny_scorer.bundle, benign=None))
+    columns = Sessions.of(draw_sessions(5, seed=1))
+    for verdict in scorer.judge(columns, explain_all=True):
+        assert added(verdict) == pytest.approx(logit(verdict.score), abs=1e-9)
 
 
 def test_nobody_unwanted_is_explained(tiny_scorer: Scorer, judged: Verdicts) -> None:
     wanted = np.arange(len(judged)) % 3 == 0
-    found = reasons(tiny_scorer.bundle, judged.features, judged.n_exchanges, wanted)
-    assert [bool(own) for own in found] == wanted.tolist()
-    assert all(found[index] == judged.reasons[index] for index in np.flatnonzero(wanted))
+    found = explanations(tiny_scorer.bundle, judged.features, judged.n_exchanges, wanted)
+    assert [own != NOTHING for own in found] == wanted.tolist()
+    assert all(found[index] == judged.explanations[index] for index in np.flatnonzero(wanted))
 
 
 def test_a_sentence_never_holds_prompt_text(tiny_scorer: Scorer) -> None:
@@ -97,12 +130,12 @@ def test_a_sentence_never_holds_prompt_text(tiny_scorer: Scorer) -> None:
     assert not any("xylophone" in reason.sentence or "secret" in reason.sentence for reason in verdict.reasons)
 
 
-def verdict_on(scorer: Scorer, prompt: str, n: int) -> Verdict:
-    return scorer.score(Session("s", "a", tuple(Exchange(f"{prompt} {index}") for index in range(n))))
-
-
-def test_the_released_scorer_explains_in_full_sentences(released_scorer: Scorer) -> None:
-    verdict = verdict_on(released_scorer, "Write a function that returns the sum of the first n primes for n =", 20)
-    assert MIN_REASONS <= len(verdict.reasons) <= MAX_REASONS
-    assert all(reason.sentence.endswith(".") and "{" not in reason.sentence for reason in verdict.reasons)
-    assert all(reason.benign_low <= reason.benign_high for reason in verdict.reasons)
+def test_the_released_scorer_explains_in_sums_that_are_shown_right(released_scorer: Scorer) -> None:
+    prompt = "Write a function that returns the sum of the first n primes for n ="
+    for n in (1, 4, 20):
+        verdict = released_scorer.score(Session("s", "a", tuple(Exchange(f"{prompt} {index}") for index in range(n))))
+        shown = Sum.of(verdict.explanation)
+        assert shown is not None
+        assert shown.log_odds == pytest.approx(logit(verdict.score), abs=0.00501)
+        parts = (shown.baseline, *shown.contributions, shown.rest)
+        assert sum(round(100 * part) for part in parts) == round(100 * shown.log_odds)

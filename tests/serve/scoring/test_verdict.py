@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from serve.features.score_counts import N_COUNTS
-from serve.scoring.verdict import LABELS, SCHEMA, Reason, Verdict, Verdicts
+from serve.scoring.explanation import Evidence, Explanation, Reason
+from serve.scoring.verdict import LABELS, SCHEMA, Verdict, Verdicts
 
-REASON = Reason("size.log_exchanges", 1.5, 0.5, 1.0, 0.25, "One sentence.")
+REASON = Reason("size.log_exchanges", 1.5, 0.5, 1.0, 0.25, "One sentence.", "length", False)
+NOTHING = Explanation(None, (), None)
 
 
 def verdicts_of(n: int = 3) -> Verdicts:
@@ -30,7 +32,8 @@ def verdicts_of(n: int = 3) -> Verdicts:
         threshold=np.full(3, 0.8)[:n],
         coverage=np.array([[0.5, 0.0], [0.0, 0.0], [0.25, 1.0]])[:n],
         area_share=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.25, 0.25]])[:n],
-        reasons=((), (), (REASON,))[:n],
+        explanations=(NOTHING, NOTHING, Explanation(-2.0, (REASON,), 1.5))[:n],
+        evidence=((), (), (Evidence(4, 2.5), Evidence(1, 0.5)))[:n],
         bundle="0123456789abcdef",
         systematicness=np.array([np.nan, 0.5, -0.25])[:n],
         profile=("abca", None, "zzzz")[:n],
@@ -44,7 +47,7 @@ def test_a_record_holds_plain_python_values() -> None:
     assert verdict == Verdict(
         "s2", "b", 9, 1_767_225_600.1234, 1_767_225_601.0, 0.9, 0.001, "harvesting", 0.8,
         {"coding": 0.25, "cooking": 1.0}, {"coding": 0.5, "cooking": 0.25, "none": 0.25}, (REASON,), "0123456789abcdef",
-        -0.25, "zzzz",
+        -0.25, "zzzz", -2.0, 1.5, (Evidence(4, 2.5), Evidence(1, 0.5)),
     )  # fmt: skip
     plain = (str, int, float, dict, tuple)
     assert all(type(getattr(verdict, field.name)) in plain for field in dataclasses.fields(verdict))
@@ -66,12 +69,13 @@ def test_the_table_says_what_the_records_say() -> None:
     assert table.schema.equals(SCHEMA)
     table.validate(full=True)
     for row, verdict in zip(table.to_pylist(maps_as_pydicts="strict"), verdicts, strict=True):
-        times = {"started_at", "ended_at", "reasons"}
+        times = {"started_at", "ended_at", "reasons", "evidence"}
         record = dataclasses.asdict(verdict)
         assert {name: value for name, value in row.items() if name not in times} == {
             name: value for name, value in record.items() if name not in times
         }
         assert row["reasons"] == [dict(reason) for reason in record["reasons"]]
+        assert row["evidence"] == [dict(prompt) for prompt in record["evidence"]]
 
 
 def test_times_in_the_table_are_utc_to_the_millisecond() -> None:

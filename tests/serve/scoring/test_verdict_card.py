@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
+import pytest
+
+from serve.scoring.explanation import Sum
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict_card import N_STEPS, card, growing, painted, plain, sparkline
 from serve.sessions.records import Session, Sessions
@@ -52,4 +57,19 @@ def test_colours_change_no_text(tiny_scorer: Scorer, sessions: tuple[Session, ..
         assert shown.plain == text
         coloured = {text[span.start : span.end] for span in shown.spans}
         assert verdict.label in coloured
-        assert {f"  {reason.contribution:+6.2f}" for reason in verdict.reasons} <= coloured
+        shown = Sum.of(verdict.explanation)
+        assert shown is not None
+        assert {f"  {value:+6.2f}" for value in shown.contributions} <= coloured
+
+
+def test_the_numbers_of_a_card_add_up_to_the_last_digit(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    for session in sessions:
+        verdict = tiny_scorer.explain(session)
+        text = card(verdict, [])
+        shown = [float(line[:8]) for line in text.splitlines() if re.match(r"  +[-+]\d+\.\d\d  ", line)]
+        assert sum(round(100 * value) for value in shown[:-1]) == round(100 * shown[-1])
+        assert shown[-1] == pytest.approx(math.log(verdict.score / (1.0 - verdict.score)), abs=0.00501)
+        assert f"log-odds of the score {verdict.score:.4f}" in text
+        assert text.count("weak: ") - any(reason.is_weak for reason in verdict.reasons) == sum(
+            reason.is_weak for reason in verdict.reasons
+        )
