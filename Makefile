@@ -76,3 +76,8 @@ fuzz-serve: $(STAMP)
 audit: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[audit]'
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+
+# Whether reasons hold: ranges, sums, sentences, and what removing the prompts they name does to a score.
+.PHONY: bench-reasons
+bench-reasons: $(STAMP)
+	$(BIN)/python tests/bench/bench_reasons.py
