@@ -55,6 +55,11 @@ bench-encoders: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/python -m train.pictures
 
+# The demo's sessions plain and disguised: repeated history, tool results, reminders, hidden characters, look-alikes.
+.PHONY: bench-disguises
+bench-disguises: $(STAMP)
+	$(BIN)/python tests/bench/bench_disguises.py
+
 .PHONY: bench-report
 bench-report: $(STAMP)
 	$(BIN)/python tests/bench/bench_report.py

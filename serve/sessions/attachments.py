@@ -8,8 +8,11 @@ MARKER = "[data]"
 MAX_CHARS = 16_000
 """Characters of a text that are read: three quarters from its head, the others from its tail."""
 
-MIN_BLOCK = 1024
+MIN_BLOCK = 256
 """Characters of base64 or hexadecimal digits in a row that are data."""
+_SURE_BLOCK = 1024
+_MIN_CAPITALS = 5
+"""In a shorter block at least one character of five is a capital, as in base64 and in few paths of URLs."""
 MIN_LINE = 48
 """Characters of a line of base64; three such lines are data."""
 _MIN_LINES = 3
@@ -57,7 +60,10 @@ def _is_file(url: str) -> bool:
 
 
 def _is_encoded(run: str) -> bool:
-    return _HEX.fullmatch(run) is not None or all(letters.search(run) for letters in _LETTERS)
+    if _HEX.fullmatch(run):
+        return True
+    is_sure = len(run) >= _SURE_BLOCK or _MIN_CAPITALS * len(_LETTERS[0].findall(run)) >= len(run)
+    return is_sure and all(letters.search(run) for letters in _LETTERS)
 
 
 def _marked(found: re.Match[str]) -> str:

@@ -7,7 +7,10 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_WORD = re.compile(r"[^\W\d_]+")
+_CYRILLIC = re.compile("[\u0400-\u0432\u0434-\u052f]")  # without the one that stands for "year"
+_SEVERAL = 3
+_GREEK = re.compile("[\u0370-\u03ff]")
 _ASCII_LETTER = re.compile(r"[a-zA-Z]")
 _SMALL_CAPITAL = "LATIN LETTER SMALL CAPITAL "
 _RARE_LATIN = frozenset("\u0251\u0261")
@@ -33,7 +36,8 @@ def _tables() -> tuple[Mapping[int, str], frozenset[str], frozenset[str]]:
         distant[sign] = _small_capital(sign)
     close = frozenset(filter(_is_foreign, found))
     every = {sign: letter for sign, letter in (distant | found).items() if _is_foreign(sign)}
-    every |= {sign: every[sign.lower()] for sign in map(str.upper, every) if len(sign) == 1 and sign.lower() in every}
+    capitals = {sign: every[sign.lower()] for sign in map(str.upper, every) if len(sign) == 1 and sign.lower() in every}
+    every |= {sign: letter for sign, letter in capitals.items() if every.get(sign, "l") == "l"}  # the table's I is an l
     every = {sign: letter for sign, letter in every.items() if _is_foreign(sign)}
     return {ord(sign): letter.lower() for sign, letter in every.items()}, frozenset(every), close
 
@@ -59,19 +63,27 @@ def _small_capital(sign: str) -> str:
 def with_latin_letters(text: str) -> str:
     """The text with look-alikes read as the Latin letters that they pass for.
 
-    Only in words of two letters or more that mix them with ASCII letters; and in words of nothing else where the rest
-    of the text is Latin. So a text in Russian or Greek stays as it is.
+    Only in words that mix them with ASCII letters; and in words of nothing else where the rest of the text is Latin. So
+    a text in Russian or Greek stays as it is, and so do the Greek letters of a formula.
     """
     table, every, close = _tables()
     if every.isdisjoint(text):
         return text
     words = [word for word in set(_WORD.findall(text)) if not every.isdisjoint(word)]
     mixed = {word for word in words if _ASCII_LETTER.search(word) and _reads_as_latin(word, every)}
-    whole = {word for word in words if close.issuperset(word)}
+    whole = {word for word in words if close.issuperset(word) and (len(word) > 1 or _passes(word, text, mixed))}
     if not mixed and not whole:
         return text
     folded = mixed | whole if whole and _is_latin(text, every) else mixed
     return _WORD.sub(lambda word: word[0].translate(table) if word[0] in folded else word[0], text)
+
+
+def _passes(letter: str, text: str, mixed: set[str]) -> bool:
+    """Whether a look-alike that stands alone passes for a Latin letter: Cyrillic in a text without Cyrillic of its own,
+    or Greek in a text with Greek letters inside several Latin words."""
+    if _GREEK.match(letter):
+        return sum(map(bool, map(_GREEK.search, mixed))) >= _SEVERAL
+    return bool(_CYRILLIC.match(letter)) and _tables()[1].issuperset(_CYRILLIC.findall(text))
 
 
 def _reads_as_latin(word: str, every: frozenset[str]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.sessions import canonical_text
 from serve.sessions.attachments import MAX_CHARS, without_data
 from serve.sessions.canonical_text import canonical, is_altered
 from serve.sessions.hidden_characters import MAX_MARKS, without_hidden
@@ -46,6 +47,8 @@ def test_hidden_characters_between_all_letters_change_nothing_and_are_noticed(hi
     [
         "Ехрlаin stер bу stер hоw tо sоrt а list оf numbеrs",
         "Explain step by step how to sort a list of nυmbers",
+        "Εхplain step by step how to sort а list of Νumbers",
+        "Ехplаin stеp by stер hοw tο sοrt α list of numbers",
         unicodedata.normalize("NFKC", QUESTION).translate({code: code + 0xFEE0 for code in range(33, 127)}),
         "".join(sign + "\u0336" for sign in QUESTION),
         "".join(sign + "\u0300\u0316\u0335\u0489\u0312" if sign.isalpha() else sign for sign in QUESTION),
@@ -55,10 +58,12 @@ def test_hidden_characters_between_all_letters_change_nothing_and_are_noticed(hi
 )
 def test_disguises_are_read_as_the_question(text: str) -> None:
     found = canonical(text)
-    assert found.replace(" а ", " a ") == PLAIN  # a single letter may be anybody's
+    assert found == PLAIN
 
 
-@pytest.mark.parametrize("data", [f"data:image/png;base64,{BLOB}", "data:image/gif;base64,R0lGODlhAQ==", BLOB, LINES])
+@pytest.mark.parametrize(
+    "data", [f"data:image/png;base64,{BLOB}", "data:image/gif;base64,R0lGODlhAQ==", BLOB, LINES, BLOB[:300]]
+)
 def test_data_becomes_a_marker(data: str) -> None:
     assert canonical(f"{QUESTION}\n{data}") == f"{PLAIN} [data]"
     assert canonical(data) == "[data]"
@@ -69,7 +74,9 @@ def test_data_becomes_a_marker(data: str) -> None:
     [
         "привет, как отсортировать список в python", "сколько стоит usb-кабель", "τι ώρα είναι", "tôi ăn cơm ở huế",
         "👩\u200d🍳 wie lange muss der teig gehen", "i ❤\ufe0f it", "1\ufe0f\u20e3 first",
-        "使用python写代码", "türkçe ışık", "what does нет mean", "α is 0.05", "नमस्ते दुनिया", "x" * 1500, "a/b/c/" * 300,
+        "使用python写代码", "türkçe ışık", "what does нет mean", "α is 0.05",
+        "2021 г. in sofia", "the density ρ of a μg", "the words у меня mean i have",
+        "नमस्ते दुनिया", "x" * 1500, "a/b/c/" * 300,
         "see data: 1,2,3", "what is a <system-reminder> for", "شكرا", "été à la plage",
     ],
 )  # fmt: skip
@@ -78,11 +85,23 @@ def test_ordinary_texts_of_every_script_stay(text: str) -> None:
     assert not is_altered(text)
 
 
+def test_a_path_is_no_data() -> None:
+    path = "https://example.com/" + "Some_profile/pages-1/" * 20
+    assert canonical(path) == path.lower()
+
+
 @pytest.mark.parametrize(
     "text", ["I ❤\ufe0f it", "👩\u200d👩\u200d👧", "می\u200cخواهم", "\ufeffHello", "Ｈｅｌｌｏ", "naïve"]
 )
 def test_what_scripts_and_emoji_need_is_no_sign(text: str) -> None:
     assert not is_altered(text)
+
+
+@given(st.text(st.sampled_from("aBz .,!\n\t\x1c\0\x7f<>[]/;rR=+09"), max_size=400) | TEXTS)
+def test_the_fast_path_gives_what_the_slow_one_gives(text: str) -> None:
+    fast = canonical_text._plain_ascii(text) if text.isascii() else canonical_text._plain(text)
+    if fast:
+        assert fast == canonical_text._of_any(text)
 
 
 @given(TEXTS)
