@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.sessions.chunking import chunk_bounds
 from serve.sessions.prompt_text import prompt_text
 
 TIMES = (-62_135_596_800.0, 253_402_300_800.0)
@@ -115,12 +116,7 @@ class Sessions:
 
     def chunks(self, n_prompts: int) -> Iterator[Sessions]:
         """Consecutive parts of about `n_prompts` prompts; no session is ever cut."""
-        start = 0
-        while start < len(self):
-            stop = int(np.searchsorted(self.offsets, self.offsets[start] + n_prompts, side="right")) - 1
-            stop = max(stop, start + 1)
-            yield self.part(start, stop)
-            start = stop
+        return (self.part(start, stop) for start, stop in chunk_bounds(self.offsets, n_prompts))
 
     def part(self, start: int, stop: int) -> Sessions:
         """Sessions `start` to `stop` (exclusive)."""

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve.sessions.chunking import chunk_bounds
 from serve.sessions.records import Sessions
 
 GAP_SECONDS = 1800.0
@@ -67,12 +68,7 @@ class Timeline:
 
     def chunks(self, n_prompts: int) -> Iterator[Sessions]:
         """Consecutive sessions of about `n_prompts` prompts; no session is cut, no more than a chunk is in memory."""
-        start = 0
-        while start < len(self):
-            stop = int(np.searchsorted(self.offsets, self.offsets[start] + n_prompts, side="right")) - 1
-            stop = max(stop, start + 1)
-            yield self.sessions(start, stop)
-            start = stop
+        return (self.sessions(start, stop) for start, stop in chunk_bounds(self.offsets, n_prompts))
 
     def sessions(self, start: int, stop: int) -> Sessions:
         """Sessions `start` to `stop` (exclusive) with their prompts."""

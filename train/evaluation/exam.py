@@ -11,13 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
+from train.evaluation.thresholds import fpr_limit
 from train.learning.accounts import composed_rows
 from train.learning.evidence import CrossEvidence
 from train.learning.model import Model, topics
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, ComposeSettings, Composition
+from train.synthesis.compose import DILUTIONS, LENGTHS, Composer, ComposeSettings
+from train.synthesis.composition import Composition
 
 _Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
@@ -187,9 +189,7 @@ def _cell(result: FoldScores, length: int, dilution: float) -> tuple[NDArray[np.
 
 def _caught(positive: NDArray[np.float64], negative: NDArray[np.float64], fpr: float) -> NDArray[np.bool_]:
     """Which scores lie above the threshold that at most a share `fpr` of `negative` lies above."""
-    ordered = np.sort(negative)
-    n_allowed = int(np.floor(fpr * len(ordered)))
-    return np.asarray(positive > ordered[len(ordered) - 1 - n_allowed])
+    return np.asarray(positive > fpr_limit(negative, fpr))
 
 
 def _fold_auroc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from train.evaluation.thresholds import fpr_limit
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -72,12 +74,6 @@ def measures(judged: Judged, fpr: float = 0.01) -> dict[str, float]:
     for kind in np.unique(judged.kind).tolist():
         found[f"flagged.{kind}"] = float(judged.is_flagged[judged.kind == kind].mean())
     return found
-
-
-def fpr_limit(organic: NDArray[np.float64], fpr: float) -> float:
-    """The score that at most a share `fpr` of organic sessions lies above."""
-    ordered = np.sort(organic)
-    return float(ordered[len(ordered) - 1 - int(np.floor(fpr * len(ordered)))])
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:

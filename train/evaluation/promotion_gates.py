@@ -17,7 +17,7 @@ from serve.io.reading import read_paths
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer
 from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline
-from train.evaluation.measure import fpr_limit
+from train.evaluation.thresholds import fpr_limit
 from train.learning.bundling import MAX_BYTES, bundle_bytes
 from train.learning.calibration import expected_calibration_error
 from train.synthesis.traffic_files import EXCHANGES, LABELS

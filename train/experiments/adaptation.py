@@ -21,12 +21,13 @@ from serve.adaptation.provider_rows import are_learned
 from serve.scoring.scorer import Scorer, load
 from train.config.settings import HoldOut, Settings, SettingsError
 from train.evaluation.exam import ExamSettings, exam_composition, exam_table
-from train.evaluation.measure import fpr_limit
+from train.evaluation.thresholds import fpr_limit
 from train.experiments.run import answered, bundled
 from train.inputs.prepared_inputs import PreparedInputs, prepare
 from train.learning.model import learn, topics
 from train.learning.split import Fold
-from train.synthesis.compose import Composer, Composition
+from train.synthesis.compose import Composer
+from train.synthesis.composition import Composition
 from train.synthesis.traffic_files import account_name, write_traffic
 
 FPR = 0.01

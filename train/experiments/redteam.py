@@ -22,6 +22,7 @@ from serve.bundle.files import RELEASED
 from serve.scoring.scorer import Scorer, load
 from serve.sessions.records import Sessions
 from serve.sessions.size_classes import size_class
+from train.evaluation.thresholds import fpr_limit
 from train.reports.plots import COLOURS, blank
 from train.synthesis.evasions import EVASIONS, Evasion, Scene, Sending, Sent, combined
 from train.synthesis.traffic_files import EXCHANGES, LABELS
@@ -189,8 +190,7 @@ def _limits(n_exchanges: NDArray[np.int64], benign: _Scores) -> NDArray[np.float
     limits = {}
     for wanted in np.unique(size_class(n_exchanges)).tolist():
         nearest = full[np.argmin(np.abs(full - wanted))] if len(full) else None
-        ordered = np.sort(benign.score if nearest is None else benign.score[classes == nearest])
-        limits[wanted] = ordered[len(ordered) - 1 - int(np.floor(FPR * len(ordered)))]
+        limits[wanted] = fpr_limit(benign.score if nearest is None else benign.score[classes == nearest], FPR)
     return np.array([limits[index] for index in size_class(n_exchanges).tolist()])
 
 

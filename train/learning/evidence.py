@@ -20,9 +20,9 @@ from train.encoders.prompt_cache import PromptCache
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceSettings:
-    """How the prompt scorer is trained: prompts a group at most, parts for cross-fitting, how many times its share a
-    group that is `group_power` larger counts (0 counts all groups alike), and the network (see `TrainingSettings`).
+class EvidenceSettings(TrainingSettings):
+    """How the prompt scorer is trained: the network's settings, prompts a group at most, parts for cross-fitting, and
+    how many times its share a group that is `group_power` larger counts (0 counts all groups alike).
 
     With `known_organic`, benign traffic to judge is of the sources learned from, so what is calibrated on is scored by
     scorers that saw its source; without it, by scorers that didn't, as a new provider's traffic will be. `n_sample`
@@ -35,23 +35,6 @@ class EvidenceSettings:
     starter_weight: float = 1.0
     known_organic: bool = False
     n_sample: int = 5000
-    n_columns: int = 32
-    n_hidden: int = 128
-    n_passes: int = 2
-    max_draws: int = 120_000
-    rate: float = 2e-3
-    table_rate: float = 0.1
-    sequence_dropout: float = 0.1
-    hidden_dropout: float = 0.2
-
-    @property
-    def training(self) -> TrainingSettings:
-        """The network's settings."""
-        return TrainingSettings(
-            n_columns=self.n_columns, n_hidden=self.n_hidden, n_passes=self.n_passes, max_draws=self.max_draws,
-            rate=self.rate, table_rate=self.table_rate, sequence_dropout=self.sequence_dropout,
-            hidden_dropout=self.hidden_dropout,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +100,7 @@ def lessons(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: E
 
 def cross_evidence(pool: Pool, learned: Lessons, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
     """The scorer of all lessons, and those of all but a part."""
-    whole = train(learned.examples, settings.training, seed=seed)
+    whole = train(learned.examples, settings, seed=seed)
     by_group = _part_of_groups(pool, learned, settings.n_parts, seed)
     is_real = (pool.labels == "organic") & ~pool.is_starter
     person = np.random.default_rng(seed).integers(0, settings.n_parts, int(pool.person.max(initial=0)) + 1)
@@ -133,7 +116,7 @@ def cross_evidence(pool: Pool, learned: Lessons, settings: EvidenceSettings, *, 
 def _crossed(learned: Lessons, part_of: NDArray[np.int64], settings: EvidenceSettings, seed: int) -> CrossScorers:
     own = part_of[learned.row]
     scorers = [
-        train(_chosen(learned.examples, np.flatnonzero(own != part)), settings.training, seed=seed)
+        train(_chosen(learned.examples, np.flatnonzero(own != part)), settings, seed=seed)
         for part in range(settings.n_parts)
     ]
     return CrossScorers(tuple(scorers), part_of)

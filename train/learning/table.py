@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from serve.features.prompt_scorer import PromptInputs
 from serve.features.session_features import Evidenced, feature_rows
+from serve.sessions.chunking import chunk_bounds
 from serve.sessions.normalization import canonical_sessions, form
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import CrossEvidence
-from train.synthesis.compose import Composition
+from train.synthesis.composition import Composition
 
 _CHUNK_PROMPTS = 40_000
 
@@ -59,7 +60,8 @@ def observed_parts(
     composition: Composition, pool: Pool, cache: PromptCache, evidence: CrossEvidence
 ) -> Iterator[tuple[Composition, Evidenced]]:
     """Consecutive parts of a composition with what is known of their prompts."""
-    return ((part, _observed(part, pool, cache, evidence)) for part in _chunks(composition))
+    parts = itertools.starmap(composition.part, chunk_bounds(composition.offsets, _CHUNK_PROMPTS))
+    return ((part, _observed(part, pool, cache, evidence)) for part in parts)
 
 
 def session_vectors(composition: Composition, pool: Pool, cache: PromptCache) -> NDArray[np.float32]:
@@ -75,14 +77,6 @@ def _observed(part: Composition, pool: Pool, cache: PromptCache, evidence: Cross
     found = cache.lookup(texts)
     weights = evidence.of(part.rows, PromptInputs.of(found.encoded))
     return Evidenced(part.offsets, found.vectors, found.assigned, weights, form(texts))
-
-
-def _chunks(composition: Composition) -> list[Composition]:
-    bounds = [0]
-    while bounds[-1] < len(composition):
-        limit = composition.offsets[bounds[-1]] + _CHUNK_PROMPTS
-        bounds.append(max(bounds[-1] + 1, int(np.searchsorted(composition.offsets, limit, side="right")) - 1))
-    return [composition.part(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def _balanced(campaign: NDArray[np.str_], y: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 from train.evaluation.exam import fpr_by_source, tpr_by_campaign
 from train.evaluation.quality import FPR, fold_scores, mean_tpr, tpr_growth
+from train.evaluation.thresholds import fpr_limits
 from train.learning.model import Model
 from train.learning.table import Table
 from train.reports.plots import COLOURS, MARKERS, Plot, bars, blank
@@ -66,8 +67,7 @@ def _curves(table: Table, margins: NDArray[np.float64]) -> Iterator[RocCurve]:
 
 def rates_at(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of `positive` above the threshold that at most each of `FPRS` of `negative` lies above."""
-    ordered = np.sort(negative)
-    limits = ordered[len(ordered) - 1 - np.floor(FPRS * len(ordered)).astype(np.int64)]
+    limits = fpr_limits(negative, FPRS)
     return np.asarray(1.0 - np.searchsorted(np.sort(positive), limits, side="right") / len(positive))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from train.corpora.pool import Pool
 from train.encoders.package_versions import versions
@@ -19,6 +22,19 @@ def test_a_digest_is_a_sources_own(pool: Pool) -> None:
 def test_the_code_has_one_digest() -> None:
     assert code_digest() == code_digest()
     assert len(code_digest()) == 16
+
+
+@pytest.mark.parametrize(
+    "name", ["serve/cli.py", "serve/io/formats/new.py", "train/corpora/deep/er.yaml", "conf/a.yaml"]
+)
+def test_code_at_any_depth_is_part_of_the_digest(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.tracking.provenance.ROOT", tmp_path)
+    before = code_digest()
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("x = 1\n")
+    added = code_digest()
+    (tmp_path / name).write_text("x = 2\n")
+    assert len({before, added, code_digest()}) == 3
 
 
 def test_versions_leave_out_what_is_not_installed() -> None:
