@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +46,21 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("stillwatch")
+
+N_SKIPPED: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count skipped tests by reason."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        N_SKIPPED[report.longrepr[2].removeprefix("Skipped: ")] += 1
+
+
+def pytest_unconfigure() -> None:
+    """The last line of `make test`: what was skipped, and the command that brings it."""
+    if N_SKIPPED and "CI" not in os.environ:
+        print("not run:", "; ".join(f"{n} tests: {reason}" for reason, n in sorted(N_SKIPPED.items())))
+
 
 N_DIMS = 64
 

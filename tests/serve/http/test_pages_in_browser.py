@@ -1,6 +1,7 @@
 """Pages as a browser shows them: nothing logged or fetched, no serious fault of access, nothing cut or overlapping.
 
-Needs Chromium (Debian's package `chromium`; STILLWATCH_CHROMIUM names another one) and is skipped without it.
+Needs Chromium (Debian's package `chromium`; STILLWATCH_CHROMIUM names another one) and is skipped without it, unless
+STILLWATCH_PAGE_TESTS is `required`: then it fails.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ OVERLAPS = """() => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
     if CHROMIUM is None:
-        pytest.skip("there is no chromium on this machine: apt-get install chromium")
+        absent = pytest.fail if os.environ.get("STILLWATCH_PAGE_TESTS") == "required" else pytest.skip
+        absent("there is no chromium on this machine: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
