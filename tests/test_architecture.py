@@ -38,7 +38,7 @@ BESIDE = {
 MAX_FILES = 14
 
 OWNERS = {
-    "faiss": {"serve/capability/capability_map.py"},
+    "faiss": {"serve/capability/vector_index.py"},
     "numkong": {"serve/embedding/int8_products.py"},
     "datasets": {"train/corpora/loading.py"},
     "mlflow": {"train/tracking/mlflow_runs.py", "train/tracking/mlflow_model.py"},

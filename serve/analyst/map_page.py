@@ -1,135 +1,32 @@
-"""Map page: where traffic falls in capability space, and how widely each session and account covers it."""
+"""Map page: traffic on the capability map, as one HTML file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.analyst.map_projection import MapProjection
+from serve.analyst.mapped_traffic import MappedTraffic, Units
 from serve.analyst.rendering import render
 from serve.bundle.bundle import Bundle
-from serve.capability import coverage
 from serve.capability.breadth import LEVELS, CoverageNull
 from serve.capability.capability_map import CapabilityMap
-from serve.capability.coverage import CellCounts
-from serve.embedding.encoders import encode_unique
-from serve.io.discovery import InputError
-from serve.io.reading import read_paths
-from serve.io.validation import SCHEMA
 from serve.io.writers import replacing
-from serve.sessions.normalization import canonical_sessions
-from serve.sessions.records import Sessions
-from serve.sessions.sampling import sampled
-from serve.sessions.sessionizing import Timeline
 from serve.sessions.size_classes import SIZE_EDGES
 
 SUFFIX = ".html"
 MAX_MARKS = 2_000
 """Sessions and accounts, each, that are drawn at most; more are drawn evenly from all."""
-
 N_LISTED = 20
-_CHUNK_PROMPTS = 20_000
 _WIDTH, _HEIGHT, _MARGIN = 1200.0, 820.0, 70.0
 _LETTER, _LINE = 6.1, 12.0  # a letter's width and a line's height on the map, about
 _TITLE_LETTER, _TITLE_LINE = 8.6, 18.0
 _MAX_RADIUS = 26.0
 _CHART_WIDTH, _CHART_HEIGHT = 900.0, 320.0
 _BAND = (0.05, 0.95)
-
-
-@dataclass(frozen=True)
-class MappedTraffic:
-    """Traffic on a bundle's map.
-
-    `skills` (n_skills,) and `cells` (n_cells,) count prompts, `n_none` those that are none of these; `n_read` are the
-    usable rows, drawn or not; `sessions` and `accounts` say how each covers the map.
-    """
-
-    n_read: int
-    n_prompts: int
-    n_rejected: int
-    n_none: int
-    skills: NDArray[np.int64]
-    cells: NDArray[np.int64]
-    confidence: float
-    sessions: Units
-    accounts: Units
-
-
-@dataclass(frozen=True)
-class Units:
-    """Sessions or accounts as columns (n_units,).
-
-    `n_placed` prompts are in a cell, of `reached` different cells; `systematicness` and its `position` among benign
-    ones are as in `serve.capability.breadth`, NaN where unknown; `area` is the index of the main area, -1 for none.
-    """
-
-    ids: tuple[str, ...]
-    n_placed: NDArray[np.int64]
-    reached: NDArray[np.int64]
-    systematicness: NDArray[np.float64]
-    position: NDArray[np.float64]
-    area: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, ids: tuple[str, ...], counts: CellCounts, bundle: Bundle) -> Units:
-        """How each unit of these counts covers the bundle's map."""
-        capabilities, n = bundle.capabilities, coverage.size(counts).astype(np.int64)
-        value = np.full(len(ids), np.nan)
-        position = value
-        if bundle.benign is not None:
-            null = bundle.benign.coverage
-            value = null.of(counts, capabilities.cell_areas, len(capabilities.areas))
-            position = null.position(value, n)
-        areas = counts.recoded(capabilities.cell_areas.astype(np.int64))
-        main = np.full(len(ids), -1, dtype=np.int64)
-        order = np.lexsort((-areas.cell, areas.count, areas.unit))
-        main[areas.unit[order]] = areas.cell[order]
-        return cls(ids, n, coverage.richness(counts).astype(np.int64), value, position, main)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-def map_traffic(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) -> MappedTraffic:
-    """Place the prompts of these files, of a share of the accounts drawn by the hash of their name.
-
-    Raises:
-        InputError: when they can't be read or hold no usable row.
-        ValueError: when `share` isn't above 0 and at most 1.
-    """
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"sample is {share}, expected a share above 0 and at most 1")
-    table, n_read, n_rejected = _table(paths, share)
-    if not len(table):
-        raise InputError(f"{', '.join(map(str, paths))}: 0 usable rows, expected exchanges")
-    timeline, capabilities = Timeline.of(table), bundle.capabilities
-    skills, none, confidence = np.zeros(len(capabilities.skills), np.int64), 0, 0.0
-    parts: list[NDArray[np.int64]] = []
-    session_ids: list[str] = []
-    account_ids: list[str] = []
-    for sessions in timeline.chunks(_CHUNK_PROMPTS):
-        placed = capabilities.assign(_vectors(sessions, bundle))
-        skills += np.bincount(placed.skill[placed.skill >= 0].astype(np.int64), minlength=len(skills))
-        none += int((placed.area < 0).sum())
-        confidence += float(placed.confidence.sum())
-        owner = np.repeat(np.arange(len(sessions)), sessions.n_exchanges) + len(session_ids)
-        parts.append(np.stack([owner, placed.cell.astype(np.int64)]))
-        session_ids += sessions.session_ids
-        account_ids += sessions.account_ids
-    owner, cell = np.concatenate(parts, axis=1)
-    counts = CellCounts.of(owner, cell, len(session_ids))
-    names, account_of = np.unique(np.array(account_ids, dtype=object), return_inverse=True)
-    return MappedTraffic(
-        n_read, len(cell), n_rejected, none, skills, np.bincount(cell[cell >= 0], minlength=len(capabilities.cells)),
-        confidence / max(len(cell) - none, 1), Units.of(tuple(session_ids), counts, bundle),
-        Units.of(tuple(names.tolist()), counts.regrouped(account_of, len(names)), bundle),
-    )  # fmt: skip
 
 
 def check_page(path: Path) -> None:
@@ -139,7 +36,7 @@ def check_page(path: Path) -> None:
         ValueError: naming what was expected.
     """
     if path.suffix.lower() != SUFFIX:
-        raise ValueError(f"{path}: is to be written, but its name doesn't end with {SUFFIX}")
+        raise ValueError(f"{path}: output file must end in {SUFFIX}")
 
 
 def write_map(placed: MappedTraffic, bundle: Bundle, path: Path) -> None:
@@ -342,16 +239,3 @@ def _on_page(places: NDArray[np.float64]) -> NDArray[np.float64]:
         ],
         axis=1,
     )
-
-
-def _vectors(sessions: Sessions, bundle: Bundle) -> NDArray[np.int8]:
-    return encode_unique(bundle.encoder, canonical_sessions(sessions.prompts, sessions.offsets))
-
-
-def _table(paths: Sequence[Path], share: float) -> tuple[pa.Table, int, int]:
-    tables, n_read, n_rejected = [SCHEMA.empty_table()], 0, 0
-    for batch in read_paths(paths):
-        n_read += len(batch.table)
-        n_rejected += len(batch.rejects)
-        tables.append(sampled(batch.table, share))
-    return pa.concat_tables(tables), n_read, n_rejected

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import Campaign
+from serve.campaigns.findings import Campaign
 from serve.campaigns.sketches import Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.io.discovery import Source

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import Campaign
+from serve.campaigns.findings import Campaign
 from serve.campaigns.fingerprints import fingerprint_keys
 from serve.campaigns.sketches import Sketches
 from serve.io.writers import check_seal, replacing, sealed

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serve.capability.capability_map import n_threads
+from serve.capability.vector_index import n_threads
 
 MAX_COMMUNITIES = 192
 _ROUNDS = (3, 3, 2)

@@ -17,7 +17,7 @@ from graspologic_native import leiden_csr
 from numpy.typing import NDArray
 
 from serve.campaigns.sketches import Items
-from serve.capability.capability_map import FLAT_LIMIT, build_index, clustered, highest_products, n_threads
+from serve.capability.vector_index import FLAT_LIMIT, build_index, clustered, highest_products, n_threads
 from serve.embedding.int8_products import Products
 
 WIDTH = 0.1

@@ -1,4 +1,4 @@
-"""Synchrony: accounts that begin, stop, keep hours or change subject together, told from chance by resampling."""
+"""Synchrony: accounts that begin, stop, keep hours or change subject together, compared with chance by resampling."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
 
 def _campaigns(options: argparse.Namespace) -> int:
     from serve.bundle.files import RELEASED
-    from serve.campaigns.job import CampaignJob, run, summary_text
+    from serve.campaigns.job import CampaignJob, run
+    from serve.campaigns.results import summary_text
     from serve.jobs.progress import Progress
 
     began_at = time.monotonic()

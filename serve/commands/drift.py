@@ -25,7 +25,9 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
 def _drift(options: argparse.Namespace) -> int:
     from serve.bundle.bundle import Bundle
     from serve.bundle.files import RELEASED
-    from serve.monitoring.drift import Reference, Traffic, drift, drift_text, write_drift
+    from serve.monitoring.drift import drift
+    from serve.monitoring.drift_text import drift_text, write_drift
+    from serve.monitoring.traffic import Reference, Traffic
 
     bundle = Bundle.load(options.bundle or RELEASED)
     traffic = Traffic.read(options.verdicts, bundle)

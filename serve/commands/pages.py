@@ -42,7 +42,8 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from serve.analyst.map_page import check_page, map_traffic, write_map
+    from serve.analyst.map_page import check_page, write_map
+    from serve.analyst.mapped_traffic import map_traffic
     from serve.bundle.bundle import Bundle
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE

@@ -8,41 +8,23 @@ both a distance that matters and one that chance doesn't explain (Yurdakul & Nar
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.json as pj
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from serve.bundle.bundle import Bundle
-from serve.io.discovery import InputError
-from serve.io.writers import replacing
-from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, BenignProfile, p_counts
-from serve.sessions.size_classes import SIZE_EDGES, size_class
-
-MIN_PSI = 0.6
-"""Stability index of a feature below which nothing alarms beside a bundle's benign sessions: those are of other people,
-and one in a hundred draws of other people of the same sources was above it, at 0.62 (tests/bench/bench_drift.py)."""
-
-MIN_PSI_EARLIER = 0.25
-"""Likewise beside earlier traffic of the same people, and for areas and scores; commonly called large."""
+from serve.model.benign_profile import EDGES, LETTERS, P_EDGES, p_counts
+from serve.monitoring.traffic import MIN_PSI_EARLIER, Reference, Traffic
 
 MIN_SESSIONS = 100
 """Effective number of sessions below which nothing is said."""
-
 MIN_FPR_RATIO = 3.0
 """How many times its usual value the estimated false-positive rate must be for an alarm."""
-
 _LEVEL = 1e-3  # probability of any alarm by chance alone, over all that is tested
 _SIZE = "size."
-_COLUMNS = ("account_id", "n_exchanges", "p_value", "area_share", "profile", "bundle")
 _BULK = 0.1  # p-values above this tell where the bulk of traffic lies, however much harvesting there is below
 
 
@@ -105,82 +87,6 @@ class Drift:
     def record(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
         return {**asdict(self), "is_decidable": self.is_decidable, "alarms": list(self.alarms)}
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What is compared of verdicts, as columns (n_sessions,): `codes` (n_sessions, n_features) are letters as numbers,
-    `area_share` (n_sessions, n_areas + 1)."""
-
-    codes: NDArray[np.int64]
-    n_exchanges: NDArray[np.int64]
-    p_value: NDArray[np.float64]
-    area_share: NDArray[np.float64]
-    n_effective: float
-
-    @classmethod
-    def read(cls, paths: Sequence[Path], bundle: Bundle) -> Self:
-        """Read files of verdicts.
-
-        Raises:
-            InputError: when a file isn't verdicts of this bundle, or has no profiles.
-        """
-        table = pa.concat_tables([_table(path, bundle) for path in paths])
-        names = [*bundle.capabilities.areas, "none"]
-        n_features = len(bundle.manifest["features"])
-        profiles = table.column("profile").to_pylist()
-        if wrong := [profile for profile in profiles if profile is None or len(profile) != n_features]:
-            raise InputError(f"{len(wrong)} of {len(profiles)} verdicts have no profile of {n_features} letters")
-        letters = np.frombuffer("".join(profiles).encode(), dtype=np.uint8).reshape(-1, n_features).astype(np.int64)
-        codes = letters - ord(LETTERS[0])
-        if len(codes) and (codes.min() < 0 or codes.max() >= len(LETTERS)):
-            raise InputError(f"a profile holds other letters than {LETTERS[0]} to {LETTERS[-1]}")
-        _, sizes = np.unique(table.column("account_id").to_numpy(zero_copy_only=False), return_counts=True)
-        return cls(
-            codes=codes,
-            n_exchanges=np.asarray(table.column("n_exchanges").to_numpy(), dtype=np.int64),
-            p_value=np.asarray(table.column("p_value").to_numpy(), dtype=np.float64),
-            area_share=_shares(table.column("area_share"), names),
-            n_effective=float(sizes.sum()) ** 2 / max(float((sizes.astype(np.float64) ** 2).sum()), 1.0),
-        )
-
-    def __len__(self) -> int:
-        return len(self.n_exchanges)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What is usual of `n_sessions` sessions: shares of each letter (n_features, len(LETTERS)), of each bin of p-values
-    and of each area; a feature alarms from a stability index of `min_psi` at the least.
-    """
-
-    name: str
-    letters: NDArray[np.float64]
-    p_bins: NDArray[np.float64]
-    area_mix: NDArray[np.float64]
-    n_sessions: float
-    min_psi: float
-
-    @classmethod
-    def of_bundle(cls, benign: BenignProfile, n_exchanges: NDArray[np.int64]) -> Self:
-        """Benign sessions that the bundle was trained with, of the sizes at hand."""
-        weight = np.bincount(size_class(n_exchanges), minlength=len(SIZE_EDGES)) / max(len(n_exchanges), 1)
-        used = weight > 0
-        n_sessions = 1.0 / max(float((weight[used] ** 2 / np.maximum(benign.n_sessions[used], 1)).sum()), 1e-12)
-        return cls(
-            "the bundle's benign sessions", np.einsum("c,cfl->fl", weight, benign.shares.astype(np.float64)),
-            weight @ benign.p_shares, weight @ benign.area_mix, n_sessions, MIN_PSI,
-        )  # fmt: skip
-
-    @classmethod
-    def of_traffic(cls, earlier: Traffic) -> Self:
-        """Traffic of another time."""
-        letters = [np.bincount(column, minlength=len(LETTERS)) for column in earlier.codes.T]
-        n = max(len(earlier), 1)
-        return cls(
-            "earlier verdicts", np.array(letters) / n, p_counts(earlier.p_value) / n, earlier.area_share.mean(axis=0),
-            earlier.n_effective, MIN_PSI_EARLIER,
-        )  # fmt: skip
 
 
 def drift(traffic: Traffic, usual: Reference, bundle: Bundle) -> Drift:
@@ -307,85 +213,3 @@ def _middles(edges: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _LETTER_MIDDLES, _P_MIDDLES = _middles(EDGES), _middles(P_EDGES)
-
-
-def _table(path: Path, bundle: Bundle) -> pa.Table:
-    if not path.is_file():
-        raise InputError(f"{path} is not there, expected a file of verdicts")
-    try:
-        table = pq.read_table(path) if path.suffix.lower() == ".parquet" else _json_table(path)
-    except (pa.ArrowException, ValueError, OSError) as fault:
-        raise InputError(f"{path} can't be read as verdicts: {type(fault).__name__}") from fault
-    if missing := [name for name in _COLUMNS if name not in table.column_names]:
-        raise InputError(f"{path}: has no {', '.join(missing)}; expected what stillwatch score writes")
-    table = table.select(list(_COLUMNS))
-    for name in ("n_exchanges", "p_value"):
-        if table.column(name).null_count:
-            raise InputError(f"{path}: column {name} has {table.column(name).null_count} nulls, expected none")
-    if strange := set(table.column("bundle").unique().to_pylist()) - {bundle.bundle_id}:
-        raise InputError(
-            f"{path}: verdicts of bundle {sorted(map(str, strange))[0]}, expected of {bundle.bundle_id}: letters of a"
-            " profile mean something to one bundle only"
-        )
-    return table
-
-
-def _json_table(path: Path) -> pa.Table:
-    if not path.stat().st_size:
-        return pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
-    return pj.read_json(path)
-
-
-def _shares(column: pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.float64]:
-    """Shares by name, shape (n_sessions, n_names), from maps (Parquet) or objects (JSON)."""
-    code = {name: index for index, name in enumerate(names)}
-    shares = np.zeros((len(column), len(names)))
-    for row, entries in enumerate(column.to_pylist()):
-        for name, share in entries.items() if isinstance(entries, dict) else entries or ():
-            if name in code and share is not None:
-                shares[row, code[name]] = share
-    return shares
-
-
-def drift_text(found: Drift, *, n_shown: int = 10) -> str:
-    """A table for the terminal."""
-    return "\n".join(_lines(found, n_shown))
-
-
-def _lines(found: Drift, n_shown: int) -> Iterator[str]:
-    yield f"{found.n_sessions:,} sessions (worth {found.n_effective:,.0f} independent ones) against {found.reference}"
-    yield f"bundle {found.bundle}"
-    yield ""
-    yield f"{'feature':34s} {'PSI':>7s} {'alarms at':>9s} {'energy':>7s} {'before':>7s} {'now':>7s}"
-    rows = found.features[: max(n_shown, sum(moved.is_alarm for moved in found.features))]
-    for moved in (*rows, found.scores):
-        name = moved.name if moved.kind == "feature" else f"{moved.kind} {moved.name}"
-        yield (
-            f"{name:34s} {moved.psi:7.3f} {moved.limit or 0.0:9.3f} {moved.energy or 0.0:7.4f} {moved.before:7.3f} "
-            f"{moved.now:7.3f}{'  <' if moved.is_alarm else ''}"
-        )
-    yield ""
-    yield f"{'area':34s} {'PSI':>7s} {'alarms at':>9s} {'':7s} {'before':>7s} {'now':>7s}"
-    mark = "  <" if found.area_mix.is_alarm else ""
-    yield f"{'all areas together':34s} {found.area_mix.psi:7.3f} {found.area_mix.limit or 0.0:9.3f}{mark}"
-    for moved in found.areas[:n_shown]:
-        yield f"{moved.name:34s} {moved.psi:7.3f} {'':9s} {'':7s} {moved.before:7.3f} {moved.now:7.3f}"
-    yield ""
-    yield f"none of these      {found.none_now:.4f} of prompts, usually {found.none_before:.4f}"
-    yield (
-        f"false positives    estimated {found.fpr_estimated:.4f}, usually {found.fpr_expected:.4f}; flagged are "
-        f"{found.fpr_flagged:.4f}, whatever they are"
-    )
-    yield ""
-    if not found.is_decidable:
-        yield f"too few sessions to tell: expected at least {MIN_SESSIONS} independent ones"
-    elif not found.alarms:
-        yield "no drift"
-    else:
-        yield f"drift: {'; '.join(found.alarms[:5])}{' and more' if len(found.alarms) > 5 else ''}"
-
-
-def write_drift(found: Drift, path: Path) -> None:
-    """Write everything as JSON."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(found.record(), indent=1, allow_nan=False, default=float) + "\n", encoding="utf-8")

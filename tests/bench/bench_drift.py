@@ -14,7 +14,8 @@ import numpy as np
 
 from serve.bundle.bundle import Bundle
 from serve.model.benign_profile import LETTERS, BenignProfile
-from serve.monitoring.drift import Drift, Reference, Traffic, drift
+from serve.monitoring.drift import Drift, drift
+from serve.monitoring.traffic import Reference, Traffic
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Sessions
 from train.corpora.loading import load_pool
@@ -23,7 +24,8 @@ from train.inputs.prepared_inputs import prepare
 from train.learning.bundling import BundlingSettings
 from train.learning.model import topics
 from train.learning.table import table
-from train.synthesis.compose import Composer, ComposeSettings, Composition
+from train.synthesis.compose import Composer, ComposeSettings
+from train.synthesis.composition import Composition
 
 N_SESSIONS, CHANGED = 500, 0.2
 STEPS = (100, 150, 200, 300, 400, 500)

@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import RELEASED
-from serve.capability import capability_map as capabilities
-from serve.capability import coverage
+from serve.capability import coverage, vector_index
+from serve.capability.capability_map import N_NEIGHBOURS
 from serve.capability.coverage import CellCounts
 from serve.embedding.encoders import quantise
 from serve.sessions.canonical_text import canonical
@@ -179,13 +179,13 @@ def index(bundle: Bundle) -> None:
         rows = quantise(rows.astype(np.float64)).astype(np.float32)
         found, seconds = [], []
         for limit in (n, n - 1):
-            capabilities.FLAT_LIMIT = limit
-            built = capabilities.build_index(rows)
+            vector_index.FLAT_LIMIT = limit
+            built = vector_index.build_index(rows)
             began_at = time.perf_counter()
-            found.append(built.search(asked, capabilities.N_NEIGHBOURS)[1])
+            found.append(built.search(asked, N_NEIGHBOURS)[1])
             seconds.append(time.perf_counter() - began_at)
         shared = [len(set(a) & set(b)) for a, b in zip(found[0].tolist(), found[1].tolist(), strict=True)]
-        recall = np.mean(shared) / capabilities.N_NEIGHBOURS
+        recall = np.mean(shared) / N_NEIGHBOURS
         print(f"  {n:7,} anchors: inverted file over exact {seconds[1] / seconds[0]:.2f}, recall {recall:.3f}")
 
 

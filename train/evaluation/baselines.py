@@ -1,16 +1,12 @@
-"""Baselines: published detectors, each from its paper, all seeing only the prompts' vectors.
-
-Every one of them is a number for a block of sessions of equal length, so a block costs a few matrix products.
-"""
+"""Baselines: published detectors, each from its paper, all seeing only the prompts' vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import shapiro
 from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf
@@ -18,56 +14,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-Vectors = NDArray[np.float32]
-Numbers = NDArray[np.float64]
-
-BLOCK_PROMPTS = 1024
-SAME_POINT = 1e-6  # squared distance below which float32 cannot tell two unit vectors apart
-CALIBRATION_SIZES = (1, 2, 5, 10, 25, 50, 100, 200)
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Many sessions as columns."""
-
-    vectors: Vectors  # (n_prompts, n_dims) unit rows in order of arrival; a zero row for text without known tokens
-    offsets: NDArray[np.int64]  # (n_sessions + 1,); session i owns rows offsets[i]:offsets[i + 1]
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Prompts in each session, shape (n_sessions,)."""
-        return np.diff(self.offsets)
-
-    def pick(self, sessions: NDArray[np.int64]) -> Traffic:
-        """These sessions only, in this order."""
-        lengths = self.lengths[sessions]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[sessions] - offsets[:-1], lengths)
-        return Traffic(self.vectors[rows], offsets)
-
-    def heads(self, size: int) -> Traffic:
-        """The first `size` prompts of every session that has as many."""
-        starts = self.offsets[:-1][self.lengths >= size]
-        rows = (starts[:, None] + np.arange(size)).ravel()
-        return Traffic(self.vectors[rows], np.arange(len(starts) + 1, dtype=np.int64) * size)
-
-    def blocks(self) -> Iterator[Block]:
-        """Sessions of equal length together, about `BLOCK_PROMPTS` prompts at a time; empty sessions are left out."""
-        lengths = self.lengths
-        for length in np.unique(lengths[lengths > 0]):
-            sessions = np.flatnonzero(lengths == length)
-            step = max(1, BLOCK_PROMPTS // int(length))
-            for start in range(0, len(sessions), step):
-                part = sessions[start : start + step]
-                yield Block(part, self.vectors[self.offsets[part][:, None] + np.arange(length)])
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Sessions of equal length."""
-
-    sessions: NDArray[np.int64]  # (n_sessions,) their positions in the traffic
-    vectors: Vectors  # (n_sessions, n_prompts, n_dims)
+from train.evaluation.mmd import BenignMMD
+from train.evaluation.session_blocks import (
+    Numbers,
+    Traffic,
+    Vectors,
+    measure,
+    pairs,
+    require,
+    sample,
+    sample_sessions,
+    session_means,
+    squared_distances,
+)
 
 
 class Baseline(Protocol):
@@ -86,164 +45,6 @@ class Baseline(Protocol):
     def score(self, traffic: Traffic) -> Numbers:
         """One finite score a session, shape (n_sessions,), high = harvesting; a session without prompts gets 0."""
         ...
-
-
-def measure(traffic: Traffic, statistic: Callable[[Vectors], Numbers]) -> Numbers:
-    """Values of a statistic of (n_sessions, n_prompts, n_dims) blocks for every session; 0 for empty sessions."""
-    values = np.zeros(len(traffic.lengths))
-    for block in traffic.blocks():
-        values[block.sessions] = statistic(block.vectors)
-    return values
-
-
-def session_means(traffic: Traffic) -> Numbers:
-    """Mean vector of each session, shape (n_sessions, n_dims); zeros for an empty one."""
-    means = np.zeros((len(traffic.lengths), traffic.vectors.shape[1]))
-    for block in traffic.blocks():
-        means[block.sessions] = block.vectors.mean(axis=1, dtype=np.float64)
-    return means
-
-
-def squared_distances(vectors: Vectors) -> Vectors:
-    """Squared Euclidean distances within each session, (b, n, d) → (b, n, n); exactly 0 between equal vectors."""
-    products = vectors @ vectors.transpose(0, 2, 1)
-    norms = np.einsum("bii->bi", products)
-    squared: Vectors = norms[:, :, None] + norms[:, None, :] - 2 * products
-    squared[squared < SAME_POINT] = 0
-    return squared
-
-
-def _pairs(vectors: Vectors) -> Vectors:
-    """Distances of all pairs i < j within each session, (b, n, d) → (b, n (n - 1) / 2)."""
-    rows, columns = np.triu_indices(vectors.shape[1], k=1)
-    return np.sqrt(squared_distances(vectors)[:, rows, columns])
-
-
-def _require(traffic: Traffic, side: str, *, n_sessions: int) -> None:
-    found = int((traffic.lengths > 0).sum())
-    if found < n_sessions:
-        raise ValueError(f"{side} traffic has {found} sessions with prompts, expected {n_sessions} or more")
-
-
-def _sample(traffic: Traffic, *, n_prompts: int, rng: np.random.Generator) -> Vectors:
-    n_available = len(traffic.vectors)
-    rows = rng.choice(n_available, size=min(n_prompts, n_available), replace=False)
-    return traffic.vectors[np.sort(rows)]
-
-
-def _sample_sessions(traffic: Traffic, *, n_sessions: int, rng: np.random.Generator) -> Traffic:
-    filled = np.flatnonzero(traffic.lengths > 0)
-    return traffic.pick(rng.permutation(filled)[:n_sessions])
-
-
-def rbf_mixture(squared: Vectors, bandwidth: float) -> Vectors:
-    """Mean of five kernels exp(-d² / 2s²), s = bandwidth times (¼, ½, 1, 2, 4), from squared distances, any shape.
-
-    Halving s raises the kernel to its fourth power: one exponential and two squarings a step.
-    """
-    power: Vectors = np.exp(squared * np.float32(-1 / (2 * (4 * bandwidth) ** 2)))
-    total = power.copy()
-    for _ in range(4):
-        power *= power
-        power *= power
-        total += power
-    total /= 5
-    return total
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Benign prompts that sessions are compared with, under one kernel."""
-
-    vectors: Vectors  # (n_prompts, n_dims)
-    bandwidth: float  # median distance between two of them
-    within: float  # mean kernel of two different ones
-
-    @classmethod
-    def of(cls, vectors: Vectors) -> Self:
-        """Reference with the median heuristic's bandwidth (1 where more than half of all pairs coincide)."""
-        squared = squared_distances(vectors[None])[0]
-        between = squared[np.triu_indices(len(vectors), k=1)]
-        bandwidth = float(np.sqrt(np.median(between))) if between.size else 0.0
-        bandwidth = bandwidth or 1.0
-        return cls(vectors, bandwidth, float(rbf_mixture(between, bandwidth).mean()) if between.size else 0.0)
-
-    def mmd_squared(self, vectors: Vectors) -> Numbers:
-        """Unbiased MMD² of each session (b, n, d) to this reference, shape (b,).
-
-        mean_{i≠j} k(x_i, x_j) + mean_{i≠j} k(y_i, y_j) - 2 mean_{i,j} k(x_i, y_j) (Gretton et al. 2012, eq. 3).
-        One prompt has no pair: its first term is 0, a constant that calibration at size 1 takes away.
-        """
-        n_sessions, n_prompts, n_dims = vectors.shape
-        kernel = rbf_mixture(squared_distances(vectors), self.bandwidth)
-        n_pairs = max(1, n_prompts * (n_prompts - 1))
-        own = (kernel.sum(axis=(1, 2), dtype=np.float64) - n_prompts) / n_pairs
-        cross = self._mean_kernel(vectors.reshape(-1, n_dims)).reshape(n_sessions, n_prompts).mean(axis=1)
-        return np.asarray(own + self.within - 2 * cross, dtype=np.float64)
-
-    def _mean_kernel(self, rows: Vectors) -> Numbers:
-        squared = rows @ self.vectors.T
-        squared *= -2
-        squared += np.einsum("ij,ij->i", rows, rows)[:, None]
-        squared += np.einsum("ij,ij->i", self.vectors, self.vectors)
-        np.maximum(squared, 0, out=squared)
-        means: Numbers = rbf_mixture(squared, self.bandwidth).mean(axis=1, dtype=np.float64)
-        return means
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a statistic is on benign sessions of several sizes."""
-
-    log_sizes: Numbers  # (n_sizes,) rising
-    means: Numbers
-    deviations: Numbers
-
-    @classmethod
-    def of(cls, organic: Traffic, statistic: Callable[[Vectors], Numbers]) -> Self:
-        """Mean and standard deviation over the heads of organic sessions, at each size enough of them reach."""
-        needed = min(30, max(1, len(organic.lengths) // 2))
-        sizes = [size for size in CALIBRATION_SIZES if (organic.lengths >= size).sum() >= needed]
-        values = [measure(organic.heads(size), statistic) for size in sizes]
-        deviations = np.array([max(float(value.std()), 1e-6) for value in values])
-        return cls(np.log(sizes), np.array([value.mean() for value in values]), deviations)
-
-    def standardise(self, values: Numbers, lengths: NDArray[np.int64]) -> Numbers:
-        """z-scores at each session's size, interpolated in log n; beyond the largest size, as there."""
-        position = np.log(np.maximum(lengths, 1))
-        means = np.interp(position, self.log_sizes, self.means)
-        return np.asarray((values - means) / np.interp(position, self.log_sizes, self.deviations), dtype=np.float64)
-
-
-@dataclass(slots=True, eq=False)
-class BenignMMD:
-    """Benign-calibrated maximum mean discrepancy (Liu, Guo & Dong 2026, arXiv 2606.05725).
-
-    Unbiased MMD² of the session to a sample of organic prompts under a median-heuristic multi-bandwidth RBF kernel;
-    the score is its z-score among organic sessions of like size, none of which lent a prompt to the sample.
-    """
-
-    name: str = "mmd"
-    n_reference: int = 1000
-    n_calibration: int = 256
-    reference: Reference = field(init=False)
-    calibration: Calibration = field(init=False)
-
-    def fit(self, organic: Traffic, harvesting: Traffic, *, seed: int) -> Self:
-        """One half of the organic sessions is the reference, the other the calibration."""
-        _require(organic, "organic", n_sessions=2)
-        rng = np.random.default_rng(seed)
-        order = rng.permutation(np.flatnonzero(organic.lengths > 0))
-        half = len(order) // 2
-        self.reference = Reference.of(_sample(organic.pick(order[:half]), n_prompts=self.n_reference, rng=rng))
-        benign = organic.pick(order[half:][: self.n_calibration])
-        self.calibration = Calibration.of(benign, self.reference.mmd_squared)
-        return self
-
-    def score(self, traffic: Traffic) -> Numbers:
-        """Benign standard deviations above the benign mean of MMD², any real number."""
-        scores = self.calibration.standardise(measure(traffic, self.reference.mmd_squared), traffic.lengths)
-        return np.where(traffic.lengths > 0, scores, 0.0)
 
 
 def growing_set_distances(vectors: Vectors) -> Numbers:
@@ -320,9 +121,9 @@ class Seat:
 
     def fit(self, organic: Traffic, harvesting: Traffic, *, seed: int) -> Self:
         """Choose δ on a sample of organic sessions; 0 (exact repeats only) when none of them has a pair."""
-        _require(organic, "organic", n_sessions=1)
-        sample = _sample_sessions(organic, n_sessions=self.n_sessions, rng=np.random.default_rng(seed))
-        distances = np.concatenate([_pairs(block.vectors).ravel() for block in sample.blocks()])
+        require(organic, "organic", n_sessions=1)
+        sample = sample_sessions(organic, n_sessions=self.n_sessions, rng=np.random.default_rng(seed))
+        distances = np.concatenate([pairs(block.vectors).ravel() for block in sample.blocks()])
         self.threshold = float(np.quantile(distances, self.quantile)) if distances.size else 0.0
         return self
 
@@ -331,7 +132,7 @@ class Seat:
         return measure(traffic, self._score_block)
 
     def _score_block(self, vectors: Vectors) -> Numbers:
-        similar = _pairs(vectors) <= self.threshold
+        similar = pairs(vectors) <= self.threshold
         return np.asarray(similar.sum(axis=1) / max(1, similar.shape[1]), dtype=np.float64)
 
 
@@ -363,9 +164,9 @@ class Coverage:
 
     def fit(self, organic: Traffic, harvesting: Traffic, *, seed: int) -> Self:
         """Cut the space into cells (k-means, at most as many as there are distinct prompts)."""
-        _require(organic, "organic", n_sessions=1)
+        require(organic, "organic", n_sessions=1)
         rng = np.random.default_rng(seed)
-        sides = (_sample(side, n_prompts=self.n_reference // 2, rng=rng) for side in (organic, harvesting))
+        sides = (sample(side, n_prompts=self.n_reference // 2, rng=rng) for side in (organic, harvesting))
         prompts = np.concatenate(list(sides))
         n_cells = min(self.n_cells, len(np.unique(prompts, axis=0)))
         means = KMeans(n_clusters=n_cells, n_init=1, max_iter=50, random_state=seed).fit(prompts)
@@ -390,7 +191,7 @@ class Mahalanobis:
 
     def fit(self, organic: Traffic, harvesting: Traffic, *, seed: int) -> Self:
         """Estimate μ and Σ⁻¹."""
-        _require(organic, "organic", n_sessions=2)
+        require(organic, "organic", n_sessions=2)
         estimate = LedoitWolf().fit(session_means(organic)[organic.lengths > 0])
         self.centre, self.precision = estimate.location_, estimate.precision_
         return self
@@ -414,7 +215,7 @@ class MeanLogistic:
         """Fit with both classes weighing the same."""
         sides = {"organic": organic, "harvesting": harvesting}
         for name, side in sides.items():
-            _require(side, name, n_sessions=1)
+            require(side, name, n_sessions=1)
         X = np.concatenate([session_means(side)[side.lengths > 0] for side in sides.values()])
         y = np.repeat([0, 1], [int((side.lengths > 0).sum()) for side in sides.values()])
         regression = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=2000)

@@ -14,16 +14,17 @@ from serve.features.session_features import feature_names
 from train.config.settings import Settings
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
-from train.evaluation.baselines import BASELINES, Traffic
+from train.evaluation.baselines import BASELINES
 from train.evaluation.exam import FoldScores, exam_accounts, exam_composition, exam_table
 from train.evaluation.leakage import shuffled, surface_margins, surface_numbers
+from train.evaluation.session_blocks import Traffic
 from train.learning import classifier
 from train.learning.model import Model, learn
 from train.learning.split import KNOWN, LABELLED, SETTINGS, TEST, TRAIN, Fold, folds
 from train.learning.table import Table, session_vectors
 from train.reports.exam_report import REPORTS, write_exam
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import Composition
+from train.synthesis.composition import Composition
 from train.tracking import mlflow_runs as tracking
 
 STARTER_ONLY = "starter only"

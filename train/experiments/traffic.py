@@ -21,7 +21,8 @@ from train.evaluation.exam import ExamSettings, exam_composition
 from train.inputs.prepared_inputs import Inputs
 from train.learning.model import topics
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import Composer, ComposeSettings, Composition
+from train.synthesis.compose import Composer, ComposeSettings
+from train.synthesis.composition import Composition
 from train.synthesis.traffic_files import HELD_OUT, write_traffic
 
 

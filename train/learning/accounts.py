@@ -17,7 +17,7 @@ from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import CrossEvidence
 from train.learning.table import observed_parts
-from train.synthesis.compose import AccountComposition
+from train.synthesis.composition import AccountComposition
 
 Margins = Callable[[NDArray[np.float64], NDArray[np.str_]], NDArray[np.float64]]
 """Margins of feature rows (n_sessions, n_features) of these campaigns or sources, which the classifier never saw."""

@@ -26,7 +26,8 @@ from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evide
 from train.learning.split import Fold
 from train.learning.table import Table, table
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import Composer, ComposeSettings, Composition
+from train.synthesis.compose import Composer, ComposeSettings
+from train.synthesis.composition import Composition
 
 
 @dataclass(frozen=True, slots=True)

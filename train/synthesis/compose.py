@@ -1,8 +1,4 @@
-"""Compose: accounts and sessions of every kind from a pool of prompts, seeded.
-
-Only indices move here. A composition says for every exchange which prompt of the pool it is, and for every session its
-kind, campaign, dilution and surface channel; texts are made at the end, when a table or a file needs them.
-"""
+"""Compose: accounts and sessions of every kind from a pool of prompts, seeded. Only indices move here."""
 
 from __future__ import annotations
 
@@ -12,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.sessions.records import Sessions
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
-from train.synthesis.channel import Channel, draw_channel
+from train.synthesis.channel import draw_channel
+from train.synthesis.composition import AccountComposition, Composition, Drawn
+from train.synthesis.prompt_sources import PromptSources
 
 ORGANIC_KINDS = ("person", "aggregator", "product")
 DILUTIONS = (0.0, 0.5, 0.75, 0.9)
@@ -23,10 +20,6 @@ LENGTHS = (10, 25, 50, 100)
 ACCOUNT_DILUTIONS = (0.0, 0.5, 0.75, 0.9, 0.95)
 MAX_ACCOUNT = 800
 """Exchanges of the largest account that is composed."""
-
-_STARTER_SHARE = 0.35
-_MIN_PROMPTS = 10  # of a source on one side of a split
-_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,75 +32,6 @@ class ComposeSettings:
     aggregator_share: float = 0.25
     min_exchanges: int = 5
     max_exchanges: int = 120
-
-
-@dataclass(frozen=True)
-class Composition:
-    """Sessions as columns: session i owns `rows[offsets[i]:offsets[i + 1]]`, indices into a pool."""
-
-    rows: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    kind: NDArray[np.str_]
-    campaign: NDArray[np.str_]
-    dilution: NDArray[np.float64]
-    channel: tuple[Channel, ...]
-    at: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.kind)
-
-    @property
-    def is_harvesting(self) -> NDArray[np.bool_]:
-        """Whether each session is of a campaign."""
-        return np.asarray(self.kind == "harvest")
-
-    def texts(self, pool: Pool) -> tuple[str, ...]:
-        """What was sent, after each session's surface channel."""
-        texts: list[str] = []
-        bounds = self.offsets.tolist()
-        for channel, start, stop in zip(self.channel, bounds[:-1], bounds[1:], strict=True):
-            own = (pool.texts[row] for row in self.rows[start:stop].tolist())
-            texts.extend(own if channel.is_plain else map(channel.apply, own))
-        return tuple(texts)
-
-    def sessions(self, pool: Pool, prefix: str = "s") -> Sessions:
-        """The sessions in the public format, each an account of its own."""
-        names = tuple(f"{prefix}{index:06d}" for index in range(len(self)))
-        return Sessions(names, names, self.offsets, self.texts(pool), self.at)
-
-    def part(self, start: int, stop: int) -> Composition:
-        """Sessions `start` to `stop` (exclusive)."""
-        low, high = int(self.offsets[start]), int(self.offsets[stop])
-        return Composition(
-            self.rows[low:high], self.offsets[start : stop + 1] - low, self.kind[start:stop],
-            self.campaign[start:stop], self.dilution[start:stop], self.channel[start:stop], self.at[low:high],
-        )  # fmt: skip
-
-    @staticmethod
-    def joined(parts: Sequence[Composition]) -> Composition:
-        """All sessions of these compositions, in order."""
-        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-        return Composition(
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([[0], np.cumsum(sizes)]),
-            np.concatenate([part.kind for part in parts]),
-            np.concatenate([part.campaign for part in parts]),
-            np.concatenate([part.dilution for part in parts]),
-            tuple(channel for part in parts for channel in part.channel),
-            np.concatenate([part.at for part in parts]),
-        )
-
-
-@dataclass(frozen=True)
-class AccountComposition:
-    """Sessions of whole accounts: `account` (n_sessions,) says whose each is, 0, 1, 2 and so on."""
-
-    sessions: Composition
-    account: NDArray[np.int64]
-
-    def first(self) -> NDArray[np.int64]:
-        """The first session of each account, (n_accounts,)."""
-        return np.unique(self.account, return_index=True)[1]
 
 
 class Composer:
@@ -124,10 +48,10 @@ class Composer:
         self._pool, self._topic, self._timing = pool, topic, timing
         self._rng = np.random.default_rng(seed)
         kinds = pool.kinds[rows]
-        self._people = _Side(pool, rows[kinds == "person"], topic)
-        self._products = _Side(pool, rows[kinds == "product"], topic)
-        self._harvests = _Side(pool, rows[kinds == "harvest"], topic)
-        self._evaluations = _Side(pool, rows[kinds == "evaluation"], topic)
+        self._people = PromptSources(pool, rows[kinds == "person"], topic)
+        self._products = PromptSources(pool, rows[kinds == "product"], topic)
+        self._harvests = PromptSources(pool, rows[kinds == "harvest"], topic)
+        self._evaluations = PromptSources(pool, rows[kinds == "evaluation"], topic)
 
     @property
     def has_evaluations(self) -> bool:
@@ -256,7 +180,7 @@ class Composer:
             rows = np.concatenate(parts)[:n]
         return Drawn("product", side.names(np.array([source])), 0.0, rows)
 
-    def _shards(self, side: _Side, chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    def _shards(self, side: PromptSources, chosen: NDArray[np.int64], n: int) -> NDArray[np.int64]:
         if self._rng.random() < 0.5:
             counts = _shares(n, len(chosen), self._rng)
             parts = [self._contiguous(side.rows_of(s), k) for s, k in zip(chosen, counts, strict=True) if k]
@@ -303,116 +227,6 @@ class Composer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One session before its surface channel: rows of the pool in the order sent."""
-
-    kind: str
-    campaign: str
-    dilution: float
-    rows: NDArray[np.int64]
-
-
-class _Side:
-    """The rows of one kind that one side of a split may use, by source, conversation, person and topic."""
-
-    def __init__(self, pool: Pool, rows: NDArray[np.int64], topic: NDArray[np.int64]) -> None:
-        self._pool, self._topic = pool, topic
-        sources, sizes = np.unique(pool.source[rows], return_counts=True)
-        # Sources are drawn alike, so one of which a few prompts fell to this side would be the same session again and
-        # again.
-        self.sources = sources[sizes >= min(_MIN_PROMPTS, int(sizes.max(initial=0)))]
-        self._rows = [rows[pool.source[rows] == source] for source in self.sources]
-        self._conversations = [np.split(own, _changes(pool.conversation[own])) for own in self._rows]
-        # A corpus knows its people when some of them have several conversations.
-        self._people = [_people(pool, conversations) for conversations in self._conversations]
-        self._topics = [
-            np.array([topic[conversation[0]] for conversation in conversations])
-            for conversations in self._conversations
-        ]
-        self._shares = _source_shares(pool, self.sources)
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def names(self, chosen: NDArray[np.int64]) -> str:
-        """Groups of these sources, sorted and joined with a plus sign."""
-        return "+".join(sorted({self._pool.sources[self.sources[source]].group for source in chosen}))
-
-    def rows_of(self, source: int) -> NDArray[np.int64]:
-        return np.asarray(self._rows[source])
-
-    def some_sources(self, rng: np.random.Generator, first: int | None) -> NDArray[np.int64]:
-        """1 to 3 distinct sources; more than one in 40 % of draws."""
-        n = min(len(self.sources), int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])))
-        start = self.one_source(rng) if first is None else first
-        shares = np.delete(self._shares, start)
-        others = np.delete(np.arange(len(self.sources)), start)
-        more = rng.choice(others, size=n - 1, replace=False, p=shares / shares.sum()) if n > 1 else others[:0]
-        return np.concatenate([[start], more]).astype(np.int64)
-
-    def one_source(self, rng: np.random.Generator) -> int:
-        return int(rng.choice(len(self.sources), p=self._shares))
-
-    def person_rows(self, source: int, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
-        """Up to n exchanges of one real person, conversations in order; none where nobody is known."""
-        people = self._people[source]
-        if not people:
-            return np.zeros(0, dtype=np.int64)
-        rows = people[int(rng.integers(len(people)))]
-        start = int(rng.integers(max(1, len(rows) - n + 1)))
-        return rows[start : start + n]
-
-    def conversation_rows(self, source: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        conversations = self._conversations[source]
-        return conversations[int(rng.integers(len(conversations)))]
-
-    def topical_rows(
-        self, sources: NDArray[np.int64], rng: np.random.Generator, n: int, like: NDArray[np.int64] = _NOTHING
-    ) -> NDArray[np.int64]:
-        """n exchanges of conversations that share a topic (that of `like`) four times in five, the rest about anything.
-
-        They make a person longer, too: shorter people would let size tell organic sessions from harvesting ones.
-        """
-        first = int(sources[0])
-        topic = self._topic[like[0]] if len(like) else rng.choice(self._topics[first])
-        related = [
-            self._conversations[source][index]
-            for source in sources
-            for index in np.flatnonzero(self._topics[source] == topic)
-        ]
-        order = rng.permutation(len(related)).tolist()
-        parts: list[NDArray[np.int64]] = []
-        n_rows = 0
-        while n_rows < n:
-            stray = not order or rng.random() < 0.2
-            part = self.conversation_rows(int(rng.choice(sources)), rng) if stray else related[order.pop()]
-            parts.append(part)
-            n_rows += len(part)
-        return np.concatenate(parts)[:n]
-
-
-def _source_shares(pool: Pool, sources: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Chance of each source: alike, but all starter families together at most `_STARTER_SHARE` beside real sources."""
-    starter = np.array([pool.sources[source].name.startswith("starter/") for source in sources], dtype=bool)
-    if not len(sources) or starter.all() or not starter.any():
-        return np.full(len(sources), 1.0 / max(len(sources), 1))
-    return np.asarray(np.where(starter, _STARTER_SHARE / starter.sum(), (1.0 - _STARTER_SHARE) / (~starter).sum()))
-
-
-def _people(pool: Pool, conversations: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-    owned: dict[int, list[NDArray[np.int64]]] = {}
-    for conversation in conversations:
-        owned.setdefault(int(pool.person[conversation[0]]), []).append(conversation)
-    if len(owned) == len(conversations):
-        return []
-    return [np.concatenate(parts) for parts in owned.values() if sum(map(len, parts)) >= 5]
-
-
-def _changes(codes: NDArray[np.int32]) -> NDArray[np.int64]:
-    return np.flatnonzero(np.diff(codes)) + 1
-
-
 def _shares(n: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """n split into k parts at random."""
     cuts = np.sort(rng.integers(0, n + 1, size=k - 1))
@@ -432,7 +246,7 @@ def _interleaved(conversations: list[NDArray[np.int64]], n: int, rng: np.random.
     return np.array(rows, dtype=np.int64)
 
 
-def _organic_shares(settings: ComposeSettings, people: _Side, products: _Side) -> NDArray[np.float64]:
+def _organic_shares(settings: ComposeSettings, people: PromptSources, products: PromptSources) -> NDArray[np.float64]:
     """Chance of each of `ORGANIC_KINDS`; those of which there is nobody aren't drawn."""
     product_share = 1.0 - settings.person_share - settings.aggregator_share
     shares = np.array([settings.person_share, settings.aggregator_share, product_share])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from train.corpora.pool import Pool
-from train.synthesis.compose import Composition
+from train.synthesis.composition import Composition
 
 EXCHANGES = "exchanges.jsonl.gz"
 LABELS = "labels.jsonl"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serve.analyst.map_page import map_traffic, page_of
+from serve.analyst.map_page import page_of
+from serve.analyst.mapped_traffic import map_traffic
 from serve.bundle.bundle import Bundle
 from serve.cli import main
 from serve.io.discovery import InputError

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from serve.campaigns import job as inquiry
+from serve.campaigns import results
 from serve.campaigns.campaign_files import N_MEMBERS, read_campaigns
 from serve.campaigns.community_features import FEATURES, CommunityFeatures
-from serve.campaigns.detector import Campaign, Tie
+from serve.campaigns.findings import Campaign, Tie
 from serve.campaigns.synchrony import Pivot, Synchrony
 from serve.io.discovery import InputError
 
@@ -65,7 +65,7 @@ def test_what_campaigns_are_written_as_is_what_is_read(tmp_path: Path) -> None:
         {10: 8.0}, {3: 0.5}, {"0" * 16: 4}, (Pivot(1_767_225_600.0, "coding", 0.1, 0.6),), Synchrony(0.1, None, None),
         signs, {"harvest": 2.0}, ties,
     )  # fmt: skip
-    entry = read_campaigns(written(tmp_path / "c.json", inquiry._plain(found))).entries[0]
+    entry = read_campaigns(written(tmp_path / "c.json", results._plain(found))).entries[0]
     for name in ("campaign_id", "confidence", "n_exchanges", "n_harvested", "n_active_days", "dilution"):
         assert getattr(entry, name) == getattr(found, name)
     assert [member.account_id for member in entry.members] == ["m4", "m3", "m2", "m1", "m0"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import PRIOR, Findings, find
+from serve.campaigns.detector import find
+from serve.campaigns.findings import PRIOR, Findings
 from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import quantise

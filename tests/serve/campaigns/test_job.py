@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from serve.campaigns.job import SCHEMA, CampaignJob, run, summary_text
+from serve.campaigns.job import CampaignJob, run
+from serve.campaigns.results import SCHEMA, summary_text
 from serve.jobs.progress import Progress
 from serve.sessions.records import Session
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.capability import capability_map as module
+from serve.capability import vector_index
 from serve.capability.area_classifier import AreaClassifier
-from serve.capability.capability_map import NONE, CapabilityMap, Skill, build_index, kmeans
+from serve.capability.capability_map import NONE, CapabilityMap, Skill
+from serve.capability.vector_index import build_index, kmeans
 from serve.embedding.encoders import SCALE, Encoder, quantise
 
 
@@ -184,7 +185,7 @@ def test_kmeans_keeps_few_distinct_rows_and_splits_two_clouds() -> None:
 
 
 def test_a_large_index_is_an_inverted_file_that_finds_a_vector_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(vector_index, "FLAT_LIMIT", 500)
     vectors = quantise(np.random.default_rng(0).normal(size=(900, 32))).astype(np.float32)
     index = build_index(vectors)
     assert isinstance(index, faiss.IndexIVFFlat)
@@ -201,14 +202,14 @@ def test_a_large_map_is_searched_with_faiss_and_places_as_a_small_one(monkeypatc
     changes["cells"] = quantise(centres)
     vectors = quantise(np.repeat(centres, 20, axis=0) + rng.normal(scale=0.1, size=(60, 16)))
     small = map_by_hand(**changes).assign(vectors)
-    monkeypatch.setattr(module, "FLAT_LIMIT", 100)
+    monkeypatch.setattr(vector_index, "FLAT_LIMIT", 100)
     large = map_by_hand(**changes)
     assert isinstance(large._anchors, faiss.IndexIVFFlat)
     assert large.assign(vectors).skill.tolist() == small.skill.tolist() == np.repeat([0, 1, 2], 20).tolist()
 
 
 def test_an_index_at_the_limit_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FLAT_LIMIT", 500)
+    monkeypatch.setattr(vector_index, "FLAT_LIMIT", 500)
     assert isinstance(build_index(np.ones((500, 4), np.float32)), faiss.IndexFlatIP)
 
 

@@ -16,17 +16,9 @@ from serve.bundle.bundle import Bundle
 from serve.cli import main
 from serve.io.discovery import InputError
 from serve.model.benign_profile import LETTERS, P_EDGES
-from serve.monitoring.drift import (
-    MIN_PSI_EARLIER,
-    MIN_SESSIONS,
-    Reference,
-    Traffic,
-    drift,
-    drift_text,
-    energy_distance,
-    stability_index,
-    write_drift,
-)
+from serve.monitoring.drift import MIN_SESSIONS, drift, energy_distance, stability_index
+from serve.monitoring.drift_text import drift_text, write_drift
+from serve.monitoring.traffic import MIN_PSI_EARLIER, Reference, Traffic
 
 
 def test_the_stability_index_by_hand() -> None:

@@ -13,17 +13,15 @@ from sklearn.metrics import roc_auc_score
 
 from train.evaluation.baselines import (
     BASELINES,
-    BenignMMD,
     Mahalanobis,
     MeanLogistic,
-    Reference,
     Seat,
-    Traffic,
     cell_coverage,
     growing_set_distances,
     non_normality,
-    session_means,
 )
+from train.evaluation.mmd import BenignMMD, Reference
+from train.evaluation.session_blocks import Traffic, session_means
 
 N_DIMS = 16
 

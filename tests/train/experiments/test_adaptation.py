@@ -11,7 +11,7 @@ from train.config.settings import HoldOut, Settings
 from train.experiments.adaptation import EXAM, adaptation_table, outcome, people_halves
 from train.experiments.run import compose
 from train.inputs.prepared_inputs import prepare
-from train.synthesis.compose import Composition
+from train.synthesis.composition import Composition
 
 
 def test_people_are_on_one_side_and_campaigns_are_examined(tiny_settings: Settings) -> None:

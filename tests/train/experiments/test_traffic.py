@@ -16,7 +16,8 @@ from train.corpora.pool import Pool
 from train.evaluation.measure import measures, read_judged
 from train.experiments.traffic import main
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import Composer, Composition
+from train.synthesis.compose import Composer
+from train.synthesis.composition import Composition
 from train.synthesis.traffic_files import EXCHANGES, LABELS, PARQUET, exchange_rows, label_rows, write_traffic
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from train.corpora.pool import Pool
 from train.synthesis.arrival_times import Timing
-from train.synthesis.compose import DILUTIONS, LENGTHS, ORGANIC_KINDS, Composer, ComposeSettings, Composition
+from train.synthesis.compose import DILUTIONS, LENGTHS, ORGANIC_KINDS, Composer, ComposeSettings
+from train.synthesis.composition import Composition
 
 
 def composer_of(pool: Pool, topic: np.ndarray, *, rows: np.ndarray | None = None, seed: int = 0) -> Composer:
