@@ -59,7 +59,7 @@ MIN_CONFIRMED_ACCOUNTS, MIN_CONFIRMED_EXCHANGES = 2, 50
 """Confirmed campaigns of fewer can't be both learned from and tested on."""
 
 MIN_CONFIRMED_AUROC = 0.7
-"""How well accounts of confirmed campaigns that were left out must be told from benign ones."""
+"""AUROC below which held-out accounts of confirmed campaigns are not separated from benign ones."""
 
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
 
@@ -113,7 +113,7 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
         BundleError: when the bundle can't be trusted or holds no training rows.
         InputError: when the traffic can't be read.
         ValueError: when the traffic is too small, the bundle finds most of it harvesting, or confirmed campaigns are
-            too few, overlap the benign accounts or can't be told from them.
+            too few, overlap the benign accounts or can't be separated from them.
     """
     bundle = Bundle.load(job.bundle)
     stored = bundle.training_rows()

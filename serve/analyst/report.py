@@ -27,7 +27,7 @@ from serve.scoring.verdict_files import read_table, read_verdicts
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 N_ACCOUNTS = 50
-"""Accounts that are told of one by one."""
+"""Accounts that are listed one by one."""
 
 _NONE_TITLE = "None of the known areas"
 _ACCOUNT_COLUMNS = ("account_id", "n_exchanges", "max_score", "p_value", "flagged_share", "label")
@@ -121,7 +121,7 @@ def write_report(request: Request) -> Page:
     """
     inputs = (request.verdicts, request.accounts, request.campaigns, *request.exchanges)
     if request.out.resolve() in [path.resolve() for path in inputs if path is not None]:
-        raise ValueError(f"{request.out}: is to be written, but is an input")
+        raise ValueError(f"{request.out}: output file is also an input")
     if not request.out.resolve().parent.is_dir():
         raise ValueError(f"{request.out}: can't be written, there is no folder {request.out.resolve().parent}")
     shown = page(request)

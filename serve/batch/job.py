@@ -102,14 +102,14 @@ class Job:
         places = [Path(os.path.realpath(path)) for path in self.outputs]
         for path, place in zip(self.outputs, places, strict=True):
             if places.count(place) > 1:
-                raise ValueError(f"{path}: two outputs are to be written there")
+                raise ValueError(f"{path}: two outputs have the same name")
             if path.is_dir():
                 raise ValueError(f"{path}: is a folder, expected a file to write")
             if not place.parent.is_dir():
                 raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
             for source in map(os.path.realpath, self.inputs):
                 if place.is_relative_to(source):
-                    raise ValueError(f"{path}: is to be written, but lies in the input {source}")
+                    raise ValueError(f"{path}: output file lies in the input {source}")
 
 
 def run(job: Job, progress: Progress) -> Summary:

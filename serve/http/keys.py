@@ -41,7 +41,7 @@ class ApiKeys:
         """Read `name:sha256hex`, several parted by commas.
 
         Raises:
-            ValueError: naming the place of an entry that is none; the entry itself isn't told.
+            ValueError: naming the place of an entry that is none; the entry itself isn't shown.
         """
         entries = [entry.strip() for entry in text.split(",") if entry.strip()]
         found = [_ENTRY.fullmatch(entry) for entry in entries]

@@ -85,7 +85,7 @@ def check_suffix(path: Path) -> None:
         ValueError: naming what was expected.
     """
     if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"{path}: is to be written, but its name doesn't end with {' or '.join(WRITERS)}")
+        raise ValueError(f"{path}: output file must end in {' or '.join(WRITERS)}")
 
 
 @contextmanager

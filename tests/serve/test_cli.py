@@ -156,7 +156,7 @@ def test_what_can_not_begin_is_said_in_one_line(
     (newer / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
     for arguments, message in (
         ((source.with_name("none.jsonl"), bundle_folder), "none.jsonl doesn't exist"),
-        ((source, bundle_folder, "--accounts", "a.csv"), "a.csv: is to be written"),
+        ((source, bundle_folder, "--accounts", "a.csv"), "a.csv: output file must end in .parquet or .jsonl"),
         ((source, bundle_folder, "--sample", "2"), "sample is 2.0"),
         ((source, broken), "classifier.txt has sha256"),
         ((source, newer), "has format version 99"),

@@ -1,4 +1,4 @@
-"""Settings: everything a training run can be told, as plain frozen records that are checked before any work starts.
+"""Settings: everything that a training run can be set to, as frozen records that are checked before any work starts.
 
 A field is a group of `conf/` and, but for `capabilities` (whose data is `conf/areas`), a module of `train/`.
 """

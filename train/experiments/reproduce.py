@@ -67,7 +67,7 @@ def _elsewhere(settings: Settings, folder: Path, *, keeps_encoder: bool) -> Sett
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when the bundle is the same, 1 when it isn't, 2 when it can't be told."""
+    """Exit code 0 when the bundle is the same, 1 when it isn't, 2 when that can't be decided."""
     parser = argparse.ArgumentParser(prog="python -m train.reproduce", description=__doc__)
     parser.add_argument("run_id", metavar="RUN_ID", help="a run in MLflow")
     parser.add_argument("--keep-encoder", action="store_true", help="take the encoder from the cache")

@@ -1,4 +1,4 @@
-"""Provenance: what a run was made of, told without git: package versions, digests of code and data, the machine."""
+"""Provenance: what a run was made of, without git: package versions, digests of code and data, the machine."""
 
 from __future__ import annotations
 

@@ -313,13 +313,13 @@ def test_the_same_file_twice_counts_once(tmp_path: Path, exchanges: list[dict[st
         ({"sample": 0.0}, r"sample is 0\.0, expected a share above 0 and up to 1"),
         ({"sample": float("nan")}, "sample is nan"),
         ({"n_workers": 0}, "workers is 0, expected at least 1"),
-        ({"out": Path("out.csv")}, r"out\.csv: is to be written, but its name doesn't end with"),
-        ({"accounts": Path("out.xlsx")}, r"out\.xlsx: is to be written"),
-        ({"accounts": Path("out.jsonl")}, r"out\.jsonl: two outputs are to be written there"),
+        ({"out": Path("out.csv")}, r"out\.csv: output file must end in"),
+        ({"accounts": Path("out.xlsx")}, r"out\.xlsx: output file must end in"),
+        ({"accounts": Path("out.jsonl")}, r"out\.jsonl: two outputs have the same name"),
         ({"out": Path("none/out.jsonl")}, r"none/out\.jsonl: can't be written, there is no folder .*none"),
         ({"rejects": Path("in")}, "in: is a folder, expected a file to write"),
-        ({"out": Path("in/out.jsonl")}, r"in/out\.jsonl: is to be written, but lies in the input"),
-        ({"inputs": (Path("out.jsonl"),)}, r"out\.jsonl: is to be written, but lies in the input"),
+        ({"out": Path("in/out.jsonl")}, r"in/out\.jsonl: output file lies in the input"),
+        ({"inputs": (Path("out.jsonl"),)}, r"out\.jsonl: output file lies in the input"),
     ],
 )
 def test_a_job_that_can_not_be_is_refused(
