@@ -186,7 +186,7 @@ def test_wrong_requests_end_with_one_line(
     other = judged / "other.jsonl"
     other.write_text((judged / "a.jsonl").read_text().splitlines()[0] + "\n")
     for arguments, said in (
-        (["--out", verdicts], "is an input"),
+        (["--out", verdicts], "output file is also an input"),
         (["--out", str(judged / "no" / "r.html")], "there is no folder"),
         (["--out", str(judged / "r.html"), "--accounts", str(other)], "are not those of the verdicts"),
         (["--out", str(judged / "r.html"), "--campaigns", verdicts], "holds no campaigns"),
