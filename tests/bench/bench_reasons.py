@@ -1,7 +1,7 @@
 """Whether reasons hold: over composed sessions, what is said beside its numbers, and what removing prompts does.
 
-Two sets are judged by the released bundle: the traffic of `make demo`, and other sessions, of the starter corpus or of a
-folder of real corpora. Four things are measured:
+Two sets are judged by the released bundle: the traffic of `make demo`, and other sessions, of the starter corpus or of
+a folder of real corpora. Four things are measured:
 
 - of reasons that are not marked weak, how many show a value outside the benign range that they quote (aim: 0.95);
 - the largest difference between the sum that is shown and the log-odds of the score (aim: none but rounding);
