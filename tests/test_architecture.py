@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -204,6 +205,18 @@ def test_a_room_has_a_door_and_few_files(package: str) -> None:
         own = [path.name for path in (ROOT / package / room).glob("*.py")]
         assert ast.get_docstring(ast.parse((ROOT / package / room / "__init__.py").read_text(encoding="utf-8"))), room
         assert len(own) <= MAX_FILES, f"{package}/{room} holds {len(own)} files"
+
+
+DOORS = [path for package in ROOMS for path in sorted((ROOT / package).glob("*/__init__.py"))]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=[f"{path.parts[-3]}-{path.parts[-2]}" for path in DOORS])
+def test_a_door_names_what_is_there(door: Path) -> None:
+    text = ast.get_docstring(ast.parse(door.read_text(encoding="utf-8"))) or ""
+    listed = [name.partition(".") for name in re.findall(r"`([a-z_]\w*(?:\.\w+)?)`", text)]
+    for module, _, name in (parts for parts in listed if parts[0] not in {"serve", "stillwatch"}):
+        tree = ast.parse((door.parent / f"{module}.py").read_text(encoding="utf-8"))
+        assert not name or re.search(rf"^(?:def |class )?{name}\b", ast.unparse(tree), re.MULTILINE), f"{module}.{name}"
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -16,16 +16,6 @@ N_AREAS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """An account of a campaign: how sure (0-1), and the share of its exchanges that belong to it."""
-
-    account_id: str
-    confidence: float
-    share: float
-    n_exchanges: int
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """One campaign, with its largest areas, its surest `members`, and the log-odds that each sign added."""
 
@@ -43,6 +33,16 @@ class Entry:
     growth: Mapping[str, float]
     contributions: Mapping[str, float]
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An account of a campaign: how sure (0-1), and the share of its exchanges that belong to it."""
+
+    account_id: str
+    confidence: float
+    share: float
+    n_exchanges: int
 
 
 @dataclass(frozen=True, slots=True)

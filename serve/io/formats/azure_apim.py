@@ -7,8 +7,8 @@ from typing import Any
 
 from serve.io.logs.bodies import CUT, Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
-from serve.io.logs.groups import Piece, grouped
-from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Skipped, Talk, as_row, share_of
+from serve.io.logs.groups import Piece, grouped, usable_rows
+from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Skipped, Talk, share_of
 from serve.io.logs.values import first_id, first_time, text_id
 
 _FIELDS = (
@@ -38,18 +38,14 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 
 def _pieces(log: Log, faults: list[Outcome]) -> Iterator[Piece]:
-    for record in log.records():
-        row = as_row(record)
-        if isinstance(row, Rejected):
-            faults.append(row)
-            continue
+    for line, row in usable_rows(log, faults):
         fields = _fields(row)
         key = text_id(fields.get("correlationid"))
         if key is None:
-            faults.append(Rejected(record.line, "CorrelationId is missing"))
+            faults.append(Rejected(line, "CorrelationId is missing"))
             continue
         kept = {name: fields[name] for name in _FIELDS if fields.get(name) not in (None, "")}
-        yield key, record.line, {**kept, "at": first_time(fields, "timegenerated", "time")}
+        yield key, line, {**kept, "at": first_time(fields, "timegenerated", "time")}
 
 
 def _parse(pieces: list[tuple[int, Any]]) -> Outcome:

@@ -9,9 +9,9 @@ from serve.io.formats.otlp_genai import account_of, span_refusal
 from serve.io.json_values import parse_json
 from serve.io.logs.bodies import Refusal, outcome
 from serve.io.logs.files import Log
-from serve.io.logs.groups import Piece, grouped
+from serve.io.logs.groups import Piece, grouped, usable_rows
 from serve.io.logs.otlp import Entry, attributes_of, log_records, plain, spans
-from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
+from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, share_of
 from serve.io.logs.talks import talk_of
 from serve.io.logs.values import first_time, objects, text_id
 
@@ -39,32 +39,24 @@ def _span_events(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _requests(log: Log) -> Iterator[Outcome]:
-    faults: list[Rejected] = []
+    faults: list[Outcome] = []
     for _, pieces in grouped(_pieces(log, faults)):
         yield _parse(pieces)
     yield from faults
 
 
-def _pieces(log: Log, faults: list[Rejected]) -> Iterator[Piece]:
+def _pieces(log: Log, faults: list[Outcome]) -> Iterator[Piece]:
     """The messages of each request: of one span."""
-    for record in log.records():
-        row = as_row(record)
-        if isinstance(row, Rejected):
-            faults.append(row)
-            continue
+    for line, row in usable_rows(log, faults):
         for entry in log_records(row):
             name = _name(entry.raw, entry.attributes)
             if name in _ROLES:
-                yield (
-                    _key(entry, record.line),
-                    record.line,
-                    _piece(entry, str(name), plain(entry.raw.get("body")), "timeUnixNano"),
-                )
+                yield _key(entry, line), line, _piece(entry, str(name), plain(entry.raw.get("body")), "timeUnixNano")
         for entry in spans(row):
-            key, failed = _key(entry, record.line), span_refusal(entry)
+            key, failed = _key(entry, line), span_refusal(entry)
             for name, found in _span_events(entry):
                 piece = _piece(entry, name, found, "startTimeUnixNano")
-                yield key, record.line, {**piece, "refusal": failed and failed.reason}
+                yield key, line, {**piece, "refusal": failed and failed.reason}
 
 
 def _key(entry: Entry, line: int) -> str:

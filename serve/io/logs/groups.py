@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from serve.io.logs.files import Log
+from serve.io.logs.requests import Outcome, Rejected, as_row
+
 _MAX_CHARS = 64 << 20
 _N_BUCKETS = 64
 
@@ -57,3 +60,13 @@ def _read_bucket(path: Path) -> Iterator[tuple[str, list[tuple[int, Any]]]]:
         for key, line, value in map(json.loads, file):
             groups.setdefault(key, []).append((line, value))
     yield from groups.items()
+
+
+def usable_rows(log: Log, faults: list[Outcome]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and fields of each record that is a row; what is no row is added to `faults`."""
+    for record in log.records():
+        row = as_row(record)
+        if isinstance(row, Rejected):
+            faults.append(row)
+        else:
+            yield record.line, row
