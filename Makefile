@@ -60,6 +60,15 @@ pictures: $(STAMP)
 bench-disguises: $(STAMP)
 	$(BIN)/python tests/bench/bench_disguises.py
 
+# Importing requests that repeat their history, beside plain rows; and every format's cases changed at random.
+REQUESTS ?= 1000000
+CHANGES ?= 2000
+.PHONY: bench-import fuzz-logs
+bench-import: $(STAMP)
+	$(BIN)/python tests/bench/bench_import.py --requests $(REQUESTS)
+fuzz-logs: $(STAMP)
+	$(BIN)/python tests/bench/fuzz_logs.py -n $(CHANGES)
+
 .PHONY: bench-report
 bench-report: $(STAMP)
 	$(BIN)/python tests/bench/bench_report.py

@@ -23,7 +23,7 @@ from serve.http.admission import Admission
 from serve.http.keys import ApiKeys, RateLimits
 from serve.http.metrics import Metrics
 from serve.http.middleware import LOG, Middleware
-from serve.http.openapi import IDEMPOTENCY_KEY, LINKS, described, document
+from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, described, document
 from serve.http.pages import AnalystPages, add_page
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
@@ -34,6 +34,7 @@ from serve.http.schemas import (
     HealthOut,
     ObservationOut,
     ReadyOut,
+    RequestIn,
     ScoreIn,
     ScoreOut,
     check_id,
@@ -73,6 +74,9 @@ class ServiceSettings:
     """Where given, requests have to name this machine, or one of these, as their host."""
 
     request_s: float = 30.0
+    account_header: str = "x-account-id"
+    """The header of `/v1/requests` that names the account."""
+
     seen_sessions: Path | None = None
     """A file that tells sessions of earlier processes, for a store that isn't shared."""
 
@@ -127,9 +131,12 @@ class Service:
 
     def score(self, given: ScoreIn) -> dict[str, Any]:
         """Verdicts on whole sessions."""
+        return self.judge(Sessions.of([row.session() for row in given.sessions]), explain=given.explain)
+
+    def judge(self, sessions: Sessions, *, explain: bool = True) -> dict[str, Any]:
+        """Verdicts on sessions as columns."""
         scorer = self.scorer
-        sessions = Sessions.of([row.session() for row in given.sessions])
-        verdicts = scorer.judge(sessions, explain_all=given.explain)
+        verdicts = scorer.judge(sessions, explain_all=explain)
         self._count(verdicts, scorer, len(sessions.prompts))
         return {"verdicts": [_plain(verdict) for verdict in verdicts]}
 
@@ -232,7 +239,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 def _bench(service: Service) -> AnalystPages:
     feedback = service.settings.feedback
     return AnalystPages(
-        score=service.score, session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
+        score=service.score, judge=service.judge,
+        session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
         run=service.workers.run, limits=service.settings.body, memory=service.body_memory,
         recently_flagged=service.recently_flagged, feedback=None if feedback is None else Feedback(feedback),
         campaigns=service.settings.campaigns,
@@ -257,6 +265,14 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
     async def score(request: Request) -> Response:
         """Judge 1 to 256 sessions."""
         return await judged(request, ScoreIn, service.score)
+
+    headers = ({**ACCOUNT_ID, "name": service.settings.account_header}, SESSION_ID)
+
+    @app.post("/v1/requests", operation_id="requests", **described(ScoreOut, RequestIn, headers=headers))
+    async def requests(request: Request) -> Response:
+        """Judge the user prompts of one request to a chat model, sent here as it is, as one session."""
+        ids = [request.headers.get(str(header["name"])) for header in headers]
+        return await judged(request, RequestIn, lambda given: service.judge(Sessions.of([given.session(*ids)])))
 
     @app.post(
         "/v1/sessions/{session_id:path}/exchanges",

@@ -24,6 +24,16 @@ IDEMPOTENCY_KEY = {
 }  # fmt: skip
 
 
+ACCOUNT_ID = {
+    "name": "x-account-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 256},
+    "description": "The account that sent the request (the header's name is a setting); else the body names it.",
+}  # fmt: skip
+SESSION_ID = {
+    "name": "x-session-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 256},
+    "description": "The name of the session in the verdict.",
+}  # fmt: skip
+
+
 def described(
     reply: type[BaseModel],
     body: type[BaseModel] | None,

@@ -16,15 +16,17 @@ from pydantic import BaseModel, Field, StrictStr
 
 from serve.analyst.account_details import area_lines
 from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
+from serve.analyst.pasted import read_pasted
 from serve.analyst.recently_flagged import RecentlyFlagged
 from serve.analyst.rendering import render
 from serve.bundle.bundle import Bundle
 from serve.campaigns.campaign_files import read_campaigns
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
-from serve.http.schemas import Id, ScoreIn, check_id
+from serve.http.schemas import Id, PastedIn, ScoreIn, check_id
 from serve.scoring.explanation import Evidence, Reason
 from serve.scoring.verdict import Verdict
+from serve.sessions.records import Sessions
 
 SHELL = ("/", "/page.css", "/page.js")
 """Paths of the page itself."""
@@ -54,6 +56,7 @@ class AnalystPages:
     """What the page works with: how the service answers, where work waits, and what is kept for analysts."""
 
     score: Callable[[ScoreIn], dict[str, Any]]
+    judge: Callable[[Sessions], dict[str, Any]]
     session: Callable[[str, str | None], dict[str, Any]]
     account: Callable[[str], dict[str, Any]]
     bundle: Callable[[], Bundle]
@@ -67,6 +70,18 @@ class AnalystPages:
     def cards(self, given: ScoreIn) -> bytes:
         """Cards of whole sessions."""
         return self._cards(self.score(given.model_copy(update={"explain": True}))["verdicts"])
+
+    def pasted(self, given: PastedIn) -> bytes:
+        """Cards of the sessions in a text of any format.
+
+        Raises:
+            ProblemError: 422 with a sentence that says why it can't be judged.
+        """
+        try:
+            found = read_pasted(given.text)
+        except ValueError as fault:
+            raise ProblemError(422, str(fault)) from None
+        return self._cards(self.judge(found.sessions)["verdicts"], found.lines)
 
     def live(self, session_id: str, account_id: str | None) -> bytes:
         """The card of a session so far."""
@@ -96,12 +111,12 @@ class AnalystPages:
         """All marks."""
         return _fragment("marked.html", marks=None if self.feedback is None else self.feedback.marks())
 
-    def _cards(self, rows: list[dict[str, Any]]) -> bytes:
+    def _cards(self, rows: list[dict[str, Any]], lines: tuple[str, ...] = ()) -> bytes:
         bundle = self.bundle()
         verdicts = [_verdict(row) for row in rows]
         areas = [area_lines(verdict, self._titles(), bundle, None, None) for verdict in verdicts]
         return _fragment(
-            "cards.html", cards=list(zip(verdicts, areas, strict=True)), can_mark=self.feedback is not None
+            "cards.html", cards=list(zip(verdicts, areas, strict=True)), can_mark=self.feedback is not None, lines=lines
         )  # fmt: skip
 
     def _titles(self) -> dict[str, str]:
@@ -130,6 +145,10 @@ def add_page(app: FastAPI, pages: AnalystPages) -> None:
     @app.post("/page/cards", include_in_schema=False)
     async def cards(request: Request) -> Response:
         return await taken(request, ScoreIn, pages.cards)
+
+    @app.post("/page/pasted", include_in_schema=False)
+    async def pasted(request: Request) -> Response:
+        return await taken(request, PastedIn, pages.pasted)
 
     @app.post("/page/marks", include_in_schema=False)
     async def mark(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from serve.http.problems import ProblemError
+from serve.io.single_request import session_of
 from serve.io.timestamps import seconds
 from serve.sessions.prompt_text import MAX_PROMPT_CHARS
 from serve.sessions.records import TIMES, Exchange, Session, text_fault
@@ -126,6 +127,49 @@ class ExchangesIn(BaseModel):
     )
     account_id: Id
     exchanges: Annotated[list[ExchangeIn], Field(min_length=1, max_length=256), FailFast()]
+
+
+class RequestIn(BaseModel):
+    """A request to a chat model as OpenAI's, Anthropic's, Bedrock's or Gemini's interface takes it, with any fields.
+
+    The account is that of the header, else `user`, `safety_identifier` or `metadata.user_id`.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [{"user": "a-1", "messages": [{"role": "user", "content": "Explain why the sky is blue."}]}]
+        },
+    )
+    messages: list[Any] | None = None
+    input: list[Any] | str | None = None
+    user: StrictStr | StrictInt | None = None
+    safety_identifier: StrictStr | StrictInt | None = None
+    metadata: dict[str, Any] | None = None
+
+    def session(self, account_id: str | None, session_id: str | None) -> Session:
+        """The session that it holds, with ids of headers where there are some.
+
+        Raises:
+            ProblemError: 422 when it names no account, or holds no prompt or too many.
+        """
+        try:
+            session = session_of(self.model_dump(exclude_unset=True), account_id, session_id)
+        except ValueError as fault:
+            raise ProblemError(422, str(fault)) from None
+        for text in (session.account_id, session.session_id):
+            check_id(text)
+        if len(session.exchanges) > MAX_EXCHANGES:
+            raise ProblemError(
+                422, f"a request has {len(session.exchanges):,} prompts, expected at most {MAX_EXCHANGES:,}"
+            )
+        return session
+
+
+class PastedIn(BaseModel):
+    """What an analyst pastes: a log of any format, rows, or one prompt a line."""
+
+    text: StrictStr
 
 
 class ReasonOut(BaseModel):

@@ -83,6 +83,7 @@ class Environment(BaseSettings):
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 7200.0
     store_mib: Annotated[int, Field(ge=1)] = 1024
     bodies_mib: Annotated[int, Field(ge=8, description="memory of all request bodies together")] = 64
+    account_header: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,64}$")] = "x-account-id"
     feedback: Path | None = None
     campaigns: Path | None = None
     seen_sessions: Annotated[
@@ -101,6 +102,7 @@ class Environment(BaseSettings):
             keys=keys, rate_per_s=self.rate_limit, n_workers=self.workers, n_waiting=self.queue,
             ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
             body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), feedback=self.feedback, campaigns=self.campaigns,
+            account_header=self.account_header.lower(),
             hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
         )  # fmt: skip
 

@@ -37,23 +37,6 @@ async function show(place, path, body) {
   }
 }
 
-function sessionsOf(text) {
-  const lines = text.split("\n").filter((line) => line.trim());
-  const rows = lines[0] && lines[0].trim().startsWith("{")
-    ? lines.map((line, index) => {
-      try { return JSON.parse(line); } catch { throw new Error(`Line ${index + 1} is not JSON.`); }
-    })
-    : lines.map((line) => ({ prompt: line }));
-  const found = new Map();
-  for (const row of rows) {
-    const account = row.account_id ?? "pasted", session = row.session_id ?? "pasted";
-    const name = JSON.stringify([account, session]);
-    if (!found.has(name)) found.set(name, { account_id: account, session_id: session, exchanges: [] });
-    found.get(name).exchanges.push(row.at === undefined ? { prompt: row.prompt } : { prompt: row.prompt, at: row.at });
-  }
-  return [...found.values()];
-}
-
 one("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = one("key").value.trim();
@@ -66,9 +49,8 @@ one("judge-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
     const file = one("file").files[0];
-    const sessions = sessionsOf(file ? await file.text() : one("exchanges").value);
-    if (!sessions.length) throw new Error("There is nothing to judge.");
-    await show("cards", "/page/cards", { sessions });
+    const text = file ? await file.text() : one("exchanges").value;
+    await show("cards", "/page/pasted", { text });
   } catch (fault) {
     say(fault.message);
   }

@@ -33,12 +33,12 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     error = row.get("error") or nested(row, "response", "error")
     is_cut = body is row and any(isinstance(row.get(name), str) for name in _ENVELOPES)
     talk = refused((row.get("url"), row.get("path")), statuses, error) or (CUT if is_cut else talk_in(body))
-    account_id, session_id = _ids(nested(body, "metadata", "user_id"))
+    account_id, session_id = packed_ids(nested(body, "metadata", "user_id"))
     at = first_time(row, "timestamp", "created_at", "time")
     return outcome(line, talk, account_id=account_id, session_id=session_id, at=at)
 
 
-def _ids(user_id: object) -> tuple[str | None, str | None]:
+def packed_ids(user_id: object) -> tuple[str | None, str | None]:
     """Account and session, which coding tools pack into one field."""
     text = text_id(user_id)
     packed = _PACKED.fullmatch(text or "") if len(text or "") < _MAX_ID_CHARS else None
