@@ -1,8 +1,8 @@
 """The `stillwatch` command.
 
-Exit codes: 0 all is written; 1 `drift` found drift; 2 the request, an input, an output or the bundle isn't usable,
-nothing was done; 3 all is written, but more than 5 % of the rows were rejected; 4 the job stopped half-way, `--resume`
-goes on; 130 Ctrl-C or 143 SIGTERM, likewise.
+Exit codes: 0 done; 1 `drift` found drift; 2 the request, an input, an output or the bundle is not usable, and nothing
+was written; 3 done, but more than 5 % of the rows were rejected; 4 the job stopped, and `--resume` continues it;
+130 Ctrl-C or 143 SIGTERM, likewise.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _tip(options: argparse.Namespace) -> str:
     """How to go on, where a command left something to go on from."""
     if not hasattr(options, "resume") or not options.out.with_name(f"_{options.out.name}.work").is_dir():
         return ""
-    return "; what is done is kept, go on with --resume"
+    return "; use --resume to continue"
 
 
 def _fail(text: str, code: int) -> int:
@@ -74,7 +74,7 @@ def _fail(text: str, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stillwatch",
-        description="Tells API sessions that harvest a model's capabilities from organic use.",
+        description="Finds API sessions that harvest a model's capabilities.",
         epilog="Exit codes: 0 done, 1 drift found, 2 not usable, 3 done but over 5 % rejects, 4 stopped, 130 Ctrl-C.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

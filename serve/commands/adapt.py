@@ -14,7 +14,7 @@ from serve.commands.options import add_exchanges
 
 def _add_adapt(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "BENIGN")
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="bundle folder to create")
     parser.add_argument(
         "--harvesting",
         nargs="+",
@@ -23,7 +23,9 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="exchanges of confirmed campaigns' accounts",
     )
-    parser.add_argument("--fpr", type=float, default=0.01, metavar="SHARE", help="benign sessions to flag (0.01)")
+    parser.add_argument(
+        "--fpr", type=float, default=0.01, metavar="SHARE", help="share of benign sessions to flag (default 0.01)"
+    )
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to start from (default: the released one)")
 
 
@@ -47,4 +49,4 @@ def _adapt(options: argparse.Namespace) -> int:
     return finish(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 
 
-ADAPT = Command("adapt", "make a bundle that knows your own benign traffic", _add_adapt, _adapt)
+ADAPT = Command("adapt", "adapt a bundle to your own benign traffic", _add_adapt, _adapt)

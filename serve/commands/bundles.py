@@ -10,7 +10,7 @@ from serve.commands.command import DONE, Command
 
 
 def _add_bundle_action(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("show", "verify"), help="what to do with it")
+    parser.add_argument("action", choices=("show", "verify"), help="show its manifest, or verify its files")
     parser.add_argument("folder", type=Path, metavar="DIR", help="bundle folder")
 
 

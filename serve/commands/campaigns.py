@@ -17,13 +17,13 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--out", type=Path, required=True, metavar="CAMPAIGNS", help="file to write, .json")
     parser.add_argument(
-        "--members", type=Path, metavar="FILE", help="account, campaign, confidence; .parquet or .jsonl"
+        "--members", type=Path, metavar="FILE", help="write account, campaign and confidence, .parquet or .jsonl"
     )
     add_job(parser)
     parser.add_argument(
-        "--archive", type=Path, metavar="DIR", help="sketches kept between runs, so that only new files are read"
+        "--archive", type=Path, metavar="DIR", help="keep sketches here between runs, and read only new files"
     )
-    parser.add_argument("--indicators", type=Path, metavar="FILE", help="hashes and profiles to share, JSON to write")
+    parser.add_argument("--indicators", type=Path, metavar="FILE", help="write hashes and profiles to share, as JSON")
     add_bundle(parser)
 
 

@@ -11,12 +11,12 @@ from serve.commands.options import add_bundle
 
 def _add_drift(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "verdicts", nargs="+", type=Path, metavar="VERDICTS", help="what score wrote, .parquet or .jsonl"
+        "verdicts", nargs="+", type=Path, metavar="VERDICTS", help="verdicts file written by score, .parquet or .jsonl"
     )
     parser.add_argument(
         "--reference", type=Path, metavar="FILE", help="compare with earlier verdicts, not with training"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="everything that was compared, JSON to write")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all comparisons as JSON")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="features and areas to show (default 10)")
     add_bundle(parser)
     parser.epilog = "Exit codes: 0 no drift or too few sessions to tell, 1 drift, 2 not usable."
@@ -36,7 +36,7 @@ def _drift(options: argparse.Namespace) -> int:
     elif bundle.benign is not None:
         usual = Reference.of_bundle(bundle.benign, traffic.n_exchanges)
     else:
-        raise ValueError(f"bundle {bundle.bundle_id} knows no benign profile, expected one: give --reference")
+        raise ValueError(f"bundle {bundle.bundle_id} has no benign profile: give earlier verdicts with --reference")
     found = drift(traffic, usual, bundle)
     print(drift_text(found, n_shown=options.top))
     if options.out is not None:
@@ -44,4 +44,4 @@ def _drift(options: argparse.Namespace) -> int:
     return DRIFTED if found.alarms else DONE
 
 
-DRIFT = Command("drift", "say how far traffic has moved from what a bundle knows", _add_drift, _drift)
+DRIFT = Command("drift", "measure how far traffic has moved from what a bundle knows", _add_drift, _drift)

@@ -12,7 +12,9 @@ from serve.commands.options import add_bundle, add_exchanges
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "EXCHANGES")
-    parser.add_argument("--session", required=True, metavar="ID", help="session_id, given or as in the verdicts")
+    parser.add_argument(
+        "--session", required=True, metavar="ID", help="session_id, as in the exchanges or the verdicts"
+    )
     add_bundle(parser)
 
 

@@ -13,7 +13,7 @@ from serve.commands.options import add_exchanges
 def _add_import(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "LOGS")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="rows to write, .parquet or .jsonl")
-    parser.add_argument("--rejects", type=Path, metavar="FILE", help="rows that can't be understood, JSONL to write")
+    parser.add_argument("--rejects", type=Path, metavar="FILE", help="write rejected rows as JSONL")
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -41,5 +41,5 @@ def _formats(options: argparse.Namespace) -> int:
     return DONE
 
 
-IMPORT = Command("import", "write logs of any format as plain rows", _add_import, _import)
+IMPORT = Command("import", "convert logs of any format to plain rows", _add_import, _import)
 FORMATS = Command("formats", "list the log formats that are read", _add_formats, _formats)

@@ -28,7 +28,7 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rejects", type=Path, metavar="FILE", help="rejected rows, JSONL (default: OUT.rejects.jsonl)"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
 
 
 def rejects_of(options: argparse.Namespace) -> Path:
@@ -38,6 +38,4 @@ def rejects_of(options: argparse.Namespace) -> Path:
 
 def add_sample(parser: argparse.ArgumentParser) -> None:
     """Add `--sample`, a share of accounts from 0 to 1."""
-    parser.add_argument(
-        "--sample", type=float, default=1.0, metavar="SHARE", help="look at this share of accounts only"
-    )
+    parser.add_argument("--sample", type=float, default=1.0, metavar="SHARE", help="use only this share of accounts")

@@ -11,13 +11,20 @@ from serve.commands.options import add_bundle, add_exchanges, add_sample
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("verdicts", type=Path, metavar="VERDICTS", help="what score wrote, .parquet or .jsonl")
+    parser.add_argument(
+        "verdicts", type=Path, metavar="VERDICTS", help="verdicts file written by score, .parquet or .jsonl"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="REPORT", help="page to write, .html")
     parser.add_argument(
-        "--exchanges", nargs="+", type=Path, default=(), metavar="FILE", help="what was judged, for the map and skills"
+        "--exchanges",
+        nargs="+",
+        type=Path,
+        default=(),
+        metavar="FILE",
+        help="the exchanges that were scored, for the map and skills",
     )
-    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account that score wrote")
-    parser.add_argument("--campaigns", type=Path, metavar="FILE", help="what campaigns wrote, .json")
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="accounts file written by score")
+    parser.add_argument("--campaigns", type=Path, metavar="FILE", help="campaigns file, .json")
     add_bundle(parser)
 
 
@@ -63,4 +70,4 @@ def _map(options: argparse.Namespace) -> int:
 
 
 REPORT = Command("report", "show verdicts as a page to read and print", _add_report, _report)
-MAP = Command("map", "draw where traffic falls in capability space", _add_map, _map)
+MAP = Command("map", "show traffic on a map of capabilities", _add_map, _map)

@@ -15,15 +15,17 @@ from serve.commands.options import add_bundle, add_exchanges, add_job, add_sampl
 def _add_score(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "EXCHANGES")
     parser.add_argument("--out", type=Path, required=True, metavar="VERDICTS", help="file to write, .parquet or .jsonl")
-    parser.add_argument("--accounts", type=Path, metavar="FILE", help="roll-up by account, .parquet or .jsonl")
+    parser.add_argument("--accounts", type=Path, metavar="FILE", help="write verdicts by account, .parquet or .jsonl")
     add_job(parser)
     add_bundle(parser)
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work is done")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="run on this machine or on a Ray cluster"
+    )
     add_sample(parser)
     parser.add_argument(
         "--indicators", type=Path, metavar="FILE", help="campaigns to look for; matches go to VERDICTS.matches.jsonl"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with a job that stopped")
+    parser.add_argument("--resume", action="store_true", help="resume a job that stopped")
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ def test_the_command_exports_and_says_what_is_missing(
     assert main(["labels", str(exchanges), "--feedback", str(store), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "1 harvesting session of 3 prompts" in said
-    assert "1 marked session has no exchange there" in said
+    assert "1 marked session has no exchange in these files" in said
     assert f"corpora.described=[{out / 'feedback_harvesting.yaml'}]" in said
     assert main(["labels", str(exchanges), "--feedback", str(tmp_path / "none.db"), "--out", str(out)]) == 2
     assert not (tmp_path / "none.db").exists()
