@@ -47,13 +47,15 @@ class Reading:
     skipped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     n_accounts: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
 
     def line(self) -> str:
         """For people: what the logs were read as, and what became of their requests."""
         skipped = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common())
         text = f"{self.n_requests:,} requests -> {self.n_prompts:,} prompts of {self.n_accounts:,} accounts"
         unnamed = f"; {self.n_unnamed:,} requests name no account ({UNKNOWN})" if self.n_unnamed else ""
-        return f"read as {self.title}: {text}{f'; {skipped} skipped' if skipped else ''}{unnamed}"
+        noted = "".join(f"; {count:,} {note}" for note, count in self.notes.most_common())
+        return f"read as {self.title}: {text}{f'; {skipped} skipped' if skipped else ''}{unnamed}{noted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Import:
             if isinstance(outcome, Request):
                 reading.n_requests += 1
                 reading.n_unnamed += outcome.account_id is None
+                reading.notes.update(outcome.notes)
                 self._spill.add(outcome)
             elif isinstance(outcome, Skipped):
                 reading.skipped[outcome.reason] += 1

@@ -152,7 +152,8 @@ def _imported_before(folder: Path, identity: dict[str, object]) -> tuple[Reading
     if not done or {name: done[name] for name in identity} != json.loads(json.dumps(identity)):
         return None
     return tuple(
-        Reading(**(own | {name: Counter(own[name]) for name in ("skipped", "rejected")})) for own in done["readings"]
+        Reading(**(own | {name: Counter(own.get(name, {})) for name in ("skipped", "rejected", "notes")}))
+        for own in done["readings"]
     )
 
 

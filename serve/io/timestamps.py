@@ -45,7 +45,14 @@ _MAX_CHARS = 80
 
 def seconds(value: object) -> float:
     """One time, NaN where it can't be read."""
-    return _time(value, Counter(), is_day_first=False)
+    return noted_seconds(value, Counter())
+
+
+def noted_seconds(value: object, notes: Counter[str], *, is_day_first: bool = False) -> float:
+    """One time, NaN where there is none; what was found is added to `notes`."""
+    at = _time(value, notes, is_day_first=is_day_first)
+    _count(notes, UNREADABLE, int(math.isnan(at) and value is not None and value != ""))
+    return at
 
 
 def json_times(values: Sequence[object], notes: Counter[str]) -> NDArray[np.float64]:

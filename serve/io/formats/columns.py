@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from serve.io.logs.requests import (
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
 from serve.io.logs.values import text_id
-from serve.io.timestamps import seconds
+from serve.io.timestamps import has_day_first, noted_seconds
 
 ALIASES = {
     "account_id": (
@@ -91,20 +92,22 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 def _read(log: Log, columns: Mapping[str, str]) -> Iterator[Outcome]:
     is_plain = all(isinstance(row.get(named(row).get("prompt", "prompt")), str) for row in log.sample.objects)
+    is_day_first = has_day_first([row.get({**named(row), **columns}.get("at", "at")) for row in log.sample.objects])
     for number, record in enumerate(log.records()):
         row = as_row(record)
         if isinstance(row, Rejected):
             yield row
         else:
             key = f"{log.path} {number}" if is_plain else _copy_key(row)
-            yield _parse(record.line, row, {**named(row), **columns}, key)
+            yield _parse(record.line, row, {**named(row), **columns}, key, is_day_first=is_day_first)
 
 
-def _parse(line: int, row: dict[str, Any], columns: dict[str, str], key: str) -> Outcome:
+def _parse(line: int, row: dict[str, Any], columns: dict[str, str], key: str, *, is_day_first: bool) -> Outcome:
+    notes: Counter[str] = Counter()
     fields = {field: row.get(column) for field, column in columns.items()}
     about = {
         "account_id": text_id(fields.get("account_id")), "session_id": text_id(fields.get("session_id")),
-        "at": seconds(fields.get("at")),
+        "at": noted_seconds(fields.get("at"), notes, is_day_first=is_day_first), "notes": tuple(notes),
     }  # fmt: skip
     if about["account_id"] is None:
         return Rejected(line, "account_id is missing")

@@ -44,7 +44,7 @@ class Request:
     `session_id` is None where the log names no session: the thread is then found by the history. `branch` names a
     conversation of its own inside the session. `key`, where given, makes every turn a prompt of its own that counts
     once for each key. `request_id` and `follows` chain requests that send only what is new; `is_stateful` means that
-    the session itself holds the history.
+    the session itself holds the history. `notes` say how the row's time was read, as plural nouns.
     """
 
     line: int
@@ -57,6 +57,7 @@ class Request:
     request_id: str | None = None
     follows: str | None = None
     is_stateful: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from serve.io.formats import FORMATS, by_name, recognise
 from serve.io.importing import SCHEMA, Choice, Import, format_of
 from serve.io.logs.files import Log, LogError
 
+ROOT = Path(__file__).parents[4]
 AT = 1_772_442_000
 REMINDER = "<system-reminder>never</system-reminder>"
 URL = "data:image/png;base64,AAAA"
@@ -310,3 +313,34 @@ def test_sample_of_nothing_is_no_format(tmp_path):
     assert recognise(Log(path).sample) is None
     path.write_text("")
     assert format_of(Log(path), Choice()) is None
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    readme = (ROOT / "serve" / "io" / "formats" / "README.md").read_text(encoding="utf-8")
+    example, code = (re.search(f"```{kind}\n(.*?)```", readme, re.DOTALL)[1] for kind in ("json", "python"))
+    module = {}
+    exec(compile(code, "brook.py", "exec"), module)
+    path = tmp_path / "brook.jsonl"
+    path.write_text(json.dumps(json.loads(example)) + "\n", encoding="utf-8")
+    form = module["FORMAT"]
+    assert form.recognises(Log(path).sample) == 1.0
+    (request,) = form.requests(Log(path))
+    assert (request.account_id, request.session_id, request.at) == ("team-1", "c-9", 1772442060.0)
+    assert [turn.text for turn in request.talk.turns] == ["Hello"]
+    assert code.count("\n") < 60
+
+
+@pytest.mark.parametrize(
+    ("times", "line"),
+    [
+        (["1772442000000", "1772442060000"], "; 2 times in milliseconds as text"),
+        (["2/3/2026 09:00", "28/2/2026 09:01"], "; 2 times with the day before the month"),
+        (["soon", ""], "; 1 times that can't be read, left out"),
+    ],
+)
+def test_how_the_times_of_a_table_were_read_is_said(tmp_path, times, line):
+    path = tmp_path / "a.csv"
+    path.write_text("user,text,ts\n" + "".join(f"a,prompt {at},{at}\n" for at in times), encoding="utf-8")
+    job = Import(format_of(Log(path), Choice()), tmp_path, 100)
+    job.read(Log(path), io.StringIO())
+    assert job.reading.line().endswith(line)
