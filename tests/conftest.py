@@ -59,7 +59,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_unconfigure() -> None:
     """The last line of `make test`: what was skipped, and the command that brings it."""
     if N_SKIPPED and "CI" not in os.environ:
-        print("not run:", "; ".join(f"{n} tests: {reason}" for reason, n in sorted(N_SKIPPED.items())))
+        print("not run:", "; ".join(f"{n} test{'s' * (n != 1)}: {reason}" for reason, n in sorted(N_SKIPPED.items())))
 
 
 N_DIMS = 64
