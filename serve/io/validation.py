@@ -34,7 +34,8 @@ class Batch:
     """Some consecutive rows of a slice.
 
     `table` (of `SCHEMA`) holds the usable ones in order; `rejects` maps the line (in Parquet: row) of each other one,
-    counted from 1 where the slice begins, to the reason. `n_lines` also counts blank lines, which are no rows. `notes`
+    counted from 1 where the slice begins, to the reason. `n_lines` also counts blank lines, which are no rows;
+    `lines` (of each row of `table`) are counted like those of rejects. `notes`
     counts what was made of rows that are used, by a plural noun.
     """
 
@@ -42,6 +43,7 @@ class Batch:
     rejects: Mapping[int, str]
     n_rows: int
     n_lines: int
+    lines: NDArray[np.int64]
     notes: Counter[str]
 
 
@@ -71,7 +73,8 @@ class Rows:
         rejects |= {lines[row]: reason for row, reason in self.faults.items()}
         columns = [self.account_id, self.session_id, pa.array(self.at), prompts]
         table = pa.Table.from_arrays(columns, schema=SCHEMA)
-        return Batch(table if keep.all() else table.filter(pa.array(keep)), rejects, n_rows, n_lines, self.notes)
+        table = table if keep.all() else table.filter(pa.array(keep))
+        return Batch(table, rejects, n_rows, n_lines, self.lines[keep], self.notes)
 
     def _check(self) -> None:
         for name, column in (("account_id", self.account_id), ("prompt", self.prompt)):

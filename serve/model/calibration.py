@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
@@ -18,6 +18,21 @@ MIN_DECIDABLE = 5
 
 MIN_CLASS = 100
 """Benign margins that a size class has at least, its neighbours' among them where it lacks own ones."""
+
+
+BASE_RATE = 0.5
+"""Share of harvesting that scores are calibrated for: both labels weigh the same in the logistic map."""
+
+
+def posterior(score: float, prior: float) -> float:
+    """The probability of harvesting that a score (0-1) means where a share `prior` (0-1) of all sessions harvests.
+
+    Raises:
+        ValueError: when the prior is not between 0 and 1.
+    """
+    if not 0.0 < prior < 1.0:
+        raise ValueError(f"prior is {prior}, expected a share between 0 and 1")
+    return float(expit(logit(score) + logit(prior) - logit(BASE_RATE)))
 
 
 @dataclass(frozen=True)

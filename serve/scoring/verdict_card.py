@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from rich.text import Text
 
+from serve.model.calibration import BASE_RATE, MIN_DECIDABLE, posterior
 from serve.scoring.explanation import Sum
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Sessions
 
 N_STEPS = 24
+SHOWN_CHARS = 1_000
+"""Characters of a prompt that are shown where a user asks for it."""
 _BAR_WIDTH = 24
 _TICKS = "▁▂▃▄▅▆▇█"
 
 
-def card(verdict: Verdict, growth: Sequence[float]) -> str:
-    """The verdict, its reasons, what it covers, and `growth`, the score at even steps as the session grew."""
+@dataclass(frozen=True, slots=True)
+class NamedPrompt:
+    """One of the prompts that weigh most, where it stands in the session (from 1) and in a log, its time, and by how
+    much the log-odds of the score fall without it; `text` only where a user asked to see it."""
+
+    position: int
+    fall: float
+    at: float | None = None
+    file: str | None = None
+    line: int | None = None
+    text: str | None = None
+
+
+def card(
+    verdict: Verdict, growth: Sequence[float], prompts: Sequence[NamedPrompt] = (), prior: float | None = None
+) -> str:
+    """The verdict, its reasons, the prompts that weigh most, what it covers, and `growth`, the score at even steps as the
+    session grew; with a `prior`, the share of sessions that harvest, what the score means then."""
     lines = [
         f"session {plain(verdict.session_id)} of account {plain(verdict.account_id)}",
         f"{verdict.n_exchanges:,} exchanges{_period(verdict)}",
         "",
         f"{verdict.label}   score {verdict.score:.4f} (flagged from {verdict.threshold:.4f}), p-value "
         f"{verdict.p_value:.4f}",
+        *_meaning(verdict, prior),
         f"score as the session grew  {sparkline(growth)}",
         "",
         *_why(verdict),
         "",
+        *_prompts(prompts),
         f"{'area':<28}{'prompts':<{_BAR_WIDTH + 7}}cells reached",
         *_areas(verdict),
         "",
@@ -93,6 +115,31 @@ def _why(verdict: Verdict) -> Iterator[str]:
     yield _term(shown.log_odds, f"log-odds of the score {verdict.score:.4f}")
     if any(reason.is_weak for reason in verdict.reasons):
         yield "  weak: many benign sessions of this size have such a value, too"
+
+
+def _meaning(verdict: Verdict, prior: float | None) -> Iterator[str]:
+    """Why a session is undecided, and what its score means at another base rate."""
+    if verdict.label == "undecided" and verdict.n_exchanges < MIN_DECIDABLE:
+        yield f"undecided: too short, {verdict.n_exchanges} of the {MIN_DECIDABLE} exchanges that it takes to clear a session"
+    elif verdict.label == "undecided":
+        yield "undecided: this bundle knows too few benign sessions of this size to judge one"
+    yield f"the score is the probability of harvesting if {BASE_RATE:.0%} of all sessions were".replace("%", " %")
+    if prior is not None:
+        yield f"posterior {posterior(verdict.score, prior):.4f}, if {100.0 * prior:g} % were"
+
+
+def _prompts(prompts: Sequence[NamedPrompt]) -> Iterator[str]:
+    """Where the prompts that weigh most are."""
+    if not prompts:
+        return
+    yield "prompts that weigh most (position; how far the log-odds fall without it)"
+    for prompt in prompts:
+        place = "" if prompt.line is None else f"  {plain(prompt.file or '')} line {prompt.line:,}"
+        at = "" if prompt.at is None else f"  {datetime.fromtimestamp(prompt.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield f"  {f'#{prompt.position:,}':>7}  {-prompt.fall:+6.2f}{place}{at}"
+        if prompt.text is not None:
+            yield f"           {plain(prompt.text, SHOWN_CHARS)}"
+    yield ""
 
 
 def _term(value: float, text: str) -> str:

@@ -182,6 +182,43 @@ def test_explain_shows_the_card_of_a_session(
     assert f"score {expected:.4f}" in shown.out
 
 
+def test_explain_names_the_lines_that_weigh_most_and_shows_them_on_request_only(
+    tmp_path: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in.jsonl"
+    prompts = ["bake a cake with lemon", "python loop never ends why", "sort a list", "good morning", "nice weather"]
+    rows = [{"account_id": "a", "session_id": "s", "prompt": text, "at": 9 - at} for at, text in enumerate(prompts)]
+    path.write_text("{\n\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["explain", str(path), "--bundle", str(bundle_folder)]
+    assert main([*arguments, "--session", "s"]) == 0
+    assert not any(text in capsys.readouterr().out for text in prompts)
+    assert main([*arguments, "--account", "a", "--json", "--show", "--prior", "0.5"]) == 0
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(found["prompts"]) == 3
+    assert found["posterior"] == pytest.approx(found["score"])
+    for prompt in found["prompts"]:
+        row = json.loads(path.read_text().splitlines()[prompt["line"] - 1])
+        assert (row["prompt"], row["at"], prompt["file"]) == (prompt["text"], prompt["at"], str(path))
+        assert prompt["position"] == len(prompts) - prompts.index(prompt["text"])
+    assert main([*arguments, "--session", "s", "--prior", "1"]) == 2
+    assert "prior is 1.0, expected a share between 0 and 1" in capsys.readouterr().err
+
+
+def test_explain_shows_the_clearest_sessions_of_an_account(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["explain", str(source), "--bundle", str(bundle_folder), "--account", "a003"]
+    assert main([*arguments, "--top", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("account a003: 2 sessions, ")
+    assert main([*arguments, "--json"]) == 0
+    rows = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert [row["p_value"] for row in rows] == sorted(row["p_value"] for row in rows)
+    assert f"session {rows[0]['session_id']} of" in shown
+    assert f"session {rows[1]['session_id']} of" not in shown
+    assert main([*arguments[:-1], "nobody"]) == 2
+
+
 def test_explain_finds_sessions_that_were_cut(
     tmp_path: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from serve.io import jsonl as lines
 from serve.io.discovery import InputError, discover, plan
-from serve.io.reading import read, select
+from serve.io.reading import read, select_session
 from serve.io.timestamps import UNREADABLE
 from serve.io.validation import CUT, REPLACED, SCHEMA, Batch
 from serve.sessions.prompt_text import MAX_PROMPT_CHARS
@@ -269,7 +269,7 @@ def test_select_finds_given_and_made_up_ids(tmp_path: Path) -> None:
         tmp_path / "a.jsonl", GOOD, GOOD | {"session_id": "s1"}, GOOD | {"account_id": "a2", "session_id": "s1"}, b"{"
     )
     sources = discover([path]).sources
-    assert select(sources, session_id="s1").table.num_rows == 2
-    assert select(sources, session_id="s1-3").table.num_rows == 2
-    made_up = select(sources, session_id="a1/untimed")
+    assert select_session(sources, "s1").table.num_rows == 2
+    assert select_session(sources, "s1-3").table.num_rows == 2
+    made_up = select_session(sources, "a1/untimed")
     assert (made_up.table.num_rows, made_up.n_rejected) == (1, 1)

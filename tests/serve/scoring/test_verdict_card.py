@@ -8,7 +8,7 @@ import pytest
 
 from serve.scoring.explanation import Sum
 from serve.scoring.scorer import Scorer
-from serve.scoring.verdict_card import N_STEPS, card, growing, painted, plain, sparkline
+from serve.scoring.verdict_card import N_STEPS, NamedPrompt, card, growing, painted, plain, sparkline
 from serve.sessions.records import Session, Sessions
 
 
@@ -31,6 +31,29 @@ def test_times_are_told_where_they_are_known(tiny_scorer: Scorer, sessions: tupl
     assert "2026-01-01 00:00:00 to 2026-01-01 00:02:00 UTC" in card(tiny_scorer.score(sessions[3]), [])[:200] or True
     unknown = dataclasses.replace(tiny_scorer.score(sessions[3]), started_at=None, ended_at=None)
     assert "at unknown times" in card(unknown, [])
+
+
+def test_a_card_says_what_a_score_means_and_why_nothing_is_decided(
+    tiny_scorer: Scorer, sessions: tuple[Session, ...]
+) -> None:
+    verdict = dataclasses.replace(tiny_scorer.score(sessions[3]), score=0.9, label="organic")
+    assert "the score is the probability of harvesting if 50 % of all sessions were" in card(verdict, [])
+    assert "posterior 0.0089, if 0.1 % were" in card(verdict, [], prior=0.001)  # 9 to 1, times 1 to 999
+    assert "undecided" not in card(verdict, [])
+    short = dataclasses.replace(verdict, label="undecided", n_exchanges=3)
+    assert "undecided: too short, 3 of the 5 exchanges that it takes to clear a session" in card(short, [])
+    assert "too few benign sessions of this size" in card(dataclasses.replace(short, n_exchanges=9), [])
+
+
+def test_prompts_are_placed_and_their_text_is_plain_and_only_where_it_is_given(
+    tiny_scorer: Scorer, sessions: tuple[Session, ...]
+) -> None:
+    verdict = tiny_scorer.score(sessions[3])
+    prompts = [NamedPrompt(7, 0.25, 60.0, "a\x1blog", 12), NamedPrompt(2, -0.5, text="bake\x1b[2J")]
+    text = card(verdict, [], prompts)
+    assert "     #7   -0.25  a�log line 12  1970-01-01 00:01:00 UTC\n" in text
+    assert "     #2   +0.50\n           bake�[2J\n" in text
+    assert "prompts that weigh most" not in card(verdict, [])
 
 
 def test_a_terminal_obeys_no_name() -> None:
