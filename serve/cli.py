@@ -18,7 +18,7 @@ from typing import NoReturn
 from serve.commands.adapt import ADAPT
 from serve.commands.bundles import BUNDLE
 from serve.commands.campaigns import CAMPAIGNS
-from serve.commands.command import DONE, INTERRUPTED, STOPPED, TERMINATED, UNUSABLE
+from serve.commands.command import DONE, EXIT_CODES, INTERRUPTED, STOPPED, TERMINATED, UNUSABLE
 from serve.commands.drift import DRIFT
 from serve.commands.explain import EXPLAIN
 from serve.commands.labels import LABELS
@@ -75,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stillwatch",
         description="Finds API sessions that harvest a model's capabilities.",
-        epilog="Exit codes: 0 done, 1 drift found, 2 not usable, 3 done but over 5 % rejects, 4 stopped, 130 Ctrl-C.",
+        epilog=EXIT_CODES,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        subparser = commands.add_parser(command.name, help=command.help, description=command.help)
+        subparser = commands.add_parser(command.name, help=command.help, description=command.help, epilog=EXIT_CODES)
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser

@@ -75,14 +75,6 @@ def accounts_of(verdicts: Verdicts, *, fpr: float) -> pa.Table:
     return roll_up(Tally.of(verdicts), verdicts.areas, fpr=fpr, bundle=verdicts.bundle)
 
 
-def suspects(accounts: pa.Table, n: int) -> pa.Table:
-    """Accounts that are flagged or have a flagged session, clearest first, at most `n`."""
-    label, share = (np.array(accounts.column(name).to_pylist()) for name in ("label", "flagged_share"))
-    chosen = accounts.filter(pa.array((label == "harvesting") | (share > 0))) if len(accounts) else accounts
-    order = [("p_value", "ascending"), ("max_score", "descending"), ("account_id", "ascending")]
-    return chosen.sort_by(order).slice(0, n)
-
-
 def account_details(
     accounts: pa.Table, verdicts: Verdicts, titles: Mapping[str, str], bundle: Bundle | None, drawn: MapCounts | None
 ) -> tuple[AccountDetails, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.analyst.account_details import AccountDetails, Shade, account_details, accounts_of, depths, suspects
+from serve.analyst.account_details import AccountDetails, Shade, account_details, accounts_of, depths
 from serve.analyst.charts import Chart, histogram, timeline
 from serve.analyst.map_counts import MapCounts, cell_order, cell_skills, count_map
 from serve.analyst.map_drawing import MapDrawing
@@ -21,6 +21,7 @@ from serve.campaigns.campaign_files import CampaignFile, read_campaigns
 from serve.io.discovery import InputError
 from serve.io.writers import replacing
 from serve.scoring import accounts
+from serve.scoring.accounts import suspects
 from serve.scoring.verdict import LABELS, Verdicts
 from serve.scoring.verdict_card import plain
 from serve.scoring.verdict_files import read_table, read_verdicts

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from serve.batch.clearest import clearest
 from serve.batch.judge_task import JudgeTask
 from serve.bundle.bundle import read_capabilities, trusted
 from serve.bundle.files import RELEASED
@@ -262,11 +263,15 @@ def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
         file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in _rejects(tasks, work))
     indices = sorted(work.judgements)
     if job.accounts:
-        parts = [work.folder / part_name("accounts", index, _accounts_suffix(job)) for index in indices]
-        join(job.accounts, parts, accounts.SCHEMA)
+        join(job.accounts, _accounts_parts(job, work), accounts.SCHEMA)
     if job.matches:
         join(job.matches, [work.folder / part_name("matches", index, ".jsonl") for index in indices], indicators.SCHEMA)
     join(job.out, [work.folder / part_name("verdicts", index, job.out.suffix) for index in indices], verdict.SCHEMA)
+
+
+def _accounts_parts(job: Job, work: Checkpoint) -> list[Path]:
+    suffix = _accounts_suffix(job)
+    return [work.folder / part_name("accounts", index, suffix) for index in sorted(work.judgements)]
 
 
 def _rejects(tasks: tuple[ReadTask, ...], work: Checkpoint) -> Iterator[dict[str, object]]:
@@ -315,4 +320,5 @@ def _summary(job: Job, found: Found, work: Checkpoint, clock_seconds: float) -> 
         n_processes=max(len(work.processes), 1),
         peak_bytes=sum((work.processes | {process_name(): own_peak}).values()),
         written={str(path): path.stat().st_size for path in job.outputs},
+        clearest=clearest(_accounts_parts(job, work)),
     )

@@ -130,6 +130,8 @@ def summary_text(outcome: CampaignResult, seconds: float) -> str:
     """The headline table as lines: one row a campaign, as the report of February 2026 gave its three."""
     sketches = outcome.sketches
     lines = [f"{'campaign':<14}{'exchanges':>12}{'accounts':>10}{'days':>6}{'sure':>6}  areas"]
+    if not outcome.findings.campaigns:
+        lines = ["no campaign: no accounts harvest alike, as far as these exchanges show"]
     lines += [
         f"{campaign.campaign_id:<14}{campaign.n_exchanges:>12,}{len(campaign.ties):>10,}{campaign.n_active_days:>6}"
         f"{campaign.confidence:>6.2f}  {_areas(campaign)}"

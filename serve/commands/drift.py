@@ -19,7 +19,6 @@ def _add_drift(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all comparisons as JSON")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="features and areas to show (default 10)")
     add_bundle(parser)
-    parser.epilog = "Exit codes: 0 no drift or too few sessions to tell, 1 drift, 2 not usable."
 
 
 def _drift(options: argparse.Namespace) -> int:

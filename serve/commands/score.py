@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serve.commands.command import Command
 from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_repetition
 from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of
+
+if TYPE_CHECKING:
+    from serve.jobs.summary import ClearAccount
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +57,29 @@ def _score(options: argparse.Namespace) -> int:
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
         append_rejects(job.rejects, inputs)
     print(summary_text(summary))
+    for line in _clearest(summary.clearest, options):
+        print(line)
     return finish(inputs, summary.is_clean)
+
+
+def _clearest(accounts: Sequence[ClearAccount], options: argparse.Namespace) -> Iterator[str]:
+    """The accounts to look at first, each with the command that explains it."""
+    from serve.scoring.verdict_card import plain
+
+    if not accounts:
+        yield "no account is flagged, nor any session of one"
+        return
+    given = [*options.exchanges]
+    for name in ("format", "columns", "bundle"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name}", str(value)]
+    yield f"the {len(accounts)} clearest accounts, and what explains them"
+    for account in accounts:
+        words = ["stillwatch", "explain", *map(str, given), f"--account={account.account_id}"]
+        yield (
+            f"  {account.label:<11} p {account.p_value:.4f} {account.n_exchanges:>9,} exchanges  "
+            f"{plain(shlex.join(words), 500)}"
+        )
 
 
 SCORE = Command("score", "judge the sessions in files of exchanges", _add_score, _score)

@@ -11,6 +11,16 @@ MAX_REJECTED_SHARE = 0.05
 """Share of rows above which a job that wrote everything still says that something is wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClearAccount:
+    """One of the clearest accounts: its label, p-value (0-1) and exchanges."""
+
+    account_id: str
+    label: str
+    p_value: float
+    n_exchanges: int
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a job did: rows read (`n_untimed` of them usable, but without a time; `notes` counts what was made of usable
@@ -37,6 +47,7 @@ class Summary:
     n_processes: int
     peak_bytes: int
     written: Mapping[str, int]
+    clearest: tuple[ClearAccount, ...] = ()
 
     @property
     def n_rejected(self) -> int:

@@ -46,6 +46,10 @@ def _lines(found: Drift, n_shown: int) -> Iterator[str]:
         yield "no drift"
     else:
         yield f"drift: {'; '.join(found.alarms[:5])}{' and more' if len(found.alarms) > 5 else ''}"
+        for moved in [own for own in (*found.features, found.scores) if own.is_alarm][:5]:
+            way = "rose" if moved.now > moved.before else "fell" if moved.now < moved.before else "spread otherwise"
+            yield f"  {moved.kind} {moved.name} {way}: usually {moved.before:.3f} on average, now {moved.now:.3f}"
+    yield "PSI says how far a distribution moved: 0 not at all; beyond its alarm, further than chance and other people"
 
 
 def write_drift(found: Drift, path: Path) -> None:

@@ -171,3 +171,11 @@ def _top(areas: Sequence[str], shares: NDArray[np.float64]) -> pa.Array:
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(shares)))]).astype(np.int32)
     keys = pa.array(np.array(areas, dtype=object)[order[rows, ranks]], pa.string())
     return pa.MapArray.from_arrays(pa.array(offsets), keys, pa.array(top[rows, ranks]))
+
+
+def suspects(accounts: pa.Table, n: int) -> pa.Table:
+    """Accounts that are flagged or have a flagged session, clearest first, at most `n`."""
+    label, share = (np.array(accounts.column(name).to_pylist()) for name in ("label", "flagged_share"))
+    chosen = accounts.filter(pa.array((label == "harvesting") | (share > 0))) if len(accounts) else accounts
+    order = [("p_value", "ascending"), ("max_score", "descending"), ("account_id", "ascending")]
+    return chosen.sort_by(order).slice(0, n)

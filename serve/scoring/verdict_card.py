@@ -37,8 +37,8 @@ class NamedPrompt:
 def card(
     verdict: Verdict, growth: Sequence[float], prompts: Sequence[NamedPrompt] = (), prior: float | None = None
 ) -> str:
-    """The verdict, its reasons, the prompts that weigh most, what it covers, and `growth`, the score at even steps as the
-    session grew; with a `prior`, the share of sessions that harvest, what the score means then."""
+    """The verdict, its reasons, the prompts that weigh most, what it covers, and `growth`, the score at even steps as
+    the session grew; with a `prior`, the share of sessions that harvest, what the score means then."""
     lines = [
         f"session {plain(verdict.session_id)} of account {plain(verdict.account_id)}",
         f"{verdict.n_exchanges:,} exchanges{_period(verdict)}",
@@ -120,7 +120,7 @@ def _why(verdict: Verdict) -> Iterator[str]:
 def _meaning(verdict: Verdict, prior: float | None) -> Iterator[str]:
     """Why a session is undecided, and what its score means at another base rate."""
     if verdict.label == "undecided" and verdict.n_exchanges < MIN_DECIDABLE:
-        yield f"undecided: too short, {verdict.n_exchanges} of the {MIN_DECIDABLE} exchanges that it takes to clear a session"
+        yield f"undecided: too short, {verdict.n_exchanges} exchanges of the {MIN_DECIDABLE} that it takes to clear one"
     elif verdict.label == "undecided":
         yield "undecided: this bundle knows too few benign sessions of this size to judge one"
     yield f"the score is the probability of harvesting if {BASE_RATE:.0%} of all sessions were".replace("%", " %")

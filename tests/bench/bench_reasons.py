@@ -6,8 +6,8 @@ of a folder of real corpora. Four things are measured:
 - of reasons that are not marked weak, how many show a value outside the benign range that they quote (aim: 0.95);
 - the largest difference between the sum that is shown and the log-odds of the score (aim: none but rounding);
 - sentences with a number that no session of that size can have (aim: 0);
-- of flagged sessions, how many lose more by the removal of the three prompts that are named, by `explain` and in a verdict,
-  than by that of three drawn at random: than the mean of 10 draws, and draw by draw (aim: 0.90).
+- of flagged sessions, how many lose more by the removal of the three prompts that are named, by `explain` and in a
+  verdict, than by that of three drawn at random: than the mean of 10 draws, and draw by draw (aim: 0.90).
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def _is_impossible(verdict: Verdict, reason: Reason) -> bool:
 
 @dataclass(frozen=True)
 class Removal:
-    """Log-odds that a flagged session loses: by the prompts that `explain` names, by those that a verdict names (by their
-    own scores), and by each draw of as many others."""
+    """Log-odds that a flagged session loses: by the prompts that `explain` names, by those that a verdict names (by
+    their own scores), and by each draw of as many others."""
 
     explained: float
     named: float

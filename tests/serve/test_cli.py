@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from serve.cli import COMMANDS, main
+from serve.commands.command import EXIT_CODES
 from serve.sessions.records import Session
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +206,30 @@ def test_explain_names_the_lines_that_weigh_most_and_shows_them_on_request_only(
     assert "prior is 1.0, expected a share between 0 and 1" in capsys.readouterr().err
 
 
+def test_score_ends_with_the_clearest_accounts_and_the_command_that_explains_each(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = source.with_name("accounts.jsonl")
+    assert score(source, bundle_folder, "--accounts", str(accounts)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = map(json.loads, accounts.read_text().splitlines())
+    suspects = [row for row in rows if row["label"] == "harvesting" or row["flagged_share"]]
+    suspects.sort(key=lambda row: (row["p_value"], -row["max_score"], row["account_id"]))
+    start = next(index for index, line in enumerate(lines) if "clearest accounts" in line)
+    commands = [shlex.split(line[line.index("stillwatch") :]) for line in lines[start + 1 :]]
+    assert [command[-1] for command in commands] == [f"--account={row['account_id']}" for row in suspects[:10]]
+    assert main(commands[0][1:]) == 0
+    assert f"account {suspects[0]['account_id']}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["score", "explain", "campaigns", "drift", "bundle"])
+def test_every_command_has_the_same_exit_codes_in_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert EXIT_CODES in shown
+
+
 def test_explain_shows_the_clearest_sessions_of_an_account(
     source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,7 +286,7 @@ def test_help_lists_the_commands_and_escapes_no_sign(capsys: pytest.CaptureFixtu
         main(["--help"])
     shown = capsys.readouterr().out
     assert [command.name for command in COMMANDS if f"\n    {command.name}" not in shown] == []
-    assert "over 5 % rejects" in " ".join(shown.split())
+    assert "over 5 % of the rows" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serve.analyst.account_details import account_details, accounts_of, depths, suspects
+from serve.analyst.account_details import account_details, accounts_of, depths
+from serve.scoring.accounts import suspects
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdicts
 from serve.scoring.verdict_files import read_verdicts
