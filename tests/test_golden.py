@@ -108,7 +108,7 @@ def test_scoring_in_process_says_the_same_to_the_last_bit(judged: Path, released
 
 
 def test_the_file_has_the_columns_of_a_verdict(judged: Path) -> None:
-    expected = {name for name in Verdicts.__dataclass_fields__ if name not in ("areas", "features", "score_counts")}
+    expected = {name for name in Verdicts.__dataclass_fields__ if name not in ("areas", "features")}
     expected = expected - {"explanations"} | {field.name for field in dataclasses.fields(Explanation)}
     renamed = {"session_ids": "session_id", "account_ids": "account_id"}
     assert {renamed.get(name, name) for name in expected} == set(rows(judged / "verdicts.jsonl")[0])

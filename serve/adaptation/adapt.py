@@ -27,6 +27,7 @@ from serve.adaptation.provider_rows import (
     UPPER,
     CrossBundles,
     Rows,
+    account_rows,
     benign_rows,
     harvesting_rows,
     is_learned,
@@ -136,8 +137,9 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     learned, aside = rows.where(is_learned(rows.account)), rows.where(~is_learned(rows.account))
     if confirmed is not None:
         _check_told_apart(bundle.manifest["features"], learned, confirmed)
+    whole = account_rows(timeline, bundles.served)
     progress("fitting the classifier")
-    fitted = refit(bundles.served, stored, learned, aside, confirmed)
+    fitted = refit(bundles.served, stored, learned, aside, whole, confirmed)
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
         "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned), "n_calibrated": len(aside),

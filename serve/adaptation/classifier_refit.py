@@ -9,17 +9,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.adaptation.provider_rows import MAX_CUT, Rows
+from serve.adaptation.provider_rows import MAX_CUT, AccountRows, Rows
 from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.model import refitting
-from serve.model.account_model import AccountModel
 from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings, fit, score_map
-from serve.scoring.accounts import Tally, account_rows
-from serve.sessions.size_classes import SIZE_EDGES, size_class
+from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES, size_class
 
 OWN_SHARE = 0.5
 """Share of the organic weight that the provider's own sessions have in what is learned from."""
@@ -45,11 +43,14 @@ class Refitted:
     benign: BenignProfile
     weight: NDArray[np.float64]
     margins_left_out: NDArray[np.float64]
-    accounts: AccountModel | None
+    accounts: Calibration
 
 
-def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirmed: Rows | None) -> Refitted:
-    """The classifier on all rows; the score from margins left out; p-values from the accounts kept aside."""
+def refit(
+    bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, whole: AccountRows, confirmed: Rows | None
+) -> Refitted:
+    """The classifier on all rows; the score from margins left out; p-values from the accounts kept aside, by their
+    sessions and as a `whole`."""
     names = list(bundle.manifest["features"])
     own = [learned] if confirmed is None else [learned, confirmed]
     X = np.concatenate([
@@ -72,29 +73,15 @@ def refit(bundle: Bundle, stored: pa.Table, learned: Rows, aside: Rows, confirme
         left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
     margins = classifier.margins(aside.X)
     slope, intercept = score_map(left_out[y == 1], margins)
-    whole = _enough(aside)
-    calibration = Calibration.of_margins(slope, intercept, margins[whole], aside.n_exchanges[whole])
+    enough = _enough(aside)
+    calibration = Calibration.of_margins(slope, intercept, margins[enough], aside.n_exchanges[enough])
+    accounts = Calibration.of_margins(slope, intercept, classifier.margins(whole.X), whole.n_exchanges, ACCOUNT_EDGES)
     null = CoverageNull.fit(aside.cells, bundle.capabilities.cell_areas, len(bundle.capabilities.areas))
     benign = BenignProfile.fit(aside.X, names, calibration.p_value(margins, aside.n_exchanges), aside.n_exchanges, null)
     return Refitted(
-        classifier, calibration, aside.n_exchanges[whole], benign_quantiles(aside.X, aside.n_exchanges), benign, weight,
-        left_out, _accounts(bundle, aside, calibration.p_value(margins, aside.n_exchanges)),
+        classifier, calibration, aside.n_exchanges[enough], benign_quantiles(aside.X, aside.n_exchanges), benign,
+        weight, left_out, accounts,
     )  # fmt: skip
-
-
-def _accounts(bundle: Bundle, aside: Rows, p_value: NDArray[np.float64]) -> AccountModel | None:
-    """The account model with p-values of the accounts kept aside, from their whole sessions."""
-    if bundle.accounts is None:
-        return None
-    order = np.flatnonzero(aside.is_whole)
-    order = order[np.argsort(aside.account[order], kind="stable")]
-    n_areas, unknown = len(bundle.capabilities.areas), np.full(len(order), np.nan)
-    tally = Tally(
-        aside.account[order].astype(object), aside.n_exchanges[order], unknown, unknown, np.zeros(len(order)),
-        p_value[order], np.array(["organic"] * len(order)), aside.X[order, -(n_areas + 1) : -1],
-        aside.score_counts[order],
-    )  # fmt: skip
-    return bundle.accounts.recalibrated(account_rows(tally))
 
 
 def _enough(aside: Rows) -> NDArray[np.bool_]:

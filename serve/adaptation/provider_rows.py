@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import Totals, assembled, compared, observe
+from serve.features.whole_accounts import WholeAccounts
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline, text_hashes
@@ -26,6 +27,9 @@ MAX_CUT = 1500
 
 MAX_OF_ACCOUNT = 20
 """Sessions of one account and size class that are looked at, so that no account decides alone."""
+
+MAX_ACCOUNTS = 2_000
+"""Whole accounts that are calibrated on."""
 
 DILUTIONS = (0.5, 0.75, 0.9)
 """Shares of benign traffic in which confirmed campaigns are hidden again."""
@@ -45,7 +49,6 @@ class Rows:
     dilution: NDArray[np.float64]
     is_whole: NDArray[np.bool_]
     cells: CellCounts
-    score_counts: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.X)
@@ -59,7 +62,7 @@ class Rows:
         )  # fmt: skip
         return Rows(
             self.X[chosen], self.n_exchanges[chosen], self.account[chosen], self.dilution[chosen],
-            self.is_whole[chosen], cells, self.score_counts[chosen],
+            self.is_whole[chosen], cells,
         )  # fmt: skip
 
     @classmethod
@@ -76,8 +79,15 @@ class Rows:
             np.concatenate([part.X for part in parts]), np.concatenate([part.n_exchanges for part in parts]),
             np.concatenate([part.account for part in parts]), np.concatenate([part.dilution for part in parts]),
             np.concatenate([part.is_whole for part in parts]), cells,
-            np.concatenate([part.score_counts for part in parts]),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AccountRows:
+    """Feature rows of whole accounts, `X` (n_accounts, n_features), and how many exchanges each has."""
+
+    X: NDArray[np.float64]
+    n_exchanges: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,25 @@ def rows_of(sessions: Sessions, bundle: Bundle, *, is_whole: bool = True, diluti
     X = assembled(totals, compared(prompts), bundle.capabilities)
     return Rows(
         X, sessions.n_exchanges, account_hashes(sessions), np.full(len(sessions), dilution),
-        np.full(len(sessions), is_whole), totals.cells, totals.score_counts,
+        np.full(len(sessions), is_whole), totals.cells,
     )  # fmt: skip
+
+
+def account_rows(timeline: Timeline, bundle: Bundle) -> AccountRows:
+    """Rows of whole accounts that nothing is learned from, at most `MAX_ACCOUNTS`."""
+    hashes = text_hashes(timeline.account_ids)
+    aside = np.unique(hashes[~is_learned(hashes)])[:MAX_ACCOUNTS]
+    chosen = np.isin(hashes, aside)
+    owner = np.unique(timeline.owners()[chosen], return_inverse=True)[1]
+    whole = WholeAccounts(owner, np.diff(timeline.offsets)[chosen], bundle.capabilities)
+    start = 0
+    for sessions in timeline.chunks(CHUNK_PROMPTS):
+        own = np.flatnonzero(chosen[start : start + len(sessions)]).tolist()
+        start += len(sessions)
+        if own:
+            kept = cut(sessions, [(index, int(sessions.n_exchanges[index])) for index in own])
+            whole.add(observe(kept, bundle.encoder, bundle.capabilities, bundle.prompt_scorer))
+    return AccountRows(whole.rows(), whole.n_exchanges)
 
 
 def benign_rows(timeline: Timeline, bundles: CrossBundles) -> Rows:

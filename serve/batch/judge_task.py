@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from serve.campaigns import indicators
 from serve.embedding.encoders import Encoded, Encoder
 from serve.features.session_features import observe
+from serve.features.whole_accounts import WholeAccounts
 from serve.io.writers import writing
 from serve.jobs.checkpoint import JudgeDone
 from serve.jobs.partitions import read_partition
@@ -78,12 +79,12 @@ class JudgeTask:
                 self.folder / part_name("accounts", self.index, self.accounts_suffix),
                 self.folder / part_name("matches", self.index, ".jsonl"),
             )
-            tally, n_altered = self._judge(timeline, scorer, encoder, paths, watch)
+            tally, n_altered, whole = self._judge(timeline, scorer, encoder, paths, watch)
             with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token(), private=True) as writer:
-                areas = scorer.bundle.capabilities.areas
+                bundle = scorer.bundle
                 table = accounts.roll_up(
-                    tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id, n_altered=n_altered,
-                    model=scorer.bundle.accounts,
+                    tally, bundle.capabilities.areas, fpr=scorer.fpr, bundle=bundle.bundle_id, n_altered=n_altered,
+                    whole=whole,
                 )  # fmt: skip
                 writer.add(table)
             return JudgeDone(
@@ -100,10 +101,11 @@ class JudgeTask:
 
     def _judge(
         self, timeline: Timeline, scorer: Scorer, encoder: TimedEncoder, paths: Sequence[Path], watch: Stopwatch
-    ) -> tuple[accounts.Tally, NDArray[np.int64]]:
-        """What the roll-up reads: of each session, and how many of its prompts are altered."""
+    ) -> tuple[accounts.Tally, NDArray[np.int64], accounts.WholeVerdicts]:
+        """What the roll-up reads: of each session, how many of its prompts are altered, and accounts as a whole."""
         tallies, n_altered = [], []
         bundle = scorer.bundle
+        whole = WholeAccounts(timeline.owners(), np.diff(timeline.offsets), bundle.capabilities)
         known = _indicators(self.indicators) if self.indicators else None
         with (
             writing(paths[0], verdict.SCHEMA, token=new_token(), private=True) as writer,
@@ -114,6 +116,7 @@ class JudgeTask:
                 with watch.of("judge"):
                     prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
                     verdicts = scorer.judge_observed(sessions, prompts)
+                    whole.add(prompts, verdicts.features)
                 watch.add("encode", encoder.seconds - encoded)
                 watch.add("judge", encoded - encoder.seconds)
                 with watch.of("write"):
@@ -124,7 +127,8 @@ class JudgeTask:
                         matches.add(indicators.match(known, sessions, cells, bundle.bundle_id))
                 tallies.append(accounts.Tally.of(verdicts))
                 n_altered.append(altered_counts(sessions))
-        return accounts.Tally.joined(tallies), np.concatenate(n_altered)
+        judged = accounts.WholeVerdicts.of(whole.rows(), whole.n_exchanges, bundle, scorer.fpr)
+        return accounts.Tally.joined(tallies), np.concatenate(n_altered), judged
 
 
 @functools.cache

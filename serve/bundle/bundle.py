@@ -41,13 +41,12 @@ from serve.embedding.encoders import MINILM, Encoder, StaticEncoder, minilm
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import DenseExamples
 from serve.features.session_features import feature_names, n_judged
-from serve.model.account_model import AccountModel
 from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.trees import read_booster
-from serve.sessions.size_classes import SIZE_EDGES
+from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class Bundle:
     """All that is needed to judge.
 
     `reference` holds quantiles of every feature over benign sessions of like size, for reasons; `benign` what they
-    cover and their profile, for systematicness and drift; `accounts` judges whole accounts (either is None where a
-    bundle has none).
+    cover and their profile, for systematicness and drift; `accounts` holds margins of benign accounts, each as one long
+    session (either is None where a bundle has none).
     """
 
     folder: Path
@@ -68,7 +67,7 @@ class Bundle:
     calibration: Calibration
     reference: NDArray[np.float64]
     benign: BenignProfile | None = None
-    accounts: AccountModel | None = None
+    accounts: Calibration | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -234,10 +233,10 @@ def _read_benign(folder: Path, n_areas: int, n_features: int) -> BenignProfile |
     return BenignProfile.of_arrays(load_file(folder / BENIGN), n_areas=n_areas, n_features=n_features)
 
 
-def _read_accounts(folder: Path) -> AccountModel | None:
+def _read_accounts(folder: Path) -> Calibration | None:
     if not (folder / ACCOUNTS).is_file():
         return None
-    return AccountModel.of_arrays(load_file(folder / ACCOUNTS))
+    return Calibration.of_arrays(load_file(folder / ACCOUNTS), ACCOUNT_EDGES)
 
 
 def _read_classifier(folder: Path, n_features: int) -> Classifier:

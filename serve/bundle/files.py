@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RELEASED = (Path(__file__).parents[1] / "released").resolve()
 """The bundle that ships with the package."""
 

@@ -30,7 +30,6 @@ from serve.bundle.files import (
 from serve.capability.capability_map import CapabilityMap
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import DenseExamples
-from serve.model.account_model import AccountModel
 from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
@@ -44,7 +43,7 @@ class Fitted:
     classifier: Classifier
     calibration: Calibration
     benign: BenignProfile
-    accounts: AccountModel | None
+    accounts: Calibration | None
     prompt_scorer: PromptScorer
     prompt_sample: DenseExamples
     reference: NDArray[np.float64]

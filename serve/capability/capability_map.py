@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -55,6 +55,12 @@ class Assignment:
         return Assignment(
             self.area[chosen], self.skill[chosen], self.cell[chosen], self.confidence[chosen], self.cosine[chosen]
         )
+
+    @staticmethod
+    def joined(parts: Sequence[Assignment]) -> Assignment:
+        """Where the prompts of all parts fall, in order."""
+        names = ("area", "skill", "cell", "confidence", "cosine")
+        return Assignment(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)

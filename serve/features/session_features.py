@@ -16,7 +16,6 @@ from serve.capability.capability_map import Assignment, CapabilityMap
 from serve.embedding.encoders import Encoder, read_unique
 from serve.features import similarity as geometry
 from serve.features.prompt_scorer import PromptInputs, PromptScorer
-from serve.features.score_counts import score_counts
 from serve.sessions.normalization import Form, canonical_sessions, form
 from serve.sessions.records import Sessions
 
@@ -41,6 +40,22 @@ class Evidenced:
         """Index of the session that owns each prompt."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
+    def taken(self, rows: NDArray[np.int64], offsets: NDArray[np.int64] | None = None) -> Evidenced:
+        """The prompts at `rows`, cut into sessions at `offsets`, or as one."""
+        bounds = np.array([0, len(rows)]) if offsets is None else offsets
+        return Evidenced(
+            bounds, self.vectors[rows], self.assigned.rows(rows), self.evidence[rows], self.form.rows(rows)
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Evidenced]) -> Evidenced:
+        """All prompts of these parts, as one session."""
+        vectors = np.concatenate([part.vectors for part in parts])
+        return cls(
+            np.array([0, len(vectors)]), vectors, Assignment.joined([part.assigned for part in parts]),
+            np.concatenate([part.evidence for part in parts]), Form.joined([part.form for part in parts]),
+        )  # fmt: skip
+
 
 def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, scorer: PromptScorer) -> Evidenced:
     """Read, encode, place and score every prompt of these sessions; each distinct text once."""
@@ -51,9 +66,10 @@ def observe(sessions: Sessions, encoder: Encoder, capabilities: CapabilityMap, s
     return Evidenced(sessions.offsets, encoded.vectors[rows], assigned, scores[rows], form(texts))
 
 
-SHOWN_ONLY = ("area.", "evidence.person", "evidence.product", "surface.words", "surface.short_share")
-"""Beginnings of the names of features that are for people: what a campaign is about, how long its prompts are and
-whether they look like a person's or a product's says little of the next campaign's (see train/RESEARCH.md)."""
+SHOWN_ONLY = ("area.", "size.", "evidence.person", "evidence.product", "surface.words", "surface.short_share")
+"""Beginnings of the names of features that are for people: what a campaign is about, how many and how long its
+prompts are and whether they look like a person's or a product's says little of the next campaign's (see
+train/RESEARCH.md)."""
 
 
 def feature_names(areas: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,8 +104,7 @@ def _order(areas: tuple[str, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells` and
-    `score_counts` (n_sessions, N_COUNTS)."""
+    """What a row needs of all prompts of a session, added up in their order: columns (n_sessions,) beside `cells`."""
 
     n_exchanges: NDArray[np.int64]
     cells: coverage.CellCounts
@@ -98,7 +113,6 @@ class Totals:
     n_short: NDArray[np.float64]
     n_same_opening: NDArray[np.float64]
     n_same_text: NDArray[np.float64]
-    score_counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, prompts: Evidenced) -> Self:
@@ -112,8 +126,7 @@ class Totals:
             np.bincount(owner, weights=column, minlength=n_sessions).astype(np.float64) for column in columns
         )
         cells = coverage.CellCounts.of(owner, prompts.assigned.cell.astype(np.int64), n_sessions)
-        scores = score_counts(prompts.evidence, owner, n_sessions)
-        return cls(np.diff(prompts.offsets), cells, confidence, cosine, n_short, n_same_opening, n_same_text, scores)
+        return cls(np.diff(prompts.offsets), cells, confidence, cosine, n_short, n_same_opening, n_same_text)
 
 
 def feature_rows(prompts: Evidenced, capabilities: CapabilityMap) -> NDArray[np.float64]:

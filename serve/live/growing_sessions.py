@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.features.score_counts import N_COUNTS
 from serve.live.process_store import ProcessStore
 from serve.live.sealing import Seal
 from serve.live.seen_sessions import SeenSessions
@@ -170,7 +169,7 @@ class LiveSessions:
         """
         found = [json.loads(summary) for summary in self.store.summaries(self.seal.digest(account_id))]
         areas = self.scorer.bundle.capabilities.areas
-        rows = [row for row in found if len(row["area_share"]) == len(areas) and len(row["score_counts"]) == N_COUNTS]
+        rows = [row for row in found if len(row["area_share"]) == len(areas)]
         if not rows:
             return None
         names = ("from", "to", "score", "p_value", "area_share")
@@ -184,13 +183,10 @@ class LiveSessions:
             columns["p_value"],
             np.array([row["label"] for row in rows]),
             columns["area_share"],
-            np.array([row["score_counts"] for row in rows], dtype=np.int64),
         )
-        bundle = self.scorer.bundle
         n_altered = np.array([row.get("n_altered", 0) for row in rows], dtype=np.int64)
-        table = roll_up(
-            tally, areas, fpr=self.scorer.fpr, bundle=bundle.bundle_id, n_altered=n_altered, model=bundle.accounts
-        )
+        bundle_id = self.scorer.bundle.bundle_id
+        table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=bundle_id, n_altered=n_altered)
         row: dict[str, Any] = table.drop(["started_at", "ended_at"]).to_pylist(maps_as_pydicts="strict")[0]
         times = {"started_at": _first(columns["from"], np.fmin), "ended_at": _first(columns["to"], np.fmax)}
         return row | times | {"is_partial": any(own["is_partial"] for own in rows)}
@@ -288,7 +284,6 @@ class LiveSessions:
             "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
             "p_value": verdict.p_value, "label": verdict.label, "is_partial": observation.is_partial,
             "area_share": [verdict.area_share.get(area, 0.0) for area in areas],
-            "score_counts": state.score_counts.tolist(),
             "n_altered": state.n_altered,
         }  # fmt: skip
         store = self.store if observation.is_shared else self._aside

@@ -22,7 +22,6 @@ from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
 from serve.features import similarity as geometry
 from serve.features.prompt_scorer import PromptInputs
-from serve.features.score_counts import N_COUNTS, score_counts
 from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.live.incremental_similarity import IncrementalSimilarity
@@ -39,7 +38,7 @@ _SCALARS = (
     "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride", "n_altered",
 )  # fmt: skip
 MAX_RECENT = 64
-_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "score_counts", "openings", "texts")
+_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
 
 
 class SessionStateError(ValueError):
@@ -64,7 +63,6 @@ class SessionState:
     evidence: NDArray[np.float64]
     words: NDArray[np.float64]
     cells: NDArray[np.uint16]
-    score_counts: NDArray[np.int64]
     openings: NDArray[np.uint64]
     texts: NDArray[np.uint64]
     opening: WrapperDetector = field(default_factory=WrapperDetector)
@@ -99,7 +97,6 @@ class SessionState:
             evidence=np.zeros((4, 3)),
             words=np.zeros(4),
             cells=np.zeros(n_cells, np.uint16),
-            score_counts=np.zeros(N_COUNTS, np.int64),
             openings=np.zeros(4, np.uint64),
             texts=np.zeros(4, np.uint64),
             is_partial=is_partial,
@@ -168,8 +165,7 @@ class SessionState:
         sums = (self.confidence, self.cosine, self.n_short, self.n_same_opening, self.n_same_text)
         confidence, cosine, n_short, n_same_opening, n_same_text = (np.array([float(value)]) for value in sums)
         totals = Totals(
-            np.array([self.n]), counts, confidence, cosine, n_short, n_same_opening, n_same_text,
-            self.score_counts[None].copy(),
+            np.array([self.n]), counts, confidence, cosine, n_short, n_same_opening, n_same_text
         )  # fmt: skip
         if self.columns is None:
             self.columns = self._compared()
@@ -193,7 +189,6 @@ class SessionState:
         self.n, self.n_short, self.n_same_opening, self.n_same_text = 0, 0, 0, 0
         self.confidence, self.cosine = 0.0, 0.0
         self.cells[:] = 0
-        self.score_counts[:] = 0
         self.comparison = self.columns = None
 
     def _read(self, texts: tuple[str, ...], bundle: Bundle, seal: Seal) -> None:
@@ -201,7 +196,6 @@ class SessionState:
         vectors = encoded.vectors
         assigned = bundle.capabilities.assign(vectors)
         evidence = bundle.prompt_scorer.of(PromptInputs.of(encoded))
-        self.score_counts += score_counts(evidence, np.zeros(len(texts), np.int64), 1)[0]
         for row, text in enumerate(texts):
             self._count(text, int(assigned.cell[row]), seal)
             self.confidence += float(assigned.confidence[row])
@@ -258,7 +252,7 @@ class SessionState:
         arrays: dict[str, NDArray[Any]] = {
             name: np.ascontiguousarray(getattr(self, name)[: sizes.get(name, self.n)]) for name in _SHARED_ARRAYS
         }
-        arrays["cells"], arrays["score_counts"] = self.cells, self.score_counts
+        arrays["cells"] = self.cells
         arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
         return bytes(save_arrays(arrays))
 
@@ -274,9 +268,7 @@ class SessionState:
             head = json.loads(arrays.pop("head").tobytes())
             marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
             opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
-            room: dict[str, Any] = {
-                name: array if name in ("cells", "score_counts") else _roomy(array) for name, array in arrays.items()
-            }
+            room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
             head.setdefault("n_altered", 0)  # not in states of versions before 0.4
             fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
             return cls(opening=opening, recent=tuple(head.get("recent", ())), **fields)

@@ -1,10 +1,11 @@
 """Accounts: the verdicts on an account's sessions, rolled up to one row an account.
 
-An account is judged as a whole by a bundle's account model. Beside it stands Simes' combination of its sessions'
-p-values, the smallest of n p(k) / k over the sorted p-values p(1) to p(n), which decides where the bundle has no such
-model or too few benign accounts of that size. It is valid where p-values depend positively, as conformal ones that
-share a calibration set do (Simes 1986; Benjamini & Yekutieli 2001; Bates et al. 2023). Fisher's rule isn't: an unusual
-but benign person is unusual in every session, and Fisher would count that as new evidence each time.
+An account is judged as a whole: all its prompts as one long session, against benign accounts of like size. Beside it
+stands Simes' combination of its sessions' p-values, the smallest of n p(k) / k over the sorted p-values p(1) to p(n),
+which decides where only sessions are known or there are too few benign accounts of that size. It is valid where
+p-values depend positively, as conformal ones that share a calibration set do (Simes 1986; Benjamini & Yekutieli 2001;
+Bates et al. 2023). Fisher's rule isn't: an unusual but benign person is unusual in every session, and Fisher would
+count that as new evidence each time.
 
 Both are for one look. For a look after every session, `e_value` and `alarm_after` follow `sequential_test`.
 """
@@ -19,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.model.account_model import AccountModel, AccountRows
+from serve.bundle.bundle import Bundle
+from serve.model.calibration import MIN_DECIDABLE
 from serve.scoring.sequential_test import alarms, capital, raised
 from serve.scoring.verdict import Verdicts, times
 
@@ -29,11 +31,12 @@ SCHEMA = pa.schema([
     ("max_score", pa.float64()), ("min_p_value", pa.float64()), ("p_value", pa.float64()),
     ("flagged_share", pa.float64()), ("label", pa.string()), ("top_areas", pa.map_(pa.string(), pa.float64())),
     ("bundle", pa.string()), ("e_value", pa.float64()), ("alarm_after", pa.int64()), ("score", pa.float64()),
-    ("simes_p_value", pa.float64()), ("altered_prompts", pa.int64()),
+    ("simes_p_value", pa.float64()), ("altered_prompts", pa.int64()), ("judged_by", pa.string()),
 ])  # fmt: skip
-"""Columns of an accounts file; `score`, `p_value` and `label` are of the whole account, `simes_p_value` combines its
-sessions' p-values, `flagged_share` is the share of sessions flagged. `altered_prompts` counts prompts with hidden
-characters or look-alikes (`canonical_text.is_altered`); many are a sign by themselves, and no score knows of them.
+"""Columns of an accounts file. `judged_by` is "account" where `score`, `p_value` and `label` are of all prompts as a
+whole and "sessions" where they combine its sessions' (`simes_p_value` and the highest score); `flagged_share` is the
+share of sessions flagged. `altered_prompts` counts prompts with hidden characters or look-alikes
+(`canonical_text.is_altered`); many are a sign by themselves, and no score knows of them.
 
 `e_value` is an account's capital against benign use after its last session (its mean over benign accounts is at most
 1), and `alarm_after` the number of exchanges after which it first reached 1 / FPR, null where it never did.
@@ -54,14 +57,13 @@ class Tally:
     p_value: NDArray[np.float64]
     label: NDArray[np.str_]
     area_share: NDArray[np.float64]
-    score_counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, verdicts: Verdicts) -> Self:
         """The columns of these verdicts; `area_share` without *none*."""
         return cls(
             np.array(verdicts.account_ids, dtype=object), verdicts.n_exchanges, verdicts.started_at, verdicts.ended_at,
-            verdicts.score, verdicts.p_value, verdicts.label, verdicts.area_share[:, :-1], verdicts.score_counts,
+            verdicts.score, verdicts.p_value, verdicts.label, verdicts.area_share[:, :-1],
         )  # fmt: skip
 
     @classmethod
@@ -69,22 +71,27 @@ class Tally:
         """One tally of several, in their order."""
         columns = (
             "account_ids", "n_exchanges", "started_at", "ended_at", "score", "p_value", "label", "area_share",
-            "score_counts",
         )  # fmt: skip
         return cls(*(np.concatenate([getattr(tally, name) for tally in tallies]) for name in columns))
 
 
-def account_rows(tally: Tally) -> AccountRows:
-    """What the account model reads, one row an account in the order of the tally."""
-    begins, n_sessions = _bounds(tally)
-    n_exchanges = np.add.reduceat(tally.n_exchanges, begins)
-    prompts = np.add.reduceat(tally.area_share * tally.n_exchanges[:, None], begins, axis=0)
-    low = np.log10(np.maximum(tally.p_value, 1e-6))
-    return AccountRows(
-        n_exchanges, n_sessions, np.add.reduceat(tally.score_counts, begins, axis=0), simes(tally.p_value, begins),
-        np.add.reduceat(low, begins) / n_sessions, np.add.reduceat((tally.p_value < 0.05) * 1.0, begins) / n_sessions,
-        prompts / n_exchanges[:, None],
-    )  # fmt: skip
+@dataclass(frozen=True)
+class WholeVerdicts:
+    """Accounts judged as a whole, as columns (n_accounts,); `is_judged` where there are benign accounts enough of that
+    size to do so."""
+
+    score: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    is_judged: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float64], n_exchanges: NDArray[np.int64], bundle: Bundle, fpr: float) -> Self:
+        """From the feature rows of whole accounts (see `features.whole_accounts`)."""
+        if bundle.accounts is None or not len(rows):
+            return cls(np.zeros(len(rows)), np.ones(len(rows)), np.zeros(len(rows), np.bool_))
+        margins = bundle.classifier.margins(rows)
+        is_judged = bundle.accounts.is_decidable(n_exchanges, fpr) & (n_exchanges >= MIN_DECIDABLE)
+        return cls(bundle.accounts.score(margins), bundle.accounts.p_value(margins, n_exchanges), is_judged)
 
 
 def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -94,13 +101,13 @@ def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def roll_up(
-    tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str, model: AccountModel | None = None,
+    tally: Tally, areas: Sequence[str], *, fpr: float, bundle: str, whole: WholeVerdicts | None = None,
     n_altered: NDArray[np.int64] | None = None,
 ) -> pa.Table:  # fmt: skip
     """One row an account, of `SCHEMA`, with `n_altered` prompts of each session (n_sessions,), null where not given.
 
-    An account is flagged where its p-value is at most `fpr`: the account model's, or, without one, Simes' combination
-    of its sessions'.
+    An account is flagged where its p-value is at most `fpr`: that of the whole account, or, where it isn't judged as
+    one, Simes' combination of its sessions'.
     """
     if not len(tally.account_ids):
         return SCHEMA.empty_table()
@@ -108,9 +115,11 @@ def roll_up(
     n_exchanges = np.add.reduceat(tally.n_exchanges, begins)
     combined = simes(tally.p_value, begins)
     score, p_value = np.maximum.reduceat(tally.score, begins), combined
-    if model is not None:
-        score, p_value = model.judged(account_rows(tally), fpr)
     decided = np.maximum.reduceat((tally.label != "undecided").astype(np.int64), begins) > 0
+    is_whole = np.zeros(len(begins), np.bool_) if whole is None else whole.is_judged
+    otherwise = np.where(decided | is_whole, "organic", "undecided")
+    if whole is not None:
+        score, p_value = np.where(is_whole, whole.score, score), np.where(is_whole, whole.p_value, p_value)
     prompts = np.add.reduceat(tally.area_share * tally.n_exchanges[:, None], begins, axis=0)
     columns = {
         "account_id": pa.array(tally.account_ids[begins], pa.string()),
@@ -123,10 +132,11 @@ def roll_up(
         "p_value": pa.array(p_value),
         "score": pa.array(score),
         "simes_p_value": pa.array(combined),
+        "judged_by": pa.array(np.where(is_whole, "account", "sessions").tolist()),
         "flagged_share": pa.array(
             np.add.reduceat((tally.label == "harvesting").astype(np.float64), begins) / n_sessions
         ),
-        "label": pa.array(np.where(p_value <= fpr, "harvesting", np.where(decided, "organic", "undecided")).tolist()),
+        "label": pa.array(np.where(p_value <= fpr, "harvesting", otherwise).tolist()),
         "top_areas": _top(areas, prompts / n_exchanges[:, None]),
         "altered_prompts": pa.nulls(len(begins), pa.int64())
         if n_altered is None

@@ -102,7 +102,6 @@ class Scorer:
             bundle=bundle.bundle_id,
             systematicness=self._systematicness(counts),
             profile=(None,) * len(rows) if bundle.benign is None else bundle.benign.profiles(rows, n_exchanges),
-            score_counts=judged.totals.score_counts,
             features=rows,
         )
 

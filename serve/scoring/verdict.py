@@ -80,7 +80,7 @@ class Verdicts:
 
     `coverage` (n_sessions, n_areas) and `area_share` (n_sessions, n_areas + 1, the last one *none*); `explanations` and
     `evidence` hold nothing where no reason was asked for; `systematicness` (n_sessions,) is NaN and `profile` None
-    where unknown; `score_counts` (n_sessions, N_COUNTS) say how many prompts score how (see `features.score_counts`).
+    where unknown.
     """
 
     areas: tuple[str, ...]
@@ -100,7 +100,6 @@ class Verdicts:
     bundle: str
     systematicness: NDArray[np.float64]
     profile: tuple[str | None, ...]
-    score_counts: NDArray[np.int64]
     features: NDArray[np.float64] = field(repr=False)
 
     def __len__(self) -> int:

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serve.features.score_counts import N_COUNTS
 from serve.io.discovery import InputError, fault_text
 from serve.io.writers import check_suffix
 from serve.scoring.explanation import EVIDENCE, REASON, Evidence, Explanation, Reason
@@ -30,8 +29,8 @@ _READ = pa.schema([SCHEMA.field(name) for name in (
 def read_verdicts(path: Path) -> Verdicts:
     """The verdicts of a file, each account's together; a file that holds none is no fault.
 
-    What a page does not need is left out: `systematicness` is NaN, `profile` None, `score_counts` 0 and `features` has
-    no columns. Where verdicts are of several bundles, `bundle` lists them.
+    What a page does not need is left out: `systematicness` is NaN, `profile` None and `features` has no columns. Where
+    verdicts are of several bundles, `bundle` lists them.
 
     Raises:
         InputError: naming the file, and the line where it is JSON lines, when it holds no verdicts.
@@ -154,7 +153,6 @@ def _columns(table: pa.Table) -> Verdicts:
         bundle=", ".join(sorted(table.column("bundle").unique().to_pylist())),
         systematicness=np.full(len(table), np.nan),
         profile=(None,) * len(table),
-        score_counts=np.zeros((len(table), N_COUNTS), np.int64),
         features=np.zeros((len(table), 0)),
     )
 

@@ -79,6 +79,16 @@ class Form:
     opening: NDArray[np.int64]
     text: NDArray[np.int64]
 
+    def rows(self, chosen: NDArray[np.int64]) -> Form:
+        """The form of the texts at these indices."""
+        return Form(self.n_words[chosen], self.opening[chosen], self.text[chosen])
+
+    @staticmethod
+    def joined(parts: Sequence[Form]) -> Form:
+        """The form of all texts of these parts, in order."""
+        columns = ([getattr(part, name) for part in parts] for name in ("n_words", "opening", "text"))
+        return Form(*map(np.concatenate, columns))
+
 
 def form(texts: Sequence[str]) -> Form:
     """Form of each canonical text."""

@@ -66,6 +66,11 @@ class Timeline:
             session_ids=_told_apart(names, unit[firsts]),
         )
 
+    def owners(self) -> NDArray[np.int64]:
+        """The account of each session, 0, 1, 2 and so on, shape (n_sessions,)."""
+        codes = self.account_ids.dictionary_encode().indices  # in order of appearance, and accounts lie together
+        return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.int64)
+
     def chunks(self, n_prompts: int) -> Iterator[Sessions]:
         """Consecutive sessions of about `n_prompts` prompts; no session is cut, no more than a chunk is in memory."""
         return (self.sessions(start, stop) for start, stop in chunk_bounds(self.offsets, n_prompts))

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from serve.scoring.accounts import simes
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.evaluation.thresholds import fpr_limit
-from train.learning.accounts import composed_rows
+from train.learning.accounts import account_table
 from train.learning.evidence import CrossEvidence
 from train.learning.model import Model, topics
 from train.learning.split import Fold
@@ -43,7 +44,7 @@ class ExamSettings:
 
 @dataclass(frozen=True)
 class AccountSitting:
-    """Whole exam accounts of one size: columns (n_accounts,), `scores` by rule, and the account model's p-values."""
+    """Whole exam accounts of one size: columns (n_accounts,), `scores` by rule, and the whole account's p-values."""
 
     is_harvesting: NDArray[np.bool_]
     dilution: NDArray[np.float64]
@@ -117,21 +118,21 @@ def exam_table(composition: Composition, pool: Pool, cache: PromptCache, evidenc
 def exam_accounts(
     pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, settings: ExamSettings, model: Model, *, seed: int
 ) -> AccountSitting:
-    """Whole accounts of a fold's exam, scored by the account model and by rules on their sessions alone."""
+    """Whole accounts of a fold's exam, judged as a whole and by rules on their sessions alone."""
     composer = Composer(pool, fold.test, topics(pool, cache), timing, seed=seed)
     composed = composer.accounts(settings.n_accounts, 3 / 7, ComposeSettings(), n=settings.account_exchanges)
 
-    def margins(X: NDArray[np.float64], _: NDArray[np.str_]) -> NDArray[np.float64]:
-        return model.margins(X)
-
-    rows = composed_rows(composed, pool, cache, model.evidence.knowing_all(), margins, model.calibration)
-    first = composed.first()
+    table = account_table(composed, pool, cache, model.evidence.knowing_all())
+    p_value = model.calibration.p_value(model.margins(table.session_rows), table.session_sizes)
+    first, margins = composed.first(), model.margins(table.rows)
+    n_sessions = np.diff(np.append(first, len(p_value)))
     scores = {
-        "account model": model.accounts.experts.margins(rows.features()),
-        "Simes": -np.log(rows.simes), "mean log p": -rows.mean_log_p, "share below 0.05": rows.low_share,
+        "whole account": margins, "Simes": -np.log(simes(p_value, first)),
+        "mean log p": -np.add.reduceat(np.log(p_value), first) / n_sessions,
+        "share below 0.05": np.add.reduceat((p_value < 0.05) * 1.0, first) / n_sessions,
     }  # fmt: skip
-    p_value = model.accounts.judged(rows, 0.01)[1]
-    return AccountSitting(composed.sessions.is_harvesting[first], composed.sessions.dilution[first], scores, p_value)
+    whole = model.accounts.p_value(margins, table.n_exchanges)
+    return AccountSitting(composed.sessions.is_harvesting[first], composed.sessions.dilution[first], scores, whole)
 
 
 def auroc(results: Sequence[FoldScores], name: str, length: int, dilution: float, n_bootstrap: int) -> Cell:

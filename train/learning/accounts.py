@@ -1,50 +1,46 @@
-"""Learn the account model: whole accounts of campaigns, thinly hidden ones among them, against benign ones."""
+"""Whole accounts that were composed, as feature rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.capability.capability_map import CapabilityMap
-from serve.features.session_features import Evidenced, Totals, assembled, compared
-from serve.model.account_model import AccountRows
-from serve.model.calibration import Calibration
-from serve.scoring.accounts import Tally, account_rows
+from serve.features.session_features import feature_rows
+from serve.features.whole_accounts import WholeAccounts
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import CrossEvidence
 from train.learning.table import observed_parts
 from train.synthesis.composition import AccountComposition
 
-Margins = Callable[[NDArray[np.float64], NDArray[np.str_]], NDArray[np.float64]]
-"""Margins of feature rows (n_sessions, n_features) of these campaigns or sources, which the classifier never saw."""
+
+@dataclass(frozen=True)
+class AccountTable:
+    """Feature rows of accounts, (n_accounts, n_features), and of their sessions, with the sizes of both."""
+
+    rows: NDArray[np.float64]
+    n_exchanges: NDArray[np.int64]
+    session_rows: NDArray[np.float64]
+    session_sizes: NDArray[np.int64]
 
 
-def composed_rows(
-    composed: AccountComposition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, margins: Margins,
-    calibration: Calibration,
-) -> AccountRows:  # fmt: skip
-    """What the account model reads of composed accounts, in their order."""
-    tallies = []
-    for part, prompts in observed_parts(composed.sessions, pool, cache, evidence):
-        tallies.append(_tally(prompts, part.campaign, cache.capabilities, margins, calibration))
-    tally = Tally.joined(tallies)
-    return account_rows(replace(tally, account_ids=composed.account.astype(object)))
+def account_table(
+    composed: AccountComposition, pool: Pool, cache: PromptCache, evidence: CrossEvidence
+) -> AccountTable:
+    """Rows of composed accounts and of their sessions, in their order."""
+    sizes = np.diff(composed.sessions.offsets)
+    whole = WholeAccounts(composed.account, sizes, cache.capabilities)
+    sessions = list(_session_rows(composed, pool, cache, evidence, whole))
+    return AccountTable(whole.rows(), whole.n_exchanges, np.concatenate(sessions), sizes)
 
 
-def _tally(
-    prompts: Evidenced, campaign: NDArray[np.str_], capabilities: CapabilityMap, margins: Margins,
-    calibration: Calibration,
-) -> Tally:  # fmt: skip
-    totals = Totals.of(prompts)
-    rows = assembled(totals, compared(prompts), capabilities)
-    n, unknown = len(rows), np.full(len(rows), np.nan)
-    p_value = calibration.p_value(margins(rows, campaign), totals.n_exchanges)
-    n_areas = len(capabilities.areas)
-    return Tally(
-        np.array([""] * n, dtype=object), totals.n_exchanges, unknown, unknown, np.zeros(n), p_value,
-        np.array(["organic"] * n), rows[:, -(n_areas + 1) : -1], totals.score_counts,
-    )  # fmt: skip
+def _session_rows(
+    composed: AccountComposition, pool: Pool, cache: PromptCache, evidence: CrossEvidence, whole: WholeAccounts
+) -> Iterator[NDArray[np.float64]]:
+    for _, prompts in observed_parts(composed.sessions, pool, cache, evidence):
+        rows = feature_rows(prompts, cache.capabilities)
+        whole.add(prompts, rows)
+        yield rows

@@ -24,9 +24,9 @@ class EvidenceSettings(TrainingSettings):
     """How the prompt scorer is trained: the network's settings, prompts a group at most, parts for cross-fitting, and
     how many times its share a group that is `group_power` larger counts (0 counts all groups alike).
 
-    With `known_organic`, benign traffic to judge is of the sources learned from, so what is calibrated on is scored by
-    scorers that saw its source; without it, by scorers that didn't, as a new provider's traffic will be. `n_sample`
-    prompts are stored for `adapt`.
+    With `known_organic`, benign traffic to judge is of the sources learned from, so sessions to learn from and to
+    calibrate on are scored by scorers that saw their source; without it, by scorers that didn't, as a new provider's
+    traffic will be. `n_sample` prompts are stored for `adapt`.
     """
 
     max_prompts: int = 3000
@@ -58,12 +58,11 @@ class CrossScorers:
 @dataclass(frozen=True)
 class CrossEvidence:
     """Scores for prompts of the pool: `whole` was trained with all lessons; `cross` scores each prompt by a scorer that
-    never saw it; `known` does so with scorers that saw other people of an organic prompt's source."""
+    never saw it, though it may know other people of an organic prompt's source (see `EvidenceSettings`)."""
 
     whole: PromptScorer
     sample: DenseExamples
     cross: CrossScorers
-    known: CrossScorers
 
     def of(self, rows: NDArray[np.int64], inputs: PromptInputs) -> NDArray[np.float64]:
         """Scores of prompts `rows` of the pool, each from a scorer that never saw it."""
@@ -74,11 +73,6 @@ class CrossEvidence:
             scorer = self.whole if part < 0 else self.cross.scorers[part]
             found[own] = scorer.of(inputs.rows(own))
         return found
-
-    def knowing_organic(self) -> CrossEvidence:
-        """The same, with organic prompts scored by scorers that saw their source, as those of judged traffic will be
-        where it is known."""
-        return replace(self, cross=self.known)
 
     def knowing_all(self) -> CrossEvidence:
         """The scorer that judges: every prompt is scored by the one that saw everything that is learned from."""
@@ -101,16 +95,21 @@ def lessons(pool: Pool, rows: NDArray[np.int64], cache: PromptCache, settings: E
 def cross_evidence(pool: Pool, learned: Lessons, settings: EvidenceSettings, *, seed: int) -> CrossEvidence:
     """The scorer of all lessons, and those of all but a part."""
     whole = train(learned.examples, settings, seed=seed)
-    by_group = _part_of_groups(pool, learned, settings.n_parts, seed)
+    part_of = _part_of_groups(pool, learned, settings.n_parts, seed)
+    if settings.known_organic:
+        part_of = _by_person(pool, learned, part_of, settings.n_parts, seed)
+    cross = _crossed(learned, part_of, settings, seed)
+    return CrossEvidence(whole, _sample(learned, whole, settings.n_sample, seed), cross)
+
+
+def _by_person(pool: Pool, learned: Lessons, by_group: NDArray[np.int64], n_parts: int, seed: int) -> NDArray[np.int64]:
+    """The same parts, but people of real organic sources dealt out one by one."""
     is_real = (pool.labels == "organic") & ~pool.is_starter
-    person = np.random.default_rng(seed).integers(0, settings.n_parts, int(pool.person.max(initial=0)) + 1)
+    person = np.random.default_rng(seed).integers(0, n_parts, int(pool.person.max(initial=0)) + 1)
     seen = np.zeros(len(pool), np.bool_)
     seen[learned.row] = True
     # People that nothing is learned from (those to calibrate on) are scored as judged traffic is: by the whole.
-    by_person = np.where(is_real, np.where(_people_seen(pool, seen), person[pool.person], -1), by_group)
-    known = _crossed(learned, by_person, settings, seed)
-    cross = known if settings.known_organic else _crossed(learned, by_group, settings, seed)
-    return CrossEvidence(whole, _sample(learned, whole, settings.n_sample, seed), cross, known)
+    return np.where(is_real, np.where(_people_seen(pool, seen), person[pool.person], -1), by_group)
 
 
 def _crossed(learned: Lessons, part_of: NDArray[np.int64], settings: EvidenceSettings, seed: int) -> CrossScorers:

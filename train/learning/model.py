@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +11,15 @@ from numpy.typing import NDArray
 from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import feature_names
-from serve.model.account_model import AccountModel
 from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.refitting import ClassifierSettings
-from serve.sessions.size_classes import SIZE_EDGES
+from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning import classifier
-from train.learning.accounts import Margins, composed_rows
+from train.learning.accounts import account_table
 from train.learning.calibration import calibrate
 from train.learning.classifier import LeftOut
 from train.learning.evidence import CrossEvidence, EvidenceSettings, cross_evidence, lessons
@@ -29,11 +29,14 @@ from train.synthesis.arrival_times import Timing
 from train.synthesis.compose import Composer, ComposeSettings
 from train.synthesis.composition import Composition
 
+Margins = Callable[[NDArray[np.float64], NDArray[np.str_]], NDArray[np.float64]]
+"""Margins of feature rows (n, n_features) of these campaigns or sources."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """How many sessions are composed to learn from and to calibrate on, inner folds for margins left out, and how many
-    whole accounts are composed, for either."""
+    whole benign accounts are composed to calibrate on."""
 
     n_sessions: int = 12_000
     n_calibration: int = 6_000
@@ -75,7 +78,7 @@ class Model:
     table: Table
     margins_left_out: NDArray[np.float64]
     inner: tuple[LeftOut, ...]
-    accounts: AccountModel
+    accounts: Calibration
 
     def margins(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw log-odds of feature rows."""
@@ -92,12 +95,17 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
     composed = _benign(pool, fold, topic, timing, recipe)
-    served = evidence.knowing_organic() if recipe.evidence.known_organic else evidence
-    benign = table(composed, pool, cache, served)
-    outside = _outside(learned, inner, recipe)
-    margins = judge.margins(benign.X) if recipe.evidence.known_organic else outside(benign.X, benign.campaign)
-    calibration = calibrate(left_out[learned.y == 1], margins, benign.n_exchanges)
-    accounts = _accounts(pool, fold, cache, timing, recipe, evidence, outside, judge, calibration)
+    known = recipe.evidence.known_organic
+    margins_of: Margins = (lambda X, _: judge.margins(X)) if known else _outside(learned, inner, recipe)
+    benign = table(composed, pool, cache, evidence)
+    calibration = calibrate(left_out[learned.y == 1], margins_of(benign.X, benign.campaign), benign.n_exchanges)
+    aside = Composer(pool, fold.calibrate, topic, timing, seed=seed + 3).accounts(
+        recipe.model.n_accounts, 0.0, recipe.compose
+    )
+    whole, source = account_table(aside, pool, cache, evidence), aside.sessions.campaign[aside.first()]
+    accounts = Calibration.of_margins(
+        calibration.slope, calibration.intercept, margins_of(whole.rows, source), whole.n_exchanges, ACCOUNT_EDGES
+    )
     reference = benign_quantiles(benign.X, benign.n_exchanges)
     usual = _usual(composed, pool, cache, evidence, judge, calibration, _coverage_null(composed, topic, cache))
     return Model(evidence, judge, calibration, reference, usual, lesson.composition, learned, left_out, inner, accounts)
@@ -122,34 +130,13 @@ def _outside(learned: Table, inner: tuple[LeftOut, ...], recipe: Recipe) -> Marg
     return margins
 
 
-def _accounts(
-    pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe, evidence: CrossEvidence,
-    outside: Margins, judge: Classifier, calibration: Calibration,
-) -> AccountModel:  # fmt: skip
-    """The account model: learned from accounts whose campaigns and sources are scored as unseen ones, calibrated on
-    accounts of people kept aside, scored as those to judge will be."""
-    topic, n = topics(pool, cache), recipe.model.n_accounts
-    composer = Composer(pool, fold.train, topic, timing, seed=recipe.seed + 2)
-    learned = composer.accounts(n, 0.5, recipe.compose)
-    rows = composed_rows(learned, pool, cache, evidence.knowing_organic(), outside, calibration)
-    aside = Composer(pool, fold.calibrate, topic, timing, seed=recipe.seed + 3).accounts(n, 0.0, recipe.compose)
-    known = recipe.evidence.known_organic
-    margins: Margins = (lambda X, _: judge.margins(X)) if known else outside
-    served = evidence.knowing_organic() if known else evidence
-    benign = composed_rows(aside, pool, cache, served, margins, calibration)
-    first = learned.first()
-    return AccountModel.fit(
-        rows, learned.sessions.is_harvesting[first].astype(np.int64), learned.sessions.dilution[first], benign
-    )
-
-
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
     """Learn evidence from the fold's training rows, and compose the sessions that the classifier learns from."""
     learned = lessons(pool, fold.train, cache, recipe.evidence)
     evidence = cross_evidence(pool, learned, recipe.evidence, seed=recipe.seed)
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
     composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
-    return Lesson(evidence, composed, table(composed, pool, cache, evidence.knowing_organic()))
+    return Lesson(evidence, composed, table(composed, pool, cache, evidence))
 
 
 def topics(pool: Pool, cache: PromptCache) -> NDArray[np.int64]:

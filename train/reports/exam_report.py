@@ -216,7 +216,7 @@ def _whole_accounts(own: Mapping[str, Any]) -> Iterator[str]:
     for rule, cells in own["accounts"]["tpr@0.01"].items():
         yield f"| {rule} | " + " | ".join(f"{value:.2f}" for value in cells.values()) + " |"
     yield ""
-    yield f"FPR of the account model's p-values at 1 %, as realised: {own['accounts']['realised_fpr']:.4f}."
+    yield f"FPR of p-values of whole accounts at 1 %, as realised: {own['accounts']['realised_fpr']:.4f}."
 
 
 def _details(own: Mapping[str, Any]) -> Iterator[str]:

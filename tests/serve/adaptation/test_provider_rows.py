@@ -18,6 +18,7 @@ from serve.adaptation.provider_rows import (
     CrossBundles,
     Rows,
     account_hashes,
+    account_rows,
     are_learned,
     benign_rows,
     diluted,
@@ -27,6 +28,7 @@ from serve.adaptation.provider_rows import (
     rows_of,
 )
 from serve.bundle.bundle import Bundle
+from serve.features.session_features import feature_rows, observe
 from serve.io.validation import SCHEMA
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
@@ -155,13 +157,26 @@ def test_campaigns_are_hidden_in_traffic_that_no_scorer_of_theirs_saw(
         assert words == {own, cover}
 
 
+def test_whole_accounts_are_of_all_prompts_of_those_kept_aside(bundle: Bundle) -> None:
+    sessions = [own for name in "abcdefgh" for own in sessions_of(name, [3, 7], word=name)]
+    timeline = timeline_of(sessions)
+    found = account_rows(timeline, bundle)
+    aside = ~are_learned(list("abcdefgh"))
+    assert found.n_exchanges.tolist() == [10] * int(aside.sum())
+    own = [session for session, is_aside in zip(sessions, np.repeat(aside, 2), strict=True) if is_aside]
+    prompts = observe(Sessions.of(own), bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
+    together = prompts.taken(np.arange(10 * aside.sum()), 10 * np.arange(aside.sum() + 1))
+    expected = feature_rows(together, bundle.capabilities)
+    assert sorted(map(tuple, found.X.tolist())) == sorted(map(tuple, expected.tolist()))
+
+
 def test_chosen_and_joined_rows_stay_together(bundle: Bundle) -> None:
     own = Sessions.of([session for name in "abcd" for session in sessions_of(name, [3, 7], word=name)])
     rows = rows_of(own, bundle)
     chosen = np.arange(len(rows)) % 3 == 1
     again = Rows.joined([rows.where(chosen), rows.where(~chosen)])
     order = np.concatenate([np.flatnonzero(chosen), np.flatnonzero(~chosen)])
-    for name in ("X", "n_exchanges", "account", "dilution", "is_whole", "score_counts"):
+    for name in ("X", "n_exchanges", "account", "dilution", "is_whole"):
         assert np.array_equal(getattr(again, name), getattr(rows, name)[order])
     assert np.bincount(again.cells.unit, weights=again.cells.count, minlength=len(rows)).tolist() == (
         np.bincount(rows.cells.unit, weights=rows.cells.count, minlength=len(rows))[order].tolist()

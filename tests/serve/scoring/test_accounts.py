@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.scoring.accounts import SCHEMA, Tally, roll_up, simes
+from serve.model.calibration import Calibration
+from serve.scoring.accounts import SCHEMA, Tally, WholeVerdicts, roll_up, simes
 from serve.scoring.scorer import Scorer
 from serve.scoring.sequential_test import capital, raised
 from serve.scoring.verdict import times
 from serve.sessions.records import Session, Sessions
+from serve.sessions.size_classes import ACCOUNT_EDGES
 
 
 @given(st.lists(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=8), min_size=1, max_size=5))
@@ -61,6 +63,28 @@ def test_an_account_of_undecided_sessions_is_undecided(tiny_scorer: Scorer, sess
     ):
         table = roll_up(dataclasses.replace(tally, label=label), ["x", "y", "z"], fpr=1e-9, bundle="b1")
         assert set(table.column("label").to_pylist()) == expected
+
+
+def test_an_account_is_judged_as_a_whole_where_it_can_be(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:
+    tally = Tally.of(tiny_scorer.judge(Sessions.of(sessions)))
+    tally = dataclasses.replace(tally, account_ids=np.repeat(np.array(["a", "b", "c"], dtype=object), 10))
+    tally = dataclasses.replace(tally, label=np.full(30, "undecided"), p_value=np.full(30, 0.5))
+    whole = WholeVerdicts(np.array([0.9, 0.2, 0.9]), np.array([0.01, 0.7, 0.01]), np.array([True, True, False]))
+    rows = roll_up(tally, ["x", "y", "z"], fpr=0.05, bundle="b1", whole=whole).to_pylist()
+    assert [row["label"] for row in rows] == ["harvesting", "organic", "undecided"]
+    assert [row["judged_by"] for row in rows] == ["account", "account", "sessions"]
+    assert [row["score"] for row in rows] == [0.9, 0.2, float(tally.score[20:].max())]
+    assert [row["p_value"] for row in rows] == [0.01, 0.7, rows[2]["simes_p_value"]]
+
+
+def test_only_accounts_of_a_size_with_benign_ones_enough_are_judged_as_a_whole(tiny_scorer: Scorer) -> None:
+    bundle = tiny_scorer.bundle
+    benign = Calibration.of_margins(1.0, 0.0, np.arange(300.0), np.full(300, 50), ACCOUNT_EDGES)
+    rows, n = np.zeros((2, len(bundle.manifest["features"]))), np.array([4, 50])
+    found = WholeVerdicts.of(rows, n, dataclasses.replace(bundle, accounts=benign), 0.05)
+    assert found.is_judged.tolist() == [False, True]
+    assert not WholeVerdicts.of(rows, n, dataclasses.replace(bundle, accounts=benign), 0.001).is_judged.any()
+    assert not WholeVerdicts.of(rows, n, dataclasses.replace(bundle, accounts=None), 0.05).is_judged.any()
 
 
 def test_capital_grows_over_a_life_in_order_of_time(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve.features.score_counts import N_COUNTS
 from serve.scoring.explanation import Evidence, Explanation, Reason
 from serve.scoring.verdict import LABELS, SCHEMA, Verdict, Verdicts
 
@@ -37,7 +36,6 @@ def verdicts_of(n: int = 3) -> Verdicts:
         bundle="0123456789abcdef",
         systematicness=np.array([np.nan, 0.5, -0.25])[:n],
         profile=("abca", None, "zzzz")[:n],
-        score_counts=np.zeros((n, N_COUNTS), np.int64),
         features=np.zeros((n, 4)),
     )
 

@@ -18,6 +18,7 @@ from train.learning import evidence as module
 from train.learning.evidence import CrossEvidence, EvidenceSettings, Lessons, cross_evidence, lessons
 
 SETTINGS = EvidenceSettings(n_parts=3, n_columns=8, n_hidden=16, n_passes=20, rate=0.02, n_sample=300)
+KNOWN = replace(SETTINGS, known_organic=True)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,6 @@ class Watched:
     evidence: CrossEvidence
     whole: NDArray[np.int64]
     cross: tuple[NDArray[np.int64], ...]
-    known: tuple[NDArray[np.int64], ...]
     examples: tuple[Examples, ...]
 
 
@@ -70,7 +70,7 @@ def watch(
         rows = {id(scorer): learned.row[examples.inputs.length] for scorer, examples in seen}
         return Watched(
             found, rows[id(found.whole)], tuple(rows[id(scorer)] for scorer in found.cross.scorers),
-            tuple(rows[id(scorer)] for scorer in found.known.scorers), tuple(examples for _, examples in seen),
+            tuple(examples for _, examples in seen),
         )  # fmt: skip
 
     return cross_fitted
@@ -136,16 +136,16 @@ def test_no_prompt_is_scored_by_a_scorer_that_saw_its_group(pool: Pool, watch: C
 def test_known_organic_prompts_are_scored_by_scorers_that_saw_their_source_but_not_their_person(
     pool: Pool, watch: Callable[..., Watched]
 ) -> None:
-    watched = watch()
-    part_of = watched.evidence.known.part_of
+    watched = watch(KNOWN)
+    part_of = watched.evidence.cross.part_of
     real = (pool.labels == "organic") & ~pool.is_starter
-    for part, seen in enumerate(watched.known):
+    for part, seen in enumerate(watched.cross):
         own = np.flatnonzero(part_of == part)
         assert set(pool.person[own].tolist()).isdisjoint(pool.person[seen].tolist())
         assert set(pool.groups[own[real[own]]].tolist()) <= set(pool.groups[seen].tolist())
         assert set(pool.groups[own[~real[own]]].tolist()).isdisjoint(pool.groups[seen].tolist())
     assert (part_of[pool.labels != "evaluation"] >= 0).all()
-    assert np.array_equal(part_of[~real], watched.evidence.cross.part_of[~real])
+    assert np.array_equal(part_of[~real], watch().evidence.cross.part_of[~real])
 
 
 def test_people_that_nothing_is_learned_from_are_scored_by_the_whole(
@@ -153,7 +153,7 @@ def test_people_that_nothing_is_learned_from_are_scored_by_the_whole(
 ) -> None:
     left_out = (pool.groups == "forum") & (pool.person % 3 == 0)
     assert left_out.any()
-    found = watch(learned=lessons(pool, np.flatnonzero(~left_out), cache, SETTINGS)).evidence.known
+    found = watch(KNOWN, lessons(pool, np.flatnonzero(~left_out), cache, SETTINGS)).evidence.cross
     assert (found.part_of[left_out] == -1).all()
     assert (found.part_of[(pool.groups == "forum") & ~left_out] >= 0).all()
 
@@ -176,25 +176,15 @@ def test_sources_of_one_group_are_in_one_part(pool: Pool, crossed: CrossEvidence
     assert len(set(crossed.cross.part_of[pool.groups == "maths"].tolist())) == 1
 
 
-def test_where_benign_traffic_is_known_scorers_that_saw_its_sources_score_it(watch: Callable[..., Watched]) -> None:
-    plain, known = watch(), watch(replace(SETTINGS, known_organic=True))
-    assert known.evidence.cross is known.evidence.known
-    assert plain.evidence.cross is not plain.evidence.known
-    assert np.array_equal(known.evidence.cross.part_of, plain.evidence.known.part_of)
-    assert len(known.examples) == 1 + SETTINGS.n_parts
-
-
 def test_scores_are_those_of_each_prompt_s_own_scorer(pool: Pool, cache: PromptCache, crossed: CrossEvidence) -> None:
     rows = np.random.default_rng(0).permutation(len(pool))
     inputs = inputs_of(pool, cache, rows)
-    found, known = crossed.of(rows, inputs), crossed.knowing_organic().of(rows, inputs)
-    for scores, scorers in ((found, crossed.cross), (known, crossed.known)):
-        for place in (0, 7, *np.flatnonzero(pool.labels[rows] == "evaluation")[:3]):
-            part = scorers.part_of[rows[place]]
-            scorer = crossed.whole if part < 0 else scorers.scorers[part]
-            assert np.array_equal(scores[place], scorer.of(inputs.rows(np.array([place])))[0])
+    scores = crossed.of(rows, inputs)
+    for place in (0, 7, *np.flatnonzero(pool.labels[rows] == "evaluation")[:3]):
+        part = crossed.cross.part_of[rows[place]]
+        scorer = crossed.whole if part < 0 else crossed.cross.scorers[part]
+        assert np.array_equal(scores[place], scorer.of(inputs.rows(np.array([place])))[0])
     assert np.array_equal(crossed.knowing_all().of(rows, inputs), crossed.whole.of(inputs))
-    assert not np.array_equal(found, known)
 
 
 def test_campaigns_left_out_are_told_from_organic_prompts(
@@ -202,7 +192,7 @@ def test_campaigns_left_out_are_told_from_organic_prompts(
 ) -> None:
     rows = np.flatnonzero(pool.labels != "evaluation")
     is_task = pool.kinds[rows] == "harvest"
-    for own in (crossed, crossed.knowing_organic(), crossed.knowing_all()):
+    for own in (crossed, crossed.knowing_all()):
         harvest = own.of(rows, inputs_of(pool, cache, rows))[:, HEADS.index("harvest")]
         assert np.median(harvest[is_task]) > 0.3 > -0.3 > np.median(harvest[~is_task])
 
@@ -213,9 +203,8 @@ def test_a_group_left_out_has_no_say(pool: Pool, learned: Lessons, crossed: Cros
     poisoned = replace(learned, examples=replace(learned.examples, inputs=replace(inputs, vectors=turned)))
     other = cross_evidence(pool, poisoned, SETTINGS, seed=0)
     part = int(crossed.cross.part_of[pool.groups == "katas"][0])
-    for scorers, others in ((crossed.cross, other.cross), (crossed.known, other.known)):
-        equal = [same(one, another) for one, another in zip(scorers.scorers, others.scorers, strict=True)]
-        assert equal == [index == part for index in range(SETTINGS.n_parts)]
+    equal = [same(one, another) for one, another in zip(crossed.cross.scorers, other.cross.scorers, strict=True)]
+    assert equal == [index == part for index in range(SETTINGS.n_parts)]
     assert not same(crossed.whole, other.whole)
 
 
