@@ -16,7 +16,7 @@ from serve.model import refitting
 from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
-from serve.model.refitting import ClassifierSettings, fit, score_map
+from serve.model.refitting import ClassifierSettings, fit, score_map, with_confirmed
 from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES, size_class
 
 OWN_SHARE = 0.5
@@ -62,7 +62,13 @@ def refit(
     diluted = np.concatenate([stored["dilution"].to_numpy(), *(rows.dilution for rows in own)])
     weight = _weights(stored, learned, confirmed)
     rows = refitting.Rows(X, y, weight, np.asarray(np.round(diluted, 4), dtype=np.float64))
-    classifier = fit(rows, names, SETTINGS, seed=0)
+    is_own = np.arange(len(X)) >= len(stored)
+
+    def fitted(chosen: NDArray[np.bool_]) -> Classifier:
+        found = fit(rows.where(chosen), names, SETTINGS, seed=0)
+        return found if confirmed is None else with_confirmed(found, rows.where(chosen & is_own), names, SETTINGS)
+
+    classifier = fitted(np.ones(len(X), np.bool_))
     part = np.concatenate([
         _parts(stored["campaign"].to_pylist(), stored["y"].to_numpy()),
         *(((own_rows.account >> np.uint64(32)) % _N_FOLDS).astype(np.int64) for own_rows in own),
@@ -70,7 +76,7 @@ def refit(
     left_out = np.zeros(len(X))
     for fold in range(_N_FOLDS):
         held = part == fold
-        left_out[held] = fit(rows.where(~held), names, SETTINGS, seed=0).margins(X[held])
+        left_out[held] = fitted(~held).margins(X[held])
     margins = classifier.margins(aside.X)
     slope, intercept = score_map(left_out[y == 1], margins)
     enough = _enough(aside)

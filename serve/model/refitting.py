@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -79,10 +79,30 @@ def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share
     X = rows.X[:, : len(rising)]
     knots, scores = (np.stack(part) for part in zip(*map(_scored, X.T), strict=True))
     blank = LogisticEnsemble(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
-    Z = blank.normal_scores(X)
-    degrees = [own for degree in DEGREES if (own := (rows.y == 1) & np.isin(rows.dilution, degree)).any()]
-    fitted = np.stack([_expert(Z, rows, own, rising, strength) for own in degrees or [rows.y == 1]])
+    fitted = _experts(blank.normal_scores(X), rows, rising, strength)
     return LogisticEnsemble(knots, scores, fitted[:, :-1], fitted[:, -1], share)
+
+
+def with_confirmed(
+    classifier: Classifier, rows: Rows, names: Sequence[str], settings: ClassifierSettings
+) -> Classifier:
+    """The classifier with experts beside its own that know confirmed campaigns: fitted to these rows alone, by what
+    single prompts score. Where campaigns are known by name, their prompts tell more than how a session is built."""
+    judged, known = list(judged_names(names)), classifier.experts
+    rising = np.array([name.startswith(_RISING) for name in judged])
+    Z = np.where(rising, known.normal_scores(np.ascontiguousarray(rows.X[:, : len(judged)])), 0.0)
+    own = _experts(Z, rows, rising, settings.expert_strength)
+    experts = replace(
+        known, weights=np.concatenate([known.weights, own[:, :-1]]),
+        intercepts=np.concatenate([known.intercepts, own[:, -1]]),
+    )  # fmt: skip
+    return Classifier(classifier.booster, experts)
+
+
+def _experts(Z: NDArray[np.float64], rows: Rows, rising: NDArray[np.bool_], strength: float) -> NDArray[np.float64]:
+    """Weights and, last, the intercept of one expert for each degree of dilution, (n_experts, n_features + 1)."""
+    degrees = [own for degree in DEGREES if (own := (rows.y == 1) & np.isin(rows.dilution, degree)).any()]
+    return np.stack([_expert(Z, rows, own, rising, strength) for own in degrees or [rows.y == 1]])
 
 
 def _scored(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -178,7 +178,7 @@ def test_another_format_version_is_refused_before_anything_else(copied_bundle: C
         (b"[1]", "holds a list, expected an object"),
         (b"{}", "has format version None"),
         (
-            b'{"format_version": 2, "files": {}}',
+            b'{"format_version": 3, "files": {}}',
             "has no bundle_id, encoder, features, fpr, data, metrics, manifest_sha256",
         ),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from serve.model.refitting import DEGREES, Rows, fit_experts
+from serve.model.refitting import DEGREES, ClassifierSettings, Rows, fit, fit_experts, with_confirmed
 
 N = 4000
 RNG = np.random.default_rng(0)
@@ -46,3 +46,24 @@ def test_a_direction_that_is_certain_is_never_turned_round() -> None:
     assert (free.weights < 0).all()
     assert bound.weights[0, 0] == 0.0
     assert bound.weights[0, 1] < 0
+
+
+def test_experts_of_confirmed_campaigns_stand_beside_the_others_and_read_only_what_prompts_score() -> None:
+    names = ["evidence.harvest_top5", "coverage.rarefied", "geometry.pair_mean"]
+    y = np.arange(N) % 2
+    X = RNG.normal(size=(N, 3))
+    X[:, 1] += 2.0 * y
+    settings = ClassifierSettings(n_rounds=5)
+    general = fit(rows_of(X, y), names, settings, seed=0)
+    own = RNG.normal(size=(400, 3))
+    own[:, [0, 2]] += 3.0 * (np.arange(400) % 2)[:, None]
+    dilution = np.where(np.arange(400) % 4 == 1, 0.9, 0.0)
+    found = with_confirmed(general, rows_of(own, np.arange(400) % 2, dilution), names, settings)
+    assert found.booster is general.booster
+    assert np.array_equal(found.experts.weights[: len(general.experts.weights)], general.experts.weights)
+    added = found.experts.weights[len(general.experts.weights) :]
+    assert len(added) == 2
+    assert (added[:, 0] > 0.5).all()
+    assert (added[:, 1:] == 0.0).all()
+    tasks = np.array([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]])
+    assert np.ptp(found.experts.margins(tasks)) > np.ptp(general.experts.margins(tasks)) + 1.0
