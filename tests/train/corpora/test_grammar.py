@@ -61,6 +61,29 @@ def test_a_slot_keeps_its_value_all_through_a_conversation_and_a_numbered_one_di
         assert [prompt.turn for prompt in own] == [0, 1, 2]
 
 
+def test_a_deployment_sends_one_template_with_other_inputs(tmp_path: Path) -> None:
+    words = [chr(97 + index) for index in range(26)]
+    family = read(
+        tmp_path,
+        'deployments: ["to {lang}: {text} | {text.2}", "{text} in {lang}"]\ndeployment_slots: [lang]\n'
+        f'slots: {{lang: [Dutch, Thai], text: ["{{word}}{{word.2}}+{{lang}}"], word: {words}}}\n',
+    )
+    conversations: dict[str, list[StarterPrompt]] = {}
+    for prompt in expand(family, n_prompts=200, seed=5):
+        conversations.setdefault(prompt.conversation, []).append(prompt)
+    *whole, _ = conversations.values()
+    assert len({prompt.text for own in conversations.values() for prompt in own}) == 200
+    assert all(5 <= len(own) <= 24 for own in whole)
+    for own in whole:
+        assert [prompt.turn for prompt in own] == list(range(len(own)))
+        assert len({prompt.text.startswith("to ") for prompt in own}) == 1
+        languages = [re.findall("Dutch|Thai", prompt.text) for prompt in own]
+        assert len({name for found in languages for name in found}) == 1
+    both = re.findall(r"to \w+: (\w+)\+\w+ \| (\w+)\+", "\n".join(p.text for own in whole for p in own))
+    assert both
+    assert all(first != second for first, second in both)
+
+
 def test_person_slots_stay_with_the_person(tmp_path: Path) -> None:
     names = [f"N{chr(65 + index)}" for index in range(20)]
     family = read(
@@ -119,7 +142,9 @@ def test_kinds_become_labels_and_a_schema_goes_with_its_conversation(tmp_path: P
         (HEAD, "promts: [a]\n", r"unknown keys \['promts'\], expected some of \["),
         (HEAD.replace("harvest", "spy"), "prompts: [a]\n", r"kind is 'spy', expected one of \['evaluation', 'harvest'"),
         (HEAD.replace("tiny", "other"), "prompts: [a]\n", "name is 'other', expected the file's own name 'tiny'"),
-        (HEAD, "slots: {a: [b]}\n", "has neither prompts nor conversations"),
+        (HEAD, "slots: {a: [b]}\n", "expected either deployments, or prompts and conversations"),
+        (HEAD, "prompts: [a]\ndeployments: [b]\n", "expected either deployments, or prompts and conversations"),
+        (HEAD, "deployments: [a]\ndeployment_slots: [who]\n", r"undefined slots \['who'\]"),
         (HEAD, 'prompts: ["do {it}"]\n', r"undefined slots \['it'\]"),
         (HEAD, 'prompts: ["[[do {it}|rest]]"]\n', r"undefined slots \['it'\]"),
         (HEAD, 'prompts: ["do {it}"]\nslots: {it: ["{that}"]}\n', r"undefined slots \['that'\]"),

@@ -1,9 +1,13 @@
 """Starter families: YAML grammars of templates and slots, expanded into distinct prompts with a seed.
 
-A family file names its `label`, `kind`, `areas` and then either `prompts` (stand-alone templates) or
-`conversations` (lists of templates, asked in order). `{slot}` takes a value of `slots`, the same one all through a
-conversation; `{slot.2}` takes another value of that slot; `{#2-99}` is an integer; `[[a|b|c]]` is one of the three.
-Slot values may hold slots themselves. `person_slots` are drawn once a person. `style` roughens what people type.
+A family file names its `label`, `kind`, `areas` and then either `prompts` (stand-alone templates) and `conversations`
+(lists of templates, asked in order) or `deployments` (templates of software, below). `{slot}` takes a value of `slots`,
+the same one all through a conversation; `{slot.2}` takes another value of that slot; `{#2-99}` is an integer;
+`[[a|b|c]]` is one of the three. Slot values may hold slots themselves. `person_slots` are drawn once a person. `style`
+roughens what people type.
+
+A deployment is one template, sent 6 to 24 times in one conversation with other inputs. `deployment_slots` are drawn
+once for all of it; any other slot is drawn anew for each prompt, and slots inside a value anew for each value.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ _TOKEN = re.compile(r"\{#(\d+)-(\d+)\}|\{([A-Za-z_]\w*)(?:\.(\d+))?\}|\[\[(.+?)\
 _SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.\d+)?\}")
 _DIGITS = re.compile(r"\d+")
 _MAX_DEPTH = 12
+_DEPLOYMENT_SIZES = (6, 24)  # prompts that one deployment sends
 _KEYBOARD = {"a": "s", "e": "r", "i": "o", "o": "p", "n": "m", "t": "y", "r": "t", "s": "d", "l": "k", "h": "j"}
 
 
@@ -43,8 +48,10 @@ class Family:
     kind: str
     areas: tuple[str, ...]
     conversations: tuple[tuple[str, ...], ...]
+    deployments: tuple[str, ...]
     slots: Mapping[str, tuple[str, ...]]
     person_slots: tuple[str, ...]
+    deployment_slots: tuple[str, ...]
     system: tuple[str, ...]
     style: Style
 
@@ -68,7 +75,10 @@ def read_family(path: Path) -> Family:
         ValueError: naming the file and what is wrong: an unknown key, an undefined slot, a kind that is none of KINDS.
     """
     raw = _read(path)
-    known = {"name", "kind", "areas", "prompts", "conversations", "slots", "person_slots", "system", "style"}
+    known = {
+        "name", "kind", "areas", "prompts", "conversations", "deployments", "slots", "person_slots",
+        "deployment_slots", "system", "style",
+    }  # fmt: skip
     if unknown := set(raw) - known:
         raise ValueError(f"{path}: unknown keys {sorted(unknown)}, expected some of {sorted(known)}")
     if raw.get("kind") not in KINDS:
@@ -85,8 +95,10 @@ def read_family(path: Path) -> Family:
         kind=raw["kind"],
         areas=tuple(raw.get("areas", ())),
         conversations=tuple(conversations),
+        deployments=tuple(raw.get("deployments", ())),
         slots=slots,
         person_slots=tuple(raw.get("person_slots", ())),
+        deployment_slots=tuple(raw.get("deployment_slots", ())),
         system=tuple(raw.get("system", ())),
         style=Style(**raw.get("style", {})),
     )
@@ -106,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def expand(family: Family, *, n_prompts: int, n_persons: int = 1, seed: int = 0) -> tuple[StarterPrompt, ...]:
     """Expand a family into at most `n_prompts` prompts. No two conversations begin alike once digits are removed; later
-    turns may come again, since people do say "thanks" and "shorter" twice.
+    turns may come again, since people do say "thanks" and "shorter" twice. Software never sends one input twice.
 
     Fewer come back when the grammar runs dry; the caller decides whether that matters.
     """
@@ -128,9 +140,10 @@ def _person(
         bound = dict(own)
         system = _fill(rng.choice(family.system), family, rng, bound) if family.system else None
         turn = 0
-        for template in rng.choice(family.conversations):
-            text = _roughen(_fill(template, family, rng, bound), family.style, rng).strip()
+        for text in _texts(family, rng, bound):
             key = _DIGITS.sub("", text)
+            if family.deployments and key in seen:
+                continue
             if not text or made >= quota or (turn == 0 and key in seen):
                 break
             seen.add(key)
@@ -138,6 +151,19 @@ def _person(
             turn, made = turn + 1, made + 1
         fruitless = 0 if turn else fruitless + 1
         conversation += bool(turn)
+
+
+def _texts(family: Family, rng: random.Random, bound: dict[str, str]) -> Iterator[str]:
+    """The prompts of one conversation. Turns of a talk share all slots, inputs of a deployment those drawn for it."""
+    if not family.deployments:
+        for template in rng.choice(family.conversations):
+            yield _roughen(_fill(template, family, rng, bound), family.style, rng).strip()
+        return
+    for slot in family.deployment_slots:
+        _fill("{" + slot + "}", family, rng, bound)
+    template = rng.choice(family.deployments)
+    for _ in range(rng.randint(*_DEPLOYMENT_SIZES)):
+        yield _roughen(_fill(template, family, rng, dict(bound)), family.style, rng).strip()
 
 
 def _fill(template: str, family: Family, rng: random.Random, bound: dict[str, str], depth: int = 0) -> str:
@@ -154,13 +180,18 @@ def _fill(template: str, family: Family, rng: random.Random, bound: dict[str, st
         if key not in bound:
             taken = {bound[other] for other in bound if other.split(".")[0] == slot}
             for _ in range(8):
-                drawn = _fill(rng.choice(family.slots[slot]), family, rng, bound, depth + 1)
+                inner = _own(family.deployment_slots, bound) if family.deployments else bound
+                drawn = _fill(rng.choice(family.slots[slot]), family, rng, inner, depth + 1)
                 if drawn not in taken:
                     break
             bound[key] = drawn
         return bound[key]
 
     return _TOKEN.sub(value, template)
+
+
+def _own(slots: tuple[str, ...], bound: Mapping[str, str]) -> dict[str, str]:
+    return {slot: bound[slot] for slot in slots if slot in bound}
 
 
 def _roughen(text: str, style: Style, rng: random.Random) -> str:
@@ -180,12 +211,12 @@ def _mistype(letter: str, rng: random.Random) -> str:
 
 
 def _check_slots(family: Family, path: Path) -> None:
-    if not family.conversations:
-        raise ValueError(f"{path}: has neither prompts nor conversations")
-    texts = [text for turns in family.conversations for text in turns] + list(family.system)
+    if bool(family.conversations) == bool(family.deployments):
+        raise ValueError(f"{path}: expected either deployments, or prompts and conversations")
+    texts = [text for turns in family.conversations for text in turns] + list(family.deployments + family.system)
     texts += [value for values in family.slots.values() for value in values]
     used = {slot for text in texts for slot in _SLOT.findall(text)}
-    used |= set(family.person_slots)
+    used |= set(family.person_slots + family.deployment_slots)
     if missing := used - set(family.slots):
         raise ValueError(f"{path}: undefined slots {sorted(missing)}")
     if empty := [name for name, values in family.slots.items() if not values]:
