@@ -2,5 +2,5 @@
 sessions look like, and the refitting of all that on a provider's own traffic.
 
 Others start at `calibration.Calibration`, which computes p-values, `classifier.Classifier`,
-`account_model.AccountModel`, `benign_profile.BenignProfile` and `refitting.fit`.
+`benign_profile.BenignProfile` and `refitting.fit`.
 """
