@@ -121,7 +121,7 @@ def tiny_settings(tmp_path_factory: pytest.TempPathFactory, static_folder: Path)
         compose=ComposeSettings(max_exchanges=12),
         evidence=EvidenceSettings(n_parts=2, n_columns=8, n_hidden=16, n_passes=20, rate=0.02, n_sample=400),
         classifier=ClassifierSettings(n_rounds=12, min_data_in_leaf=10, n_threads=1),
-        model=ModelSettings(n_sessions=240, n_calibration=160, n_inner_folds=2),
+        model=ModelSettings(n_sessions=240, n_calibration=160, n_inner_folds=2, n_accounts=60),
         exam=ExamSettings(n_harvesting=8, n_organic=16, n_evaluation=4, lengths=(10,), n_bootstrap=0),
         bundling=BundlingSettings(fpr=0.05),
         tracking=TrackingSettings(enabled=False),
