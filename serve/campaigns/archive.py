@@ -53,13 +53,11 @@ class Archive:
         try:
             listed = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(listed["format_version"], int) or listed["format_version"] != FORMAT_VERSION:
-                raise ValueError(
-                    f"{path} has format version {listed['format_version']!r}, this release reads {FORMAT_VERSION}"
-                )
+                version = repr(listed["format_version"])[:20]
+                raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}")
             if listed["bundle"] != bundle_id:
-                raise ValueError(
-                    f"{path} was made with bundle {listed['bundle']}, not {bundle_id}: sketches don't compare"
-                )
+                other = str(listed["bundle"])[:64]
+                raise ValueError(f"{path} was made with bundle {other}, not {bundle_id}: sketches don't compare")
             check_seal(listed)
             generation = _generation(listed["generation"])
             _check_files(_paths(folder, generation), listed.get("files"))

@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.admission import Admission
@@ -20,6 +21,9 @@ from serve.http.metrics import Metrics
 from serve.http.problems import ProblemError
 
 LOG = logging.getLogger("stillwatch")
+CLIENT_LEFT = 499
+"""The status that logs and metrics show, as nginx does, where the client left before its request was whole."""
+
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -82,6 +86,8 @@ class Middleware:
                 await passage.refused(ProblemError(503, f"no answer within {self._seconds:g} s", retry_after=1))
         except ProblemError as problem:
             await passage.refused(problem)
+        except ClientDisconnect:
+            passage.status = passage.status or CLIENT_LEFT
         except Exception as fault:
             place = traceback.extract_tb(fault.__traceback__)[-1]
             LOG.error(json.dumps({"fault": type(fault).__name__, "at": f"{place.name}:{place.lineno}"}))

@@ -109,6 +109,8 @@ class Body:
                     raise ProblemError(422, "the body is cut short")
                 self._take(len(part), len(plain) + len(part))
                 plain += part
+            if inflater.unused_data:
+                raise ProblemError(422, "something follows the gzip data of the body")
         except zlib.error:
             raise ProblemError(422, "the body is not gzip") from None
         return plain

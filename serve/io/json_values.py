@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 _MAX_DEPTH = 100
-_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+"""Strings and brackets. A string that never ends reaches to the end of the text, so that none is looked at twice."""
 _MAX_DIGITS = 100
 
 

@@ -15,8 +15,12 @@ DROPPED = (
 OPENED = ("task", "user_query", "user_message", "feedback")
 """Tags that go while their inside stays, because it holds the person's words."""
 
-_FAMILIES = r"local-command-[a-z-]{1,30}|bash-[a-z-]{1,30}"
-_TAG = re.compile(rf"<(/?)({'|'.join((*DROPPED, *OPENED))}|{_FAMILIES})>", re.IGNORECASE | re.ASCII)
+_TAG = re.compile(r"<(/?)([A-Za-z_-]{4,44}+)>")
+_NAME = re.compile("|".join((*DROPPED, *OPENED, "local-command-[a-z-]{1,30}", "bash-[a-z-]{1,30}")))
+_LONGEST_TAG = 47
+_SLICE = 1 << 20
+"""Characters that are searched at once; in between, other threads go on."""
+
 _INTERRUPTED = re.compile(r"^[ \t]*\[request interrupted by user[^\]\n]{0,80}\][ \t]*$\n?", re.I | re.M | re.A)
 
 
@@ -28,14 +32,24 @@ def strip_wrappers(text: str) -> str:
     """
     if "[R" in text or "[r" in text:
         text = _INTERRUPTED.sub("", text)
-    if "<" in text and _TAG.search(text):
-        text = _joined([text[start:stop] for start, stop in _kept_ranges(text)])
+    if tags := list(_tags(text)):
+        text = _joined([text[start:stop] for start, stop in _kept_ranges(text, tags)])
     return text.strip()
 
 
-def _kept_ranges(text: str) -> Iterator[tuple[int, int]]:
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """Tags of wrappers, in order."""
+    if "<" not in text:
+        return
+    for start in range(0, len(text), _SLICE):
+        stop = start + _SLICE
+        for tag in _TAG.finditer(text, start, stop + _LONGEST_TAG):
+            if tag.start() < stop and _NAME.fullmatch(tag[2].lower()):
+                yield tag
+
+
+def _kept_ranges(text: str, tags: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
     """Bounds of the parts that stay, in order."""
-    tags = list(_TAG.finditer(text))
     n_closing = Counter(tag[2].lower() for tag in tags if tag[1])
     opened: Counter[str] = Counter()
     inside, start = "", 0

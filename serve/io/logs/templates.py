@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from serve.io.logs.requests import Talk
@@ -28,17 +29,21 @@ _TOOL_BLOCKS = (
     ("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
     ("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
 )
+MAX_MESSAGES = 20_000
+"""A text with more marks than this is no conversation."""
+
 _LLAMA2_SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
 def template_talk(prompt: str) -> Talk | None:
-    """The talk in a filled template, None where the text is of no known one."""
+    """The talk in a filled template, None where the text is of no known one, or of far too many messages."""
     family = _family(prompt)
-    if family is None:
+    marks = [] if family is None else list(itertools.islice(family.finditer(prompt), MAX_MESSAGES + 1))
+    if not 0 < len(marks) <= MAX_MESSAGES:
         return None
     messages: list[dict[str, object]] = []
     role, start = "system", 0
-    for mark in family.finditer(prompt):
+    for mark in marks:
         _add(messages, role, prompt[start : mark.start()])
         role, start = _next_role(mark, role), mark.end()
     _add(messages, role, prompt[start:])

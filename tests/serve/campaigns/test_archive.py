@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from serve.campaigns.archive import Archive
+from serve.campaigns.archive import FORMAT_VERSION, NAME, Archive
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match=r"is not empty and holds no archive\.json"):
         Archive.load(tmp_path, "bundle")
+
+
+@pytest.mark.parametrize("odd", [{"bundle": "x" * 9999}, {"format_version": "x" * 9999}, {"format_version": 10**400}])
+def test_a_refusal_quotes_no_more_than_a_line(tmp_path: Path, odd: dict[str, object]):
+    (tmp_path / NAME).write_text(json.dumps({"format_version": FORMAT_VERSION, "bundle": "b"} | odd))
+    with pytest.raises(ValueError, match=r"this release reads|sketches don't compare") as fault:
+        Archive.load(tmp_path, "bundle")
+    assert len(str(fault.value)) < 400

@@ -149,3 +149,10 @@ def test_bodies_that_stall_hold_no_more_than_the_budget_and_let_go() -> None:
 
     assert sorted(asyncio.run(all_of_them())) == [408] * 5 + [503] * 55
     assert memory.n_held == 0
+
+
+@pytest.mark.parametrize("more", [b"x", gzip.compress(b"{}"), bytes(9)])
+def test_what_follows_gzip_data_is_not_ignored(more: bytes) -> None:
+    with pytest.raises(ProblemError) as fault:
+        body_of(gzip.compress(b"{}") + more, BodyMemory(1 << 20), BodyLimits()).plain()
+    assert fault.value.status == 422

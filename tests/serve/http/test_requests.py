@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,41 @@ def test_a_file_of_the_cases_can_be_pasted(client: TestClient, name: str) -> Non
     reply = pasted(client, (INPUTS / name).read_text(encoding="utf-8"))
     assert reply.status_code == 200, reply.text
     assert reply.text.count("<details") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("a,b\n" * 75_001, "more than 150,000 lines and values"),
+        ('"' + "[" * 150_001, "more than 150,000 lines and values"),
+        ("hello\n" * 20_001, "20,001 prompts, expected at most 20,000"),
+        ("account_id,prompt\n" + "a,x\n" * 20_001, "20,001 prompts, expected at most 20,000"),
+        ("".join(json.dumps({"account_id": f"a{i}", "prompt": "x"}) + "\n" for i in range(257)), "257 sessions"),
+    ],
+)
+def test_what_is_pasted_is_bounded_as_every_body_is(client: TestClient, text: str, detail: str) -> None:
+    reply = pasted(client, text)
+    assert reply.status_code == 422, reply.text
+    assert detail in reply.json()["detail"]
+    assert "stillwatch score takes any number" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"user":"a","messages":[{"role":"user","content":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}", 422),
+        (b'{"user":"a","x":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}", 422),
+        (b'{"user":"a","messages":[' + b",".join([b"{}"] * 250_000) + b"]}", 413),
+        (b'{"user":' + b"9" * 4000 + b',"messages":[{"role":"user","content":"x"}]}', 422),
+        (b'{"user":"a","messages":[{"role":["user"],"type":{},"content":{"type":[],"text":{}}}, 1, null]}', 422),
+        (json.dumps({"metadata": {"user_id": '{"a":' + "[" * 3_000 + '"' + '\\"' * 500_000}}).encode(), 422),
+        (json.dumps({"user": "a", "prompt": "[INST] x [/INST]" * 100_000}).encode(), 200),
+        (json.dumps({"user": "a", "messages": [{"role": "user", "content": "<a" * 500_000}]}).encode(), 200),
+    ],
+    ids=["arrays", "objects", "values", "integer", "types", "quotes", "templates", "tags"],
+)
+def test_hostile_requests_are_answered(client: TestClient, body: bytes, status: int) -> None:
+    began_at = time.process_time()
+    reply = client.post("/v1/requests", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == status, reply.text
+    assert time.process_time() - began_at < 10

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -40,3 +41,12 @@ def test_a_key_that_comes_twice_is_refused(text: str) -> None:
 def test_faults_say_why_and_quote_nothing() -> None:
     assert json_fault(RepeatedKeyError(REPEATED)) == REPEATED
     assert json_fault(ValueError("secret")) == NOT_JSON
+
+
+@pytest.mark.parametrize("end", ["", "\\"])
+def test_a_string_that_never_ends_is_read_once(end: str) -> None:
+    """The attack: deep brackets, then escaped quotes; from each quote the rest of the text was read again."""
+    began_at = time.process_time()
+    with pytest.raises(ValueError, match="Expecting value"):
+        parse_json("[" * 3_000 + '"' + '\\"' * 1_000_000 + end)
+    assert time.process_time() - began_at < 10

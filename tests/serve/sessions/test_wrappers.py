@@ -52,3 +52,11 @@ def test_without_a_wrapper_only_outer_blanks_go(text: str) -> None:
 def test_a_million_characters_of_tags_are_read(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     assert len(strip_wrappers(text)) <= len(text)
+
+
+@pytest.mark.parametrize("place", range(-48, 2))
+def test_a_tag_is_found_where_two_slices_meet(place: int) -> None:
+    """Long texts are searched in slices, so that nothing else waits for them."""
+    before = "<" * ((1 << 20) + place)
+    wrapped = f"<local-command-{'x' * 30}>gone</local-command-{'x' * 30}>"
+    assert strip_wrappers(f"{before}{wrapped}mine") == f"{before} mine"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.io.logs.templates import template_talk
+from serve.io.logs.templates import MAX_MESSAGES, template_talk
 
 PROMPTS = {
     "chatml": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nX<|im_end|>\n"
@@ -54,3 +54,11 @@ def test_many_openings_cost_one_pass():
     talk = template_talk("<|im_start|>user\n" + "<tool_response>" * 100_000)
     assert talk is not None
     assert len(talk.turns) == 1
+
+
+@pytest.mark.parametrize("part", ["[INST] x [/INST]", "<|im_start|>user\nx<|im_end|>\n", "\n\nHuman: x\n\nAssistant:"])
+def test_a_text_of_far_too_many_messages_is_no_conversation(part):
+    talk = template_talk(part * (MAX_MESSAGES // 2))
+    assert talk is not None
+    assert len(talk.turns) == MAX_MESSAGES // 2
+    assert template_talk(part * (MAX_MESSAGES // 2 + 1)) is None
