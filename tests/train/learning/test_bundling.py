@@ -109,9 +109,13 @@ def test_a_bundle_learned_with_minilm_judges_with_it(tiny_settings: Settings, tm
     scorer = Scorer(Bundle.load(made.folder))
     assert not (made.folder / "static").exists()
     assert (scorer.bundle.manifest["encoder"], scorer.bundle.encoder.n_dims) == ("minilm", 384)
-    texts = prepare(settings.inputs).inputs.pool.texts[:6]
-    verdict = scorer.score(Session("s", "a", tuple(Exchange(text) for text in texts)))
-    assert 0.0 < verdict.score <= 1.0  # a tiny world is told apart without doubt
+    pool = prepare(settings.inputs).inputs.pool
+    scores = {}
+    for kind in ("harvest", "person"):
+        rows = np.flatnonzero(pool.kinds == kind)[:6].tolist()
+        exchanges = tuple(Exchange(pool.texts[row]) for row in rows)
+        scores[kind] = scorer.score(Session("s", "a", exchanges)).score
+    assert scores["person"] < 0.5 < scores["harvest"]
 
 
 def test_metrics_and_data_card_are_no_part_of_the_id(made: Made, tiny_settings: Settings, tmp_path: Path) -> None:
