@@ -28,7 +28,7 @@ def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_fi
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch."))) / "import"
         else:
             folder = out.with_name(f"_{out.name}.import")
-        resume = bool(getattr(options, "resume", False))
+        resume = getattr(options, "resume", None)
         inputs = stack.enter_context(prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume))
         yield inputs
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -21,14 +20,13 @@ from pyarrow import fs
 
 from serve.io.discovery import InputError, below, kind_of
 from serve.io.formats import columns
+from serve.io.import_folder import REJECTS, imported_before, imported_files, make_folder, write_manifest
 from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of
 from serve.io.logs.files import Log, LogError
 from serve.io.logs.requests import Format
 from serve.io.writers import Writer, check_suffix, writing
 
 _HEAD_LINES = 20
-_MANIFEST = "imported.json"
-_REJECTS = "rejects.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,51 +108,47 @@ def _copied(url: str, folder: Path) -> Path:
 
 @contextmanager
 def prepared(
-    locations: Sequence[str | Path], folder: Path, choice: Choice, *, each_file: bool = False, resume: bool = False
+    locations: Sequence[str | Path],
+    folder: Path,
+    choice: Choice,
+    *,
+    each_file: bool = False,
+    resume: bool | None = None,
 ) -> Iterator[Inputs]:
-    """Inputs to read, with imported logs in `folder`, which is removed at the end unless something goes wrong.
+    """Inputs to read, with imported logs in `folder`, which is removed at the end, or stays for a command to resume.
 
-    With `resume`, what an earlier run imported is used again if its logs are the same. `each_file` imports every log
-    on its own, so that it can be told later whether it was read before.
+    With `resume`, what an earlier run imported is used again if its logs are the same and its files as it wrote them;
+    a command that can't be resumed gives None. `each_file` imports every log on its own, so that it can be told later
+    whether it was read before.
 
     Raises:
-        InputError: when an input isn't there.
+        InputError: when an input isn't there, or something else is in the folder's place.
         LogError: when a log is of no known format, or can't be read on.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
+    is_over = True
     try:
         yield _prepared(located([str(location) for location in locations], folder), folder, choice, each_file, resume)
-    except KeyboardInterrupt:
+    except BaseException as fault:
+        is_over = resume is None or isinstance(fault, InputError | LogError)
         raise
-    except (InputError, LogError):
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if is_over:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bool, resume: bool) -> Inputs:
+def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bool, resume: bool | None) -> Inputs:
     plain, logs, left_out = _sorted_out(paths, choice)
     marks = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path, _ in logs]
     identity: dict[str, object] = {"logs": marks, "form": choice.form, "columns": dict(choice.columns)}
-    rejects = folder / _REJECTS
-    readings = _imported_before(folder, identity) if resume else None
+    rejects = folder / REJECTS
+    readings = imported_before(folder, identity) if resume else None
     if readings is None:
         readings = _import_all(logs, folder, each_file)
-        (folder / _MANIFEST).write_text(json.dumps({**identity, "readings": list(map(vars, readings))}))
-    if not plain and not readings:
-        pq.write_table(SCHEMA.empty_table(), folder / "imported-empty.parquet")
-    return Inputs((*plain, *sorted(folder.glob("imported-*.parquet"))), readings, rejects, left_out)
-
-
-def _imported_before(folder: Path, identity: dict[str, object]) -> tuple[Reading, ...] | None:
-    path = folder / _MANIFEST
-    done = json.loads(path.read_text()) if path.exists() else {}
-    if not done or {name: done[name] for name in identity} != json.loads(json.dumps(identity)):
-        return None
-    return tuple(
-        Reading(**(own | {name: Counter(own.get(name, {})) for name in ("skipped", "rejected", "notes")}))
-        for own in done["readings"]
-    )
+        if not plain and not readings:
+            pq.write_table(SCHEMA.empty_table(), folder / "imported-empty.parquet")
+        write_manifest(folder, identity, readings)
+    return Inputs((*plain, *imported_files(folder)), readings, rejects, left_out)
 
 
 def _sorted_out(paths: Sequence[Path], choice: Choice) -> tuple[list[Path], list[tuple[Path, Format]], Counter[str]]:
@@ -239,7 +233,7 @@ def _import_all(logs: Sequence[tuple[Path, Format]], folder: Path, each_file: bo
     for path, form in logs:
         name = f"{form.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:12]}" if each_file else form.name
         groups.setdefault(name, []).append((path, form))
-    (folder / _REJECTS).write_text("")
+    (folder / REJECTS).write_text("")
     return tuple(_import(name, own, folder) for name, own in groups.items())
 
 
@@ -261,7 +255,7 @@ def import_logs(
         LogError: when a log can't be read on.
     """
     job = Import(form, folder, sum(path.stat().st_size for path in paths), with_system=with_system)
-    with (folder / _REJECTS).open("a", encoding="utf-8") as rejects:
+    with (folder / REJECTS).open("a", encoding="utf-8") as rejects:
         for path in paths:
             job.read(Log(path), rejects)
     job.write(writer)
@@ -287,7 +281,7 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
             readings = tuple(
                 import_logs(paths, forms[name], writer, folder, with_system=True) for name, paths in by_form.items()
             )
-        found = (folder / _REJECTS).read_bytes() if (folder / _REJECTS).exists() else b""
+        found = (folder / REJECTS).read_bytes() if (folder / REJECTS).exists() else b""
     if rejects:
         rejects.write_bytes(found)
     return Inputs((out,), readings, rejects or out, left_out)

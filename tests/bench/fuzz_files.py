@@ -148,8 +148,8 @@ def change_trees(path: Path, rng: random.Random) -> str:
 
 def change_bundle(folder: Path, rng: random.Random) -> str:
     """One file changed, and the manifest made to fit most of the time."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    path = rng.choice(files)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    path = rng.choice(paths)
     if rng.random() < 0.2:
         said = flip(path, rng)
     else:
