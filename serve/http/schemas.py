@@ -154,7 +154,7 @@ class RequestIn(BaseModel):
             ProblemError: 422 when it names no account, or holds no prompt or too many.
         """
         try:
-            session = session_of(self.model_dump(exclude_unset=True), account_id, session_id)
+            session = session_of({name: getattr(self, name) for name in self.model_fields_set}, account_id, session_id)
         except ValueError as fault:
             raise ProblemError(422, str(fault)) from None
         for text in (session.account_id, session.session_id):

@@ -10,6 +10,9 @@ from serve.sessions.wrappers import strip_wrappers
 MAX_PROMPT_CHARS = 100_000
 """Characters of a prompt; of a longer one the head and the tail are kept, without files and wrappers."""
 
+MAX_READ_CHARS = 1_000_000
+"""Characters of a text that are looked at: searching more at once would keep everything else waiting."""
+
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 
@@ -21,9 +24,18 @@ def storable(text: str) -> str:
     return _NO_TEXT.sub(_REPLACEMENT, text)
 
 
+def both_ends(text: str) -> str:
+    """The text, or the first and the last half million characters of one that is longer than `MAX_READ_CHARS`."""
+    half = MAX_READ_CHARS // 2
+    return text if len(text) <= MAX_READ_CHARS else text[:half] + text[-half:]
+
+
 def prompt_text(text: str) -> str:
-    """A prompt that can be stored, of at most `MAX_PROMPT_CHARS`; it has the same canonical text as the one given."""
-    text = storable(text)
+    """A prompt that can be stored, of at most `MAX_PROMPT_CHARS`.
+
+    It has the same canonical text as the one given, or as both ends of one that is longer than `MAX_READ_CHARS`.
+    """
+    text = storable(both_ends(text))
     if len(text) <= MAX_PROMPT_CHARS:
         return text
     return shortened(without_data(strip_wrappers(text) or text), MAX_PROMPT_CHARS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from serve.sessions.prompt_text import storable
+from serve.sessions.prompt_text import both_ends, storable
 from serve.sessions.wrappers import strip_wrappers
 
 _TEXT_TYPES = (None, "text", "input_text", "output_text")
@@ -55,7 +55,7 @@ def content_of(value: object) -> Content:
 
 def words_of(text: str) -> Words:
     """The words in a text: without wrappers of a harness, summaries, and files written as base64."""
-    text = strip_wrappers(_without_files(storable(text)))
+    text = strip_wrappers(_without_files(storable(both_ends(text))))
     if not _MARKERS.sub("", text).strip():
         return Words("", is_summary=False)
     if text[:60].lower().startswith(_SUMMARY_BEGINNINGS):

@@ -7,6 +7,7 @@ import re
 
 from serve.io.logs.requests import Talk
 from serve.io.logs.talks import talk_of
+from serve.sessions.prompt_text import MAX_READ_CHARS
 
 _FAMILIES = tuple(
     re.compile(pattern)
@@ -59,7 +60,7 @@ def _family(prompt: str) -> re.Pattern[str] | None:
 
 
 def _first_speaker(family: re.Pattern[str], prompt: str) -> re.Match[str] | None:
-    return next((mark for mark in family.finditer(prompt) if mark["role"] is not None), None)
+    return next((mark for mark in family.finditer(prompt, 0, MAX_READ_CHARS) if mark["role"] is not None), None)
 
 
 def _next_role(mark: re.Match[str], before: str) -> str:

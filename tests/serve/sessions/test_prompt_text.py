@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serve.sessions import prompt_text as module
 from serve.sessions.attachments import MAX_CHARS
 from serve.sessions.canonical_text import canonical
-from serve.sessions.prompt_text import MAX_PROMPT_CHARS, prompt_text, storable
+from serve.sessions.prompt_text import MAX_PROMPT_CHARS, MAX_READ_CHARS, both_ends, prompt_text, storable
 
 BLOB = "QUJD" * 40_000
 
@@ -40,6 +40,9 @@ def test_a_text_that_can_be_stored_is_the_same_object() -> None:
         f"data:image/png;base64,{BLOB} What is in the picture? {BLOB}",
         f"<system-reminder>{'be brief ' * 20_000}</system-reminder>How do I sort a list?",
         " " * 300_000 + "How do I sort a list?",
+        f"What is in the picture? data:image/png;base64,{BLOB * 20} And why?",
+        f"<system-reminder>{'be brief ' * 300_000}</system-reminder>How do I sort a list?",
+        " " * 3_000_000 + "How do I sort a list?",
     ],
 )
 def test_a_long_text_is_cut_and_read_the_same(text: str) -> None:
@@ -52,3 +55,11 @@ def test_a_long_text_is_cut_and_read_the_same(text: str) -> None:
 def test_a_cut_text_is_read_from_both_ends(text: str, times: int) -> None:
     with mock.patch.object(module, "MAX_PROMPT_CHARS", 50):
         assert len(prompt_text(text * times)) <= max(50, MAX_CHARS * (len(text * times) <= 50))
+
+
+def test_of_a_text_of_millions_both_ends_are_looked_at() -> None:
+    words = " ".join(f"w{place}" for place in range(500_000))
+    assert both_ends(words) == words[:500_000] + words[-500_000:]
+    assert both_ends(words[:MAX_READ_CHARS]) == words[:MAX_READ_CHARS]
+    assert prompt_text(words).split()[:9] == words.split()[:9]
+    assert prompt_text(words).split()[-9:] == words.split()[-9:]
