@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from serve.cli import main
 from serve.http.app import ServiceSettings, create_app
-from serve.http.server import is_loopback, settings_of
+from serve.http.server import Environment, is_loopback, settings_of
 
 ROOT = Path(__file__).parents[3]
 KEYS = {"STILLWATCH_API_KEYS": f"gateway:{'0' * 64}"}
@@ -150,3 +150,13 @@ def post(port: int, body: object) -> dict[str, dict[str, int]]:
                 raise
             time.sleep(0.05)
     raise AssertionError("the server did not start")
+
+
+def test_the_readme_and_the_help_name_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "serve" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = "".join(capsys.readouterr().out.split())
+    for name in Environment.model_fields:
+        assert f"`STILLWATCH_{name.upper()}`" in readme
+        assert f"_{name.upper()}" in shown
