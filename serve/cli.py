@@ -29,6 +29,8 @@ from serve.commands.server import SERVE
 
 COMMANDS = SCORE, EXPLAIN, CAMPAIGNS, REPORT, DRIFT, MAP, ADAPT, SERVE, LABELS, IMPORT, FORMATS, BUNDLE
 
+_QUOTING = ("pyarrow", "pydantic_core")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; faults are one line on stderr, never a traceback, never prompt text."""
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
         from serve.batch.job import JobStoppedError
 
-        return _fail(str(fault), STOPPED if isinstance(fault, JobStoppedError) else UNUSABLE)
+        return _fail(_said(fault), STOPPED if isinstance(fault, JobStoppedError) else UNUSABLE)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -57,6 +59,13 @@ class _Terminated(BaseException):
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _said(fault: BaseException) -> str:
+    """What a fault says; only its kind where it is of a library that quotes what it read."""
+    name = type(fault).__name__
+    is_quoting = type(fault).__module__.partition(".")[0] in _QUOTING
+    return f"{name}: something can't be read or judged" if is_quoting else str(fault)
 
 
 def _tip(options: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ SUFFIXES = {
 
 _EXPANSION = {"jsonl": 1.0, "gzip": 4.0, "parquet": 2.5}
 _FROM_FOLDERS = ("account_id", "session_id")
+_QUOTED = re.compile(r"['\"`].*['\"`]", re.DOTALL)
 
 
 class InputError(ValueError):
@@ -119,8 +121,8 @@ def open_parquet(path: str) -> pq.ParquetFile:
 
 
 def fault_text(fault: BaseException) -> str:
-    """What an error of the system or of Arrow says, on one line."""
-    text = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    """What an error of the system or of Arrow says, on one line, without what it quotes: that may be a prompt."""
+    text = fault.strerror if isinstance(fault, OSError) and fault.strerror else _QUOTED.sub("'...'", str(fault))
     return " ".join(text.split())[:200] or type(fault).__name__
 
 
