@@ -19,12 +19,14 @@ from starlette.exceptions import HTTPException
 from serve.analyst.feedback import Feedback
 from serve.analyst.recently_flagged import RecentlyFlagged
 from serve.bundle.files import BundleError
+from serve.gateways.settings import GatewaySettings
 from serve.http.admission import Admission
 from serve.http.keys import ApiKeys, RateLimits
 from serve.http.metrics import Metrics
 from serve.http.middleware import LOG, Middleware
 from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, described, document
 from serve.http.pages import AnalystPages, add_page
+from serve.http.plug_ins.routes import PlugIns, add_plug_ins
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
 from serve.http.schemas import (
@@ -79,6 +81,8 @@ class ServiceSettings:
 
     seen_sessions: Path | None = None
     """A file that tells sessions of earlier processes, for a store that isn't shared."""
+
+    gateways: GatewaySettings = field(default_factory=GatewaySettings)
 
     def __post_init__(self) -> None:
         if self.redis_url and not self.secret:
@@ -143,8 +147,14 @@ class Service:
     def extend(self, session_id: str, given: ExchangesIn, request: str | None = None) -> Observation:
         """The verdict on a session after more exchanges; those of a request that was counted aren't added again."""
         exchanges = tuple(row.exchange() for row in given.exchanges)
+        return self.extend_by(given.account_id, exchanges, session_id, request)
+
+    def extend_by(
+        self, account_id: str, exchanges: tuple[Exchange, ...], session_id: str | None, request: str | None = None
+    ) -> Observation:
+        """The verdict on a session after exchanges that were checked; without an id, on the account's own."""
         try:
-            return self.live.extend(given.account_id, exchanges, session_id, request=request, seen=self._count)
+            return self.live.extend(account_id, exchanges, session_id, request=request, seen=self._count)
         except RepeatError as fault:
             raise ProblemError(422, "this idempotency-key came with other exchanges before") from fault
         except StoreBusyError as fault:
@@ -233,7 +243,15 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     _add_verdicts(app, service)
     _add_state(app, service)
     add_page(app, _bench(service))
+    add_plug_ins(app, _plug_ins(service))
     return app
+
+
+def _plug_ins(service: Service) -> PlugIns:
+    return PlugIns(
+        settings=service.settings.gateways, extend=service.extend_by, seal=service.live.seal, run=service.workers.run,
+        limits=service.settings.body, memory=service.body_memory, registry=service.metrics.registry,
+    )  # fmt: skip
 
 
 def _bench(service: Service) -> AnalystPages:

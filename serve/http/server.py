@@ -18,6 +18,7 @@ import uvicorn
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serve.gateways.settings import GatewaySettings
 from serve.http.app import ServiceSettings, create_app
 from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
@@ -84,6 +85,10 @@ class Environment(BaseSettings):
     store_mib: Annotated[int, Field(ge=1)] = 1024
     bodies_mib: Annotated[int, Field(ge=8, description="memory of all request bodies together")] = 64
     account_header: Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,64}$")] = "x-account-id"
+    guardrail_blocks: Annotated[bool, Field(description="whether LiteLLM is told to block flagged accounts")] = False
+    guardrail_seconds: Annotated[float, Field(gt=0, le=30, description="longest that LiteLLM's guardrail waits")] = 0.5
+    litellm_account: str = "end_user,user,team,key"
+    trace_account: str = "user.id,enduser.id"
     feedback: Path | None = None
     campaigns: Path | None = None
     seen_sessions: Annotated[
@@ -102,9 +107,24 @@ class Environment(BaseSettings):
             keys=keys, rate_per_s=self.rate_limit, n_workers=self.workers, n_waiting=self.queue,
             ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
             body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), feedback=self.feedback, campaigns=self.campaigns,
-            account_header=self.account_header.lower(),
+            account_header=self.account_header.lower(), gateways=self.gateways(),
             hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
         )  # fmt: skip
+
+    def gateways(self) -> GatewaySettings:
+        """How reports of gateways and tracers are read.
+
+        Raises:
+            ValueError: when accounts are to be named by something that isn't known.
+        """
+        return GatewaySettings(
+            blocks=self.guardrail_blocks, answer_s=self.guardrail_seconds,
+            litellm_account=_listed(self.litellm_account), trace_account=_listed(self.trace_account),
+        )  # fmt: skip
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def settings_of(
