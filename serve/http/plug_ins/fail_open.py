@@ -31,11 +31,11 @@ class FailOpen:
             nonlocal is_passed
             if message["type"] == "http.response.start" and message["status"] in _OWN_FAULTS:
                 is_passed = True
-                message = message | {"status": 200, "headers": _headers(message)}
+                message = {**message, "status": 200, "headers": _headers(message)}
             elif message["type"] == "http.response.body" and is_passed:
                 if message.get("more_body"):
                     return
-                message = message | {"body": PASS}
+                message = {**message, "body": PASS}
             await send(message)
 
         await self._app(scope, receive, opened)
