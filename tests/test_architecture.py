@@ -30,8 +30,8 @@ ROOMS = {
 BESIDE = {
     "serve": {"__init__.py", "cli.py"},
     "train": {
-        "__main__.py", "ablation.py", "adaptation.py", "areas.py", "demo.py", "measure.py", "pictures.py", "promote.py",
-        "redteam.py", "release.py", "reproduce.py", "reseeding.py", "traffic.py",
+        "__main__.py", "ablation.py", "adaptation.py", "areas.py", "communities.py", "demo.py", "measure.py",
+        "pictures.py", "promote.py", "redteam.py", "release.py", "reproduce.py", "reseeding.py", "traffic.py",
     },
 }  # fmt: skip
 """Files beside the rooms; in train/ each is a command, typed after `python -m`."""

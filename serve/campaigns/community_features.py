@@ -21,11 +21,14 @@ MIN_ACCOUNTS = 5
 MIN_GAIN = 5.0
 """Nats by which an account's prompts must be likelier with the community than without it."""
 
+MAX_SPREADS = 3.0
+"""Scales from its mean beyond which a sign says no more."""
+
 _MIN_MASS = 1.5
 _MIN_SHARE = 0.03
 _MIN_OF_MEDIAN = 0.3
 _MIN_OF_MEDIAN_GAIN = 0.1
-_MAX_SPREADS, _LEAST_SPREAD = 4.0, 0.05
+_FAR, _LEAST_SPREAD = 4.0, 0.05
 _MIN_PART = 0.3
 _N_DRAWN = 50
 _MIN_ITEMS = 10
@@ -53,23 +56,30 @@ FEATURES = tuple(field.name for field in fields(CommunityFeatures))
 
 @dataclass(frozen=True, slots=True)
 class CommunityModel:
-    """A logistic model of signs: means, scales and weights by sign, and an intercept that puts its threshold at 0."""
+    """A logistic model of signs: means, scales and weights by sign, an intercept, and the log-odds from which a
+    community is called a campaign."""
 
     mean: Mapping[str, float]
     scale: Mapping[str, float]
     weight: Mapping[str, float]
     intercept: float
+    threshold: float
 
     def contributions(self, signs: CommunityFeatures) -> dict[str, float]:
         """Log-odds that each sign adds, above 0 where it speaks for a campaign."""
-        return {
-            name: self.weight[name] * float(np.clip((getattr(signs, name) - self.mean[name]) / self.scale[name], -3, 3))
-            for name in FEATURES
-        }
+        return {name: self.weight[name] * self._spreads(name, getattr(signs, name)) for name in FEATURES}
 
     def log_odds(self, signs: CommunityFeatures) -> float:
-        """Log-odds of a campaign against the least likely benign community; 0 is the threshold."""
+        """Log-odds of a campaign where campaigns and other communities are equally frequent."""
         return self.intercept + sum(self.contributions(signs).values())
+
+    def is_campaign(self, signs: CommunityFeatures) -> bool:
+        """Whether a community is called a campaign."""
+        return self.log_odds(signs) > self.threshold
+
+    def _spreads(self, name: str, sign: float) -> float:
+        """How many scales a sign lies from the mean, `MAX_SPREADS` at most either way."""
+        return float(np.clip((sign - self.mean[name]) / self.scale[name], -MAX_SPREADS, MAX_SPREADS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,7 @@ def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: It
     means = np.stack([np.bincount(place, weights * column, len(accounts)) / mass for column in evidence.T])
     lean = means[0] - means[1:].max(axis=0)
     spread = 1.4826 * float(np.median(np.abs(lean - np.median(lean))))
-    return np.asarray(lean < np.median(lean) - _MAX_SPREADS * max(spread, _LEAST_SPREAD))
+    return np.asarray(lean < np.median(lean) - _FAR * max(spread, _LEAST_SPREAD))
 
 
 def measure(
@@ -168,6 +178,8 @@ MODEL = CommunityModel(
     mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
     scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
     weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},
-    intercept=-6.8,
+    intercept=-11.5,
+    threshold=0.0,
 )
-"""Learned from composed populations (train/RESEARCH.md, Campaigns); 0 lies above all but few benign ones."""
+"""Weights learned from composed populations; the intercept puts the threshold above the benign communities of sources
+that the prompt scorer never saw (train/RESEARCH.md, Campaigns)."""

@@ -26,6 +26,8 @@ from serve.capability.capability_map import CapabilityMap
 
 MAX_ITEMS = 600_000
 """Prompts that are compared at a time; of a larger population each account brings fewer, those most like tasks."""
+MAX_ACCOUNT_SHARE = 0.5
+"""Share of all accounts beyond which a community is what everyone asks, and no campaign."""
 _RESOLUTIONS = (6.0, 4.0)
 _TASK_SLOPE, _CLAIM_SLOPE, _TASK_LEVEL = 10.0, 6.0, 0.1
 _SAME = 0.75
@@ -44,7 +46,7 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
     campaigns = [
         campaign_of(community, signs, blended, thin, capabilities)
         for community, signs in found
-        if MODEL.log_odds(signs) > 0.0
+        if MODEL.is_campaign(signs) and len(community.accounts) <= MAX_ACCOUNT_SHARE * n
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return findings_of(sketches, tuple(campaigns))
@@ -92,11 +94,11 @@ def joined(blended: Mixture, found: Sequence[Community], items: Items) -> Mixtur
     """
     samples = [_sample(community, items) for community in found]
     own = [math.sqrt(max(_closeness(sample, sample), 1e-12)) for sample in samples]
-    label = np.arange(len(samples))
+    same = np.eye(len(samples), dtype=np.bool_)
     for first, second in itertools.combinations(range(len(samples)), 2):
         near = _closeness(samples[first], samples[second]) > _SAME * own[first] * own[second]
-        if near or _overlap(found[first].accounts, found[second].accounts) > _SAME_ACCOUNTS:
-            label[label == label[second]] = label[first]
+        same[first, second] = near or _overlap(found[first].accounts, found[second].accounts) > _SAME_ACCOUNTS
+    label = _same_labels(same | same.T)
     part, share, gain = blended.part.copy(), blended.share.copy(), blended.gain.copy()
     for position in np.flatnonzero(label != np.arange(len(label))).tolist():
         into, out = found[int(label[position])].index, found[position].index
@@ -105,6 +107,19 @@ def joined(blended: Mixture, found: Sequence[Community], items: Items) -> Mixtur
             columns[:, out] = 0.0
         gain[:, into] = np.maximum(gain[:, into], gain[:, out])
     return Mixture(part, share, gain)
+
+
+def _same_labels(same: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """A label for each community, the smallest index of those put together with it: every two of them are the same.
+
+    If one that is like many were enough to link all of those, people who ask about everything would link everybody.
+    """
+    label = np.arange(len(same))
+    for first, second in np.argwhere(np.triu(same, 1)).tolist():
+        one, other = label == label[first], label == label[second]
+        if same[np.ix_(one, other)].all():
+            label[one | other] = min(label[first], label[second])
+    return label
 
 
 def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:

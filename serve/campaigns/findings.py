@@ -23,6 +23,8 @@ from serve.capability.capability_map import CapabilityMap
 
 PRIOR = 0.01
 """Share of accounts that harvest before anything is known, for the account's own probability."""
+MIN_MEMBER = 0.5
+"""Confidence from which an account of a campaign is called harvesting; one below it is listed, no more."""
 GROWTH_SIZES = (10, 30, 100, 300, 1000)
 """Exchanges at which the growth of union coverage is reported."""
 _N_SKELETONS = 32
@@ -93,6 +95,11 @@ class Findings:
     campaign: NDArray[np.int64]
     confidence: NDArray[np.float64]
     probability: NDArray[np.float64]
+
+    @property
+    def is_member(self) -> NDArray[np.bool_]:
+        """Which accounts are tied to their campaign surely enough to be called harvesting (n_accounts,)."""
+        return np.asarray((self.campaign >= 0) & (self.confidence >= MIN_MEMBER))
 
 
 def campaign_of(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.campaigns.community_features import MIN_ACCOUNTS
-from serve.campaigns.findings import PRIOR, Campaign, Findings
+from serve.campaigns.findings import MIN_MEMBER, PRIOR, Campaign, Findings
 from serve.campaigns.sketches import Sketches
 from serve.jobs.progress import span
 from serve.jobs.summary import MAX_REJECTED_SHARE
@@ -51,7 +51,7 @@ def members(outcome: CampaignResult, fpr: float) -> pa.Table:
     }
     own = [ties.get((int(c), name)) for c, name in zip(findings.campaign, sketches.account_ids, strict=True)]
     p_value = sketches.p_value
-    flagged = (findings.campaign >= 0) | (p_value <= fpr)
+    flagged = findings.is_member | (p_value <= fpr)
     columns = {
         "account_id": pa.array(sketches.account_ids, pa.string()),
         "campaign_id": pa.array(
@@ -78,6 +78,7 @@ def report(outcome: CampaignResult, bundle_id: str) -> dict[str, Any]:
         "n_exchanges": int(sketches.n_exchanges.sum()),
         "n_campaigns": len(campaigns),
         "prior": PRIOR,
+        "member_confidence": MIN_MEMBER,
         "note": _note(sketches),
         "table": [_row(campaign) for campaign in campaigns],
         "campaigns": [_plain(campaign) for campaign in campaigns],
@@ -137,9 +138,10 @@ def summary_text(outcome: CampaignResult, seconds: float) -> str:
         f"{campaign.confidence:>6.2f}  {_areas(campaign)}"
         for campaign in outcome.findings.campaigns
     ]
-    n_members = int((outcome.findings.campaign >= 0).sum())
+    n_listed, n_members = int((outcome.findings.campaign >= 0).sum()), int(outcome.findings.is_member.sum())
     lines.append(
-        f"{len(outcome.findings.campaigns)} campaigns, {n_members:,} of {len(sketches):,} accounts, "
+        f"{len(outcome.findings.campaigns)} campaigns, {n_listed:,} of {len(sketches):,} accounts "
+        f"({n_members:,} at confidence {MIN_MEMBER} or more), "
         f"{int(sketches.n_exchanges.sum()):,} exchanges, {sum(outcome.reasons.values()):,} of {outcome.n_rows:,} rows "
         f"rejected, {span(seconds)}"
     )

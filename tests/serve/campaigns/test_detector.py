@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import find
-from serve.campaigns.findings import PRIOR, Findings
+from serve.campaigns.detector import _same_labels, find
+from serve.campaigns.findings import MIN_MEMBER, PRIOR, Findings
+from serve.campaigns.results import CampaignResult
+from serve.campaigns.results import members as members_table
 from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import quantise
@@ -122,6 +124,32 @@ def test_too_few_accounts_make_no_campaign(capabilities: CapabilityMap, n: int):
     found = find(population(capabilities, [(0, 0.8)] * n), capabilities)
     assert found.campaigns == ()
     assert len(found.campaign) == n
+
+
+def test_one_community_that_is_like_many_does_not_link_those():
+    same = np.eye(5, dtype=np.bool_)
+    same[0] = same[:, 0] = True  # the first is like all others, of which only the second and third are alike
+    same[1, 2] = same[2, 1] = True
+    assert _same_labels(same).tolist() == [0, 0, 0, 3, 4]
+    assert _same_labels(np.ones((4, 4), np.bool_)).tolist() == [0, 0, 0, 0]
+    assert _same_labels(np.zeros((0, 0), np.bool_)).tolist() == []
+
+
+def test_what_most_accounts_ask_is_no_campaign(capabilities: CapabilityMap):
+    assert len(find(population(capabilities, [(0, 0.8)] * 40 + others(60)), capabilities).campaigns) == 1
+    assert find(population(capabilities, [(0, 0.8)] * 60 + others(40)), capabilities).campaigns == ()
+
+
+def test_an_account_that_is_tied_weakly_is_listed_but_not_called_harvesting(hidden):
+    sketches, found = hidden
+    confidence = found.confidence.copy()
+    confidence[:20] = MIN_MEMBER
+    confidence[7] = MIN_MEMBER - 0.01
+    changed = dataclasses.replace(found, confidence=confidence)
+    table = members_table(CampaignResult(changed, sketches, 600, 0, 0, {}), 0.01)
+    assert table.column("campaign_id").to_pylist()[7] == found.campaigns[0].campaign_id
+    assert np.flatnonzero(changed.is_member).tolist() == [place for place in range(20) if place != 7]
+    assert [label == "harvesting" for label in table.column("label").to_pylist()] == changed.is_member.tolist()
 
 
 def test_one_giant_product_is_no_campaign(capabilities: CapabilityMap):
