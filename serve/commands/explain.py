@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import read_inputs
@@ -17,6 +17,7 @@ from serve.commands.options import add_bundle, add_exchanges
 if TYPE_CHECKING:
     from serve.io.reading import Selected
     from serve.scoring.scorer import Scorer
+    from serve.scoring.verdict import Verdict
     from serve.scoring.verdict_card import NamedPrompt
     from serve.sessions.sessionizing import Timeline
 
@@ -61,24 +62,48 @@ def _explain(options: argparse.Namespace) -> int:
         raise ValueError(f"no {wanted} in {', '.join(map(str, options.exchanges))}")
     scorer = load(options.bundle)
     if by_account:
-        own = _clearest(timeline, own, scorer, options)
+        own = _account(timeline, own, scorer, options)
     for index in own:
         named = list(_named(timeline, index, scorer, selected if are_rows else None, shows_text=options.show))
         _print(timeline, index, scorer, named, options)
     return DONE
 
 
-def _clearest(timeline: Timeline, own: list[int], scorer: Scorer, options: argparse.Namespace) -> list[int]:
-    """The sessions of an account that are shown, the clearest first, after a line on all of them."""
+def _account(timeline: Timeline, own: list[int], scorer: Scorer, options: argparse.Namespace) -> list[int]:
+    """Show the verdict on an account; gives its sessions that are shown after it, the clearest first."""
+    from serve.scoring.accounts import judge_account
+
+    sessions = timeline.sessions(own[0], own[-1] + 1)  # an account's sessions lie together
+    verdicts = scorer.judge(sessions)
+    row, whole = judge_account(sessions, scorer)
+    order = sorted(range(len(own)), key=lambda k: (float(verdicts.p_value[k]), -float(verdicts.score[k])))
+    shown = order if options.json else order[: options.top]
+    if options.json:
+        print(json.dumps(_account_record(row, whole)))
+    else:
+        if whole is not None:
+            _print_card(whole, [], [], options, is_account=True)
+        print(_account_line(row, len(shown)), end="\n\n")
+    return [own[k] for k in shown]
+
+
+def _account_line(row: dict[str, Any], n_shown: int) -> str:
     from serve.scoring.verdict_card import plain
 
-    verdicts = [scorer.judge(timeline.sessions(index, index + 1)) for index in own]
-    order = sorted(range(len(own)), key=lambda k: (float(verdicts[k].p_value[0]), -float(verdicts[k].score[0])))
-    shown = order[: options.top]
-    if not options.json:
-        n_flagged = sum(bool(verdict.is_flagged[0]) for verdict in verdicts)
-        print(f"account {plain(options.account)}: {len(own):,} sessions, {n_flagged:,} flagged; here {len(shown)}\n")
-    return [own[k] for k in (order if options.json else shown)]
+    n_sessions, n_flagged = row["n_sessions"], round(row["flagged_share"] * row["n_sessions"])
+    parts = [
+        f"account {plain(row['account_id'])}: {row['label']}, p-value {row['p_value']:.4f}",
+        "judged as a whole" if row["judged_by"] == "account" else "judged by its sessions (too small to judge as one)",
+        f"{n_sessions:,} session{'s' * (n_sessions != 1)}, {n_flagged:,} flagged",
+        f"the clearest follow{'s' * (n_shown == 1)} ({n_shown})",
+    ]
+    return "; ".join(parts if n_shown else parts[:-1])
+
+
+def _account_record(row: dict[str, Any], whole: Verdict | None) -> dict[str, Any]:
+    """The account's row, with the reasons where it is judged as a whole."""
+    times = {name: None if row[name] is None else row[name].isoformat() for name in ("started_at", "ended_at")}
+    return row | times | {"verdict": None if whole is None else dataclasses.asdict(whole)}
 
 
 def _named(
@@ -105,10 +130,8 @@ def _named(
 def _print(
     timeline: Timeline, index: int, scorer: Scorer, named: list[NamedPrompt], options: argparse.Namespace
 ) -> None:
-    from rich.console import Console
-
     from serve.model.calibration import posterior
-    from serve.scoring.verdict_card import card, growing, painted
+    from serve.scoring.verdict_card import growing
 
     sessions = timeline.sessions(index, index + 1)
     verdict = scorer.judge(sessions, explain_all=True).verdict(0)
@@ -118,9 +141,21 @@ def _print(
         print(json.dumps(row))
         return
     growth = [float(scorer.judge(beginning).score[0]) for beginning in growing(sessions)]
+    _print_card(verdict, growth, named, options)
+
+
+def _print_card(
+    verdict: Verdict, growth: list[float], named: list[NamedPrompt], options: argparse.Namespace,
+    *, is_account: bool = False,
+) -> None:  # fmt: skip
+    from rich.console import Console
+
+    from serve.scoring.verdict_card import card, painted
+
     console = Console(soft_wrap=True, highlight=False)
     with console.capture() as shown:  # so that a pipe which closes is print's to notice
-        console.print(painted(card(verdict, growth, named, options.prior), verdict), end="\n\n")
+        text = card(verdict, growth, named, options.prior, is_account=is_account)
+        console.print(painted(text, verdict), end="\n\n")
     print(shown.get(), end="")
 
 

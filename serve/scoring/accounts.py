@@ -13,17 +13,23 @@ Both are for one look. For a look after every session, `e_value` and `alarm_afte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import Bundle
+from serve.features.session_features import Totals, observe
+from serve.features.whole_accounts import WholeAccounts
 from serve.model.calibration import MIN_DECIDABLE
+from serve.scoring.evidence import PromptScores
+from serve.scoring.scorer import Judged, Scorer
 from serve.scoring.sequential_test import alarms, capital, raised
-from serve.scoring.verdict import Verdicts, times
+from serve.scoring.verdict import Verdict, Verdicts, times
+from serve.sessions.normalization import altered_counts
+from serve.sessions.records import Sessions
 
 SCHEMA = pa.schema([
     ("account_id", pa.string()), ("n_sessions", pa.int64()), ("n_exchanges", pa.int64()),
@@ -92,6 +98,33 @@ class WholeVerdicts:
         margins = bundle.classifier.margins(rows)
         is_judged = bundle.accounts.is_decidable(n_exchanges, fpr) & (n_exchanges >= MIN_DECIDABLE)
         return cls(bundle.accounts.score(margins), bundle.accounts.p_value(margins, n_exchanges), is_judged)
+
+
+def judge_account(sessions: Sessions, scorer: Scorer) -> tuple[dict[str, Any], Verdict | None]:
+    """One account's row of `SCHEMA` from all its sessions, and the verdict on them as one long session with its
+    reasons, None where it can't be judged as a whole."""
+    bundle = scorer.bundle
+    prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
+    gathered = WholeAccounts(np.zeros(len(sessions), np.int64), sessions.n_exchanges, bundle.capabilities)
+    gathered.add(prompts)
+    whole = WholeVerdicts.of(gathered.rows(), gathered.n_exchanges, bundle, scorer.fpr)
+    verdicts = scorer.judge_observed(sessions, prompts)
+    table = roll_up(
+        Tally.of(verdicts), verdicts.areas, fpr=scorer.fpr, bundle=bundle.bundle_id, n_altered=altered_counts(sessions),
+        whole=whole,
+    )  # fmt: skip
+    row = table.to_pylist(maps_as_pydicts="strict")[0]
+    if row["judged_by"] != "account" or bundle.accounts is None:
+        return row, None
+    together = prompts.taken(np.arange(len(prompts.vectors)))
+    judged = Judged(
+        (sessions.account_ids[0],), (sessions.account_ids[0],), np.fmin.reduce(verdicts.started_at, keepdims=True),
+        np.fmax.reduce(verdicts.ended_at, keepdims=True),
+        PromptScores.of(together.evidence[:, 0], together.offsets), Totals.of(together),
+    )  # fmt: skip
+    found = scorer.judge_rows(judged, gathered.rows(), explain_all=True).verdict(0)
+    threshold = float(bundle.accounts.threshold(gathered.n_exchanges, scorer.fpr)[0])
+    return row, replace(found, label=row["label"], p_value=row["p_value"], score=row["score"], threshold=threshold)
 
 
 def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -35,18 +35,21 @@ class NamedPrompt:
 
 
 def card(
-    verdict: Verdict, growth: Sequence[float], prompts: Sequence[NamedPrompt] = (), prior: float | None = None
-) -> str:
+    verdict: Verdict, growth: Sequence[float], prompts: Sequence[NamedPrompt] = (), prior: float | None = None,
+    *, is_account: bool = False,
+) -> str:  # fmt: skip
     """The verdict, its reasons, the prompts that weigh most, what it covers, and `growth`, the score at even steps as
-    the session grew; with a `prior`, the share of sessions that harvest, what the score means then."""
+    the session grew; with a `prior`, the share of sessions that harvest, what the score means then. `is_account` says
+    that the verdict is on all sessions of an account together."""
+    account = f"account {plain(verdict.account_id)}"
     lines = [
-        f"session {plain(verdict.session_id)} of account {plain(verdict.account_id)}",
+        f"{account}, all sessions as one" if is_account else f"session {plain(verdict.session_id)} of {account}",
         f"{verdict.n_exchanges:,} exchanges{_period(verdict)}",
         "",
         f"{verdict.label}   score {verdict.score:.4f} (flagged from {verdict.threshold:.4f}), p-value "
         f"{verdict.p_value:.4f}",
         *_meaning(verdict, prior),
-        f"score as the session grew  {sparkline(growth)}",
+        *([f"score as the session grew  {sparkline(growth)}"] if len(growth) > 1 else []),
         "",
         *_why(verdict),
         "",

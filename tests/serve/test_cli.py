@@ -195,7 +195,7 @@ def test_explain_names_the_lines_that_weigh_most_and_shows_them_on_request_only(
     assert main([*arguments, "--session", "s"]) == 0
     assert not any(text in capsys.readouterr().out for text in prompts)
     assert main([*arguments, "--account", "a", "--json", "--show", "--prior", "0.5"]) == 0
-    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    _, found = map(json.loads, capsys.readouterr().out.splitlines())
     assert len(found["prompts"]) == 3
     assert found["posterior"] == pytest.approx(found["score"])
     for prompt in found["prompts"]:
@@ -236,9 +236,12 @@ def test_explain_shows_the_clearest_sessions_of_an_account(
     arguments = ["explain", str(source), "--bundle", str(bundle_folder), "--account", "a003"]
     assert main([*arguments, "--top", "1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("account a003: 2 sessions, ")
+    assert "\n\naccount a003: " in f"\n\n{shown}"
     assert main([*arguments, "--json"]) == 0
-    rows = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    account, *rows = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (account["account_id"], account["n_sessions"]) == ("a003", 2)
+    assert f"account a003: {account['label']}, p-value {account['p_value']:.4f}; " in shown
+    assert (account["verdict"] is None) == (account["judged_by"] == "sessions")
     assert [row["p_value"] for row in rows] == sorted(row["p_value"] for row in rows)
     assert f"session {rows[0]['session_id']} of" in shown
     assert f"session {rows[1]['session_id']} of" not in shown
