@@ -27,7 +27,7 @@ from serve.campaigns import indicators
 from serve.io.discovery import Found, InputError, discover, fault_text, plan
 from serve.io.jsonl import NOT_ROWS
 from serve.io.validation import MISSING
-from serve.io.writers import check_suffix, join, replacing
+from serve.io.writers import check_places, check_suffix, join, replacing
 from serve.jobs.checkpoint import Checkpoint, Done, ReadDone
 from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.progress import Progress
@@ -82,7 +82,7 @@ class Job:
         for path in (self.out, self.accounts):
             if path is not None:
                 check_suffix(path)
-        self._check_places()
+        check_places(self.outputs, self.inputs)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -98,19 +98,6 @@ class Job:
     def work_dir(self) -> Path:
         """Where the job keeps what is done until it ends."""
         return self.out.with_name(f"_{self.out.name}.work")
-
-    def _check_places(self) -> None:
-        places = [Path(os.path.realpath(path)) for path in self.outputs]
-        for path, place in zip(self.outputs, places, strict=True):
-            if places.count(place) > 1:
-                raise ValueError(f"{path}: two outputs have the same name")
-            if path.is_dir():
-                raise ValueError(f"{path}: is a folder, expected a file to write")
-            if not place.parent.is_dir():
-                raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
-            for source in map(os.path.realpath, self.inputs):
-                if place.is_relative_to(source):
-                    raise ValueError(f"{path}: output file lies in the input {source}")
 
 
 def run(job: Job, progress: Progress) -> Summary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_r
 from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of
 
 if TYPE_CHECKING:
-    from serve.jobs.summary import ClearAccount
+    from serve.io.inputs import Inputs
+    from serve.jobs.summary import ClearAccount, Summary
 
 
 def _add_score(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,20 @@ def _score(options: argparse.Namespace) -> int:
         warn_of_repetition(inputs.paths)
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
         append_rejects(job.rejects, inputs)
+        summary = _with_rejects(summary, inputs, job.rejects)
     print(summary_text(summary))
     for line in _clearest(summary.clearest, options):
         print(line)
     return finish(inputs, summary.is_clean)
+
+
+def _with_rejects(summary: Summary, inputs: Inputs, rejects: Path) -> Summary:
+    """The summary with what was rejected where logs were converted."""
+    reasons = Counter(summary.reasons)
+    for reading in inputs.readings:
+        reasons.update(reading.rejected)
+    written = {path: rejects.stat().st_size if path == str(rejects) else n for path, n in summary.written.items()}
+    return replace(summary, n_rows=summary.n_rows + inputs.n_rejected, reasons=reasons, written=written)
 
 
 def _clearest(accounts: Sequence[ClearAccount], options: argparse.Namespace) -> Iterator[str]:
@@ -73,7 +85,9 @@ def _clearest(accounts: Sequence[ClearAccount], options: argparse.Namespace) -> 
     for name in ("format", "columns", "bundle"):
         if (value := getattr(options, name)) is not None:
             given += [f"--{name}", str(value)]
-    yield f"the {len(accounts)} clearest accounts, and what explains them"
+    one = len(accounts) == 1
+    several = f"the {len(accounts)} clearest accounts, and what explains them"
+    yield "the clearest account, and what explains it" if one else several
     for account in accounts:
         words = ["stillwatch", "explain", *map(str, given), f"--account={account.account_id}"]
         yield (

@@ -24,7 +24,7 @@ from serve.io.import_folder import REJECTS, imported_before, imported_files, mak
 from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of
 from serve.io.logs.files import Log, LogError
 from serve.io.logs.requests import Format
-from serve.io.writers import Writer, check_suffix, writing
+from serve.io.writers import Writer, check_places, check_suffix, writing
 
 _HEAD_LINES = 20
 
@@ -269,6 +269,7 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
         ValueError: when an input isn't there, is of no known format or can't be read on, or `out` says no kind.
     """
     check_suffix(out)
+    check_places((out, *([rejects] if rejects else [])), locations)
     with tempfile.TemporaryDirectory(prefix="stillwatch.") as name:
         folder = Path(name)
         plain, logs, left_out = _sorted_out(located(locations, folder), choice)

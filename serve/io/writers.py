@@ -78,6 +78,25 @@ class JsonWriter:
 WRITERS: dict[str, type[ParquetWriter] | type[JsonWriter]] = {".parquet": ParquetWriter, ".jsonl": JsonWriter}
 
 
+def check_places(outputs: Sequence[Path], inputs: Sequence[Path | str]) -> None:
+    """Refuse output files that can't be written, are one and the same, or lie in an input.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    places = [Path(os.path.realpath(path)) for path in outputs]
+    for path, place in zip(outputs, places, strict=True):
+        if places.count(place) > 1:
+            raise ValueError(f"{path}: two outputs have the same name")
+        if path.is_dir():
+            raise ValueError(f"{path}: is a folder, expected a file to write")
+        if not place.parent.is_dir():
+            raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
+        for source in map(os.path.realpath, inputs):
+            if place.is_relative_to(source):
+                raise ValueError(f"{path}: output file lies in the input {source}")
+
+
 def check_suffix(path: Path) -> None:
     """Refuse a name that doesn't say what to write.
 

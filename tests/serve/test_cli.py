@@ -360,3 +360,26 @@ def test_indicators_that_cannot_be_read_are_refused_before_any_work(
     assert score(source, bundle_folder, "--indicators", bad) == 2
     assert "bad.json holds no indicators" in capsys.readouterr().err
     assert not source.with_name("out.jsonl").exists()
+
+
+def test_an_import_never_takes_the_place_of_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps({"account_id": "a", "messages": [{"role": "user", "content": "bake a cake"}]}) + "\n")
+    before = log.read_bytes()
+    assert main(["import", str(log), "--out", str(log)]) == 2
+    assert main(["import", str(log), "--out", str(tmp_path / "rows.jsonl"), "--rejects", str(log)]) == 2
+    assert log.read_bytes() == before
+    assert "output file lies in the input" in capsys.readouterr().err
+
+
+def test_rejects_of_logs_are_in_the_summary(
+    tmp_path: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, out = tmp_path / "log.jsonl", tmp_path / "v.jsonl"
+    row = {"user": "a", "messages": [{"role": "user", "content": "bake a cake"}], "model": "m", "created": 1.7e9}
+    log.write_text("".join(json.dumps(row | {"created": 1.7e9 + k}) + "\n" for k in range(9)) + "{broken\n")
+    assert main(["score", str(log), "--out", str(out), "--bundle", str(bundle_folder)]) == 3
+    shown = capsys.readouterr().out
+    rejects = out.with_name("v.jsonl.rejects.jsonl")
+    assert "rejected   1 rows" in shown
+    assert f"({rejects.stat().st_size:,} bytes)" in shown

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.io import writers as outputs
-from serve.io.writers import check_suffix, join, replacing, writing
+from serve.io.writers import check_places, check_suffix, join, replacing, writing
 
 SCHEMA = pa.schema([
     ("name", pa.string()), ("at", pa.timestamp("ms", tz="UTC")), ("shares", pa.map_(pa.string(), pa.float64())),
@@ -73,3 +73,22 @@ def test_no_rows_are_a_file_with_columns(tmp_path: Path) -> None:
 def test_a_name_must_say_what_to_write() -> None:
     with pytest.raises(ValueError, match=r"a\.csv: output file must end in \.parquet or \.jsonl"):
         check_suffix(Path("a.csv"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "said"),
+    [
+        (("log.jsonl",), ("log.jsonl",), "output file lies in the input"),
+        (("logs/out.jsonl",), ("logs",), "output file lies in the input"),
+        (("a.jsonl", "./a.jsonl"), ("log.jsonl",), "two outputs have the same name"),
+        (("logs",), ("log.jsonl",), "is a folder"),
+        (("gone/a.jsonl",), ("log.jsonl",), "there is no folder"),
+    ],
+)
+def test_outputs_that_would_be_lost_or_lose_an_input_are_refused(
+    tmp_path: Path, outputs: tuple[str, ...], inputs: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "log.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match=said):
+        check_places([tmp_path / name for name in outputs], [tmp_path / name for name in inputs])
