@@ -21,6 +21,7 @@ from serve.commands.campaigns import CAMPAIGNS
 from serve.commands.command import DONE, EXIT_CODES, INTERRUPTED, STOPPED, TERMINATED, UNUSABLE
 from serve.commands.drift import DRIFT
 from serve.commands.explain import EXPLAIN
+from serve.commands.inputs import import_folder
 from serve.commands.labels import LABELS
 from serve.commands.logs import FORMATS, IMPORT
 from serve.commands.pages import MAP, REPORT
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
         from serve.batch.job import JobStoppedError
 
-        return _fail(_said(fault), STOPPED if isinstance(fault, JobStoppedError) else UNUSABLE)
+        if isinstance(fault, JobStoppedError):
+            return _fail(f"{_said(fault)}{_kept(options)}", STOPPED)
+        return _fail(_said(fault), UNUSABLE)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -71,8 +74,15 @@ def _said(fault: BaseException) -> str:
 def _tip(options: argparse.Namespace) -> str:
     """How to go on, where a command left something to go on from."""
     if not hasattr(options, "resume") or not options.out.with_name(f"_{options.out.name}.work").is_dir():
+        return _kept(options)
+    return _kept(options) or "; use --resume to continue"
+
+
+def _kept(options: argparse.Namespace) -> str:
+    """That imported logs were left, and what to do with them."""
+    if not hasattr(options, "resume") or not (folder := import_folder(options.out)).is_dir():
         return ""
-    return "; use --resume to continue"
+    return f"; kept {folder}, which holds prompts: go on with --resume, or delete it"
 
 
 def _fail(text: str, code: int) -> int:

@@ -79,6 +79,16 @@ class Units:
         return len(self.ids)
 
 
+def check_share(share: float) -> None:
+    """Refuse what is no share of accounts.
+
+    Raises:
+        ValueError: when `share` isn't above 0 and at most 1.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"sample is {share}, expected a share above 0 and at most 1")
+
+
 def map_traffic(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) -> MappedTraffic:
     """Place the prompts of these files, of a share of the accounts drawn by the hash of their name.
 
@@ -86,8 +96,7 @@ def map_traffic(paths: Sequence[Path], bundle: Bundle, *, share: float = 1.0) ->
         InputError: when they can't be read or hold no usable row.
         ValueError: when `share` isn't above 0 and at most 1.
     """
-    if not 0.0 < share <= 1.0:
-        raise ValueError(f"sample is {share}, expected a share above 0 and at most 1")
+    check_share(share)
     table, n_read, n_rejected = _table(paths, share)
     if not len(table):
         raise InputError(f"{', '.join(map(str, paths))}: 0 usable rows, expected exchanges")

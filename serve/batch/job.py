@@ -100,6 +100,19 @@ class Job:
         return self.out.with_name(f"_{self.out.name}.work")
 
 
+def check(job: Job) -> str:
+    """Look at the bundle and the indicators before anything is read; returns the id of the bundle.
+
+    Raises:
+        ValueError: when they are not what they should be.
+    """
+    bundle_id = str(trusted(job.bundle)["bundle_id"])
+    if job.indicators is not None:
+        n_cells = len(read_capabilities(job.bundle).cells)
+        indicators.check_map(indicators.read(job.indicators), job.indicators, bundle_id, n_cells)
+    return bundle_id
+
+
 def run(job: Job, progress: Progress) -> Summary:
     """Do a job.
 
@@ -109,10 +122,7 @@ def run(job: Job, progress: Progress) -> Summary:
     """
     began_at = time.monotonic()
     found = discover(job.inputs)
-    bundle_id = str(trusted(job.bundle)["bundle_id"])
-    if job.indicators is not None:
-        n_cells = len(read_capabilities(job.bundle).cells)
-        indicators.check_map(indicators.read(job.indicators), job.indicators, bundle_id, n_cells)
+    bundle_id = check(job)
     tasks = _read_tasks(job, found)
     with Checkpoint.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
         work.keep(lambda done: _fits(done, tasks))

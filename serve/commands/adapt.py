@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import Command
@@ -31,20 +32,22 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(options: argparse.Namespace) -> int:
     from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
+    from serve.bundle.bundle import trusted
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     def progress(stage: str) -> None:
         print(f"adapt: {stage} ...", file=sys.stderr, flush=True)
 
-    parent = options.bundle or RELEASED
+    job = Adaptation(tuple(map(Path, options.exchanges)), options.out, options.bundle or RELEASED, options.fpr)
+    trusted(job.bundle)
     with ExitStack() as stack:
         inputs = stack.enter_context(read_inputs(options))
         confirmed: tuple[Path, ...] = ()
         if options.harvesting:
             other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
             confirmed = stack.enter_context(read_inputs(other)).paths
-        done = adapt(Adaptation(inputs.paths, options.out, parent, options.fpr, confirmed), progress)
+        done = adapt(replace(job, inputs=inputs.paths, harvesting=confirmed), progress)
     print(adaptation_text(done, options.fpr))
     return finish(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 

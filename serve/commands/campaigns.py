@@ -28,6 +28,7 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
 
 
 def _campaigns(options: argparse.Namespace) -> int:
+    from serve.bundle.bundle import trusted
     from serve.bundle.files import RELEASED
     from serve.campaigns.job import CampaignJob, run
     from serve.campaigns.results import summary_text
@@ -44,6 +45,7 @@ def _campaigns(options: argparse.Namespace) -> int:
         bundle=options.bundle or RELEASED,
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
+    trusted(job.bundle)
     with read_inputs(options, options.out, each_file=options.archive is not None) as inputs:
         warn_of_repetition(inputs.paths)
         outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))

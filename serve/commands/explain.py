@@ -46,6 +46,7 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.prior is not None:
         posterior(0.5, options.prior)  # refuses what is no share
+    scorer = load(options.bundle)
     with read_inputs(options) as inputs:
         sources = discover(inputs.paths).sources
         by_account = options.account is not None
@@ -60,7 +61,6 @@ def _explain(options: argparse.Namespace) -> int:
     if not own:
         wanted = f"account {plain(options.account)}" if by_account else f"session {plain(options.session)}"
         raise ValueError(f"no {wanted} in {', '.join(map(str, options.exchanges))}")
-    scorer = load(options.bundle)
     if by_account:
         own = _account(timeline, own, scorer, options)
     for index in own:

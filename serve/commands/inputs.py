@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from serve.io.inputs import Inputs
 
 
+def import_folder(out: Path) -> Path:
+    """Where imported logs lie while the command that writes `out` is at work."""
+    return out.with_name(f"_{out.name}.import")
+
+
 @contextmanager
 def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_file: bool = False) -> Iterator[Inputs]:
     """The inputs as plain rows; imported logs lie beside `out`, or in a temporary folder, until the command is done."""
+    from serve.io.formats import columns
     from serve.io.importing import Choice
-    from serve.io.inputs import parsed_columns, prepared
+    from serve.io.inputs import prepared
 
-    choice = Choice(options.format, parsed_columns(options.columns))
+    choice = Choice(options.format, columns.parsed(options.columns))
     with ExitStack() as stack:
         if out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch."))) / "import"
         else:
-            folder = out.with_name(f"_{out.name}.import")
+            folder = import_folder(out)
         resume = getattr(options, "resume", None)
         inputs = stack.enter_context(prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume))
         yield inputs

@@ -17,11 +17,12 @@ def _add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
+    from serve.io.formats import columns
     from serve.io.importing import Choice
-    from serve.io.inputs import import_to, parsed_columns
+    from serve.io.inputs import import_to
 
     inputs = import_to(
-        options.exchanges, options.out, Choice(options.format, parsed_columns(options.columns)), options.rejects
+        options.exchanges, options.out, Choice(options.format, columns.parsed(options.columns)), options.rejects
     )
     code = finish(inputs, is_clean=True)
     print(f"wrote {options.out} ({options.out.stat().st_size:,} bytes)")

@@ -50,12 +50,13 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 def _map(options: argparse.Namespace) -> int:
     from serve.analyst.map_page import check_page, write_map
-    from serve.analyst.mapped_traffic import map_traffic
+    from serve.analyst.mapped_traffic import check_share, map_traffic
     from serve.bundle.bundle import Bundle
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
 
     check_page(options.out)
+    check_share(options.sample)
     bundle = Bundle.load(options.bundle or RELEASED)
     with read_inputs(options) as inputs:
         placed = map_traffic(inputs.paths, bundle, share=options.sample)

@@ -37,7 +37,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from serve.batch.job import Job, run
+    from serve.batch.job import Job, check, run
     from serve.bundle.files import RELEASED
     from serve.jobs.progress import Progress
     from serve.jobs.summary import summary_text
@@ -54,6 +54,7 @@ def _score(options: argparse.Namespace) -> int:
         resume=options.resume,
         **({} if options.workers is None else {"n_workers": options.workers}),
     )
+    check(job)
     with read_inputs(options, options.out) as inputs:
         warn_of_repetition(inputs.paths)
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))

@@ -33,6 +33,11 @@ def make_folder(folder: Path) -> None:
     (folder / _MARK).touch()
 
 
+def has_import(folder: Path) -> bool:
+    """Whether the folder holds all that a run imported, as far as its list says."""
+    return (folder / _MANIFEST).is_file() and bool(imported_files(folder))
+
+
 def imported_files(folder: Path) -> list[Path]:
     """The files of plain rows."""
     return sorted(folder.glob("imported-*.parquet"))

@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from serve.io.discovery import InputError, below, kind_of
 from serve.io.formats import columns
-from serve.io.import_folder import REJECTS, imported_before, imported_files, make_folder, write_manifest
+from serve.io.import_folder import REJECTS, has_import, imported_before, imported_files, make_folder, write_manifest
 from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of
 from serve.io.logs.files import Log, LogError
 from serve.io.logs.requests import Format
@@ -115,25 +115,28 @@ def prepared(
     each_file: bool = False,
     resume: bool | None = None,
 ) -> Iterator[Inputs]:
-    """Inputs to read, with imported logs in `folder`, which is removed at the end, or stays for a command to resume.
+    """Inputs to read, with imported logs in `folder`, which is removed at the end.
 
     With `resume`, what an earlier run imported is used again if its logs are the same and its files as it wrote them;
-    a command that can't be resumed gives None. `each_file` imports every log on its own, so that it can be told later
-    whether it was read before.
+    a command that can't be resumed gives None. The folder of one that can stays where it was interrupted or stopped (a
+    `RuntimeError`) after all logs were imported, or where there was an import to resume. `each_file` imports every log
+    on its own, so that it can be told later whether it was read before.
 
     Raises:
         InputError: when an input isn't there, or something else is in the folder's place.
         LogError: when a log is of no known format, or can't be read on.
     """
     make_folder(folder)
-    is_over = True
+    is_resumed, is_whole, is_kept = bool(resume) and has_import(folder), False, False
     try:
-        yield _prepared(located([str(location) for location in locations], folder), folder, choice, each_file, resume)
+        inputs = _prepared(located(map(str, locations), folder), folder, choice, each_file, resume)
+        is_whole = resume is not None and bool(inputs.readings)
+        yield inputs
     except BaseException as fault:
-        is_over = resume is None or isinstance(fault, InputError | LogError)
+        is_kept = is_resumed or (is_whole and (isinstance(fault, RuntimeError) or not isinstance(fault, Exception)))
         raise
     finally:
-        if is_over:
+        if not is_kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -290,18 +293,3 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
 
 def _plain_files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [file for file in below(path) if kind_of(file)]
-
-
-def parsed_columns(text: str | None) -> dict[str, str]:
-    """The columns that `account_id=user,prompt=text` names, by field.
-
-    Raises:
-        ValueError: when it isn't of this form, or names an unknown field.
-    """
-    pairs = [part.partition("=") for part in text.split(",")] if text else []
-    for field, equals, column in pairs:
-        if not (equals and column and field in columns.ALIASES):
-            raise ValueError(
-                f"columns has {field!r}, expected FIELD=COLUMN with a field of {', '.join(columns.ALIASES)}"
-            )
-    return {field: column for field, _, column in pairs}

@@ -71,6 +71,19 @@ def likely(names: list[str]) -> str:
     return ",".join(f"{field}={name}" for field, name in pairs.items()) if "prompt" in pairs else ""
 
 
+def parsed(text: str | None) -> dict[str, str]:
+    """The columns that `account_id=user,prompt=text` names, by field.
+
+    Raises:
+        ValueError: when it isn't of this form, or names an unknown field.
+    """
+    pairs = [part.partition("=") for part in text.split(",")] if text else []
+    for field, equals, column in pairs:
+        if not (equals and column and field in ALIASES):
+            raise ValueError(f"columns has {field!r}, expected FIELD=COLUMN with a field of {', '.join(ALIASES)}")
+    return {field: column for field, _, column in pairs}
+
+
 def _recognises(sample: Sample) -> float:
     rows = sample.objects
     return 0.9 * sum(map(_matches, rows)) / len(rows) if rows else 0.0
