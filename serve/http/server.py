@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import os
@@ -192,8 +193,10 @@ def _bound(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as fault:
         listener.close()
+        if fault.errno == errno.EADDRINUSE:
+            raise OSError(f"port {port} of {host} is in use") from fault
         raise
     return listener
 

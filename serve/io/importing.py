@@ -73,6 +73,7 @@ def format_of(log: Log, choice: Choice) -> Format | None:
         LogError: when it looks like no format.
     """
     if choice.columns:
+        _require_columns(log, choice.columns)
         return columns.mapped(choice.columns)
     if choice.form:
         return by_name(choice.form)
@@ -84,13 +85,36 @@ def format_of(log: Log, choice: Choice) -> Format | None:
     return found
 
 
+def require_rows(readings: Sequence[Reading]) -> None:
+    """Refuse logs all of whose rows were rejected.
+
+    Raises:
+        LogError: with the commonest reason.
+    """
+    rejected = sum((reading.rejected for reading in readings), Counter[str]())
+    if rejected and not any(reading.n_requests or reading.skipped for reading in readings):
+        (reason, count), n_all = rejected.most_common(1)[0], rejected.total()
+        raise LogError(f"no row can be used: {n_all:,} rejected, {count:,} of them since {reason}")
+
+
+def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
+    """Refuse a CSV or Parquet table without a column that was chosen; rows of JSON may each have others."""
+    if log.kind not in ("csv", "parquet"):
+        return
+    names = list(dict.fromkeys(name for row in log.sample.objects for name in row))
+    for column in chosen.values():
+        if names and column not in names:
+            shown = ", ".join(name[:40] for name in names[:8] if name.isprintable())
+            raise LogError(f"{log.path} has no column {column!r}; it has {shown}")
+
+
 def _looks(log: Log) -> str:
     """What a log of no known format looks like; never a value of it."""
     objects = log.sample.objects
     if objects:
         names = ", ".join(name[:40] for name in list(objects[0])[:8] if name.isprintable())
         close = columns.likely(list(objects[0]))
-        hint = f" (or say --columns {close})" if close else ""
+        hint = f" (use --columns {close or 'account_id=..,prompt=..'})"
         return f"{log.kind} whose first row has {names or 'no fields'}{hint}"
     return {"text": "text, but no log of a known program", "csv": "CSV without rows"}.get(
         log.kind, "JSON without objects"

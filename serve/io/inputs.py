@@ -21,7 +21,7 @@ from pyarrow import fs
 from serve.io.discovery import InputError, below, kind_of
 from serve.io.formats import columns
 from serve.io.import_folder import REJECTS, has_import, imported_before, imported_files, make_folder, write_manifest
-from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of
+from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of, require_rows
 from serve.io.logs.files import Log, LogError
 from serve.io.logs.requests import Format
 from serve.io.writers import Writer, check_places, check_suffix, writing
@@ -148,6 +148,8 @@ def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bo
     readings = imported_before(folder, identity) if resume else None
     if readings is None:
         readings = _import_all(logs, folder, each_file)
+        if not plain:
+            require_rows(readings)
         if not plain and not readings:
             pq.write_table(SCHEMA.empty_table(), folder / "imported-empty.parquet")
         write_manifest(folder, identity, readings)

@@ -96,3 +96,25 @@ def test_what_can_still_be_resumed_stays_when_the_next_run_is_refused(
     monkeypatch.undo()
     assert main([*arguments, "--resume"]) == 0
     assert not list(log.parent.glob("_*"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        ("who,question\nann,hello\n", "account_id=who,prompt=nope", "has no column 'nope'; it has who, question"),
+        ("who,question\n,hello\n,again\n", "account_id=who,prompt=question", "2 of them since account_id is missing"),
+        ("who,zzz\nann,hello\n", None, "use --columns account_id=..,prompt=.."),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_with_the_cure(
+    tmp_path: Path, bundle_folder: Path, rows: str, columns: str | None, message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    table, out = tmp_path / "table.csv", tmp_path / "x.parquet"
+    table.write_text(rows)
+    mapped = ["--columns", columns] if columns else []
+    assert main(["score", str(table), "--out", str(out), "--bundle", str(bundle_folder), *mapped]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "hello" not in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from serve.cli import main
 from serve.http.app import ServiceSettings, create_app
-from serve.http.server import Environment, is_loopback, settings_of
+from serve.http.server import Environment, is_loopback, run, settings_of
 
 ROOT = Path(__file__).parents[3]
 KEYS = {"STILLWATCH_API_KEYS": f"gateway:{'0' * 64}"}
@@ -160,3 +160,14 @@ def test_the_readme_and_the_help_name_every_setting(capsys: pytest.CaptureFixtur
     for name in Environment.model_fields:
         assert f"`STILLWATCH_{name.upper()}`" in readme
         assert f"_{name.upper()}" in shown
+
+
+def test_a_port_in_use_is_named(bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("serve.http.server._log_to_stderr", "sys.setswitchinterval"):
+        monkeypatch.setattr(name, lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {"STILLWATCH_SEEN_SESSIONS": str(tmp_path / "seen")}
+        settings = settings_of("127.0.0.1", port, bundle_folder, environment)
+        with pytest.raises(OSError, match=f"^port {port} of 127.0.0.1 is in use$"):
+            run(settings)

@@ -271,7 +271,7 @@ def test_unknown_format_says_what_it_looks_like(tmp_path):
     with pytest.raises(LogError, match="no known format: lines whose first row has colour, shape"):
         format_of(Log(path), Choice())
     path.write_text('{"acount_id": "a", "promt": "x"}\n')
-    with pytest.raises(LogError, match="say --columns account_id=acount_id,prompt=promt"):
+    with pytest.raises(LogError, match="use --columns account_id=acount_id,prompt=promt"):
         format_of(Log(path), Choice())
 
 
