@@ -114,17 +114,26 @@ class Page:
     titles: Mapping[str, str]
 
 
-def write_report(request: Request) -> Page:
-    """Write the page; gives back what it shows.
+def check_places(request: Request) -> None:
+    """Refuse a page that would take the place of an input, or that can't be put where it should.
 
     Raises:
-        ValueError: when an input isn't what it should be, or the page would take the place of one.
+        ValueError: saying which.
     """
     inputs = (request.verdicts, request.accounts, request.campaigns, *request.exchanges)
     if request.out.resolve() in [path.resolve() for path in inputs if path is not None]:
         raise ValueError(f"{request.out}: output file is also an input")
     if not request.out.resolve().parent.is_dir():
         raise ValueError(f"{request.out}: can't be written, there is no folder {request.out.resolve().parent}")
+
+
+def write_report(request: Request) -> Page:
+    """Write the page; gives back what it shows.
+
+    Raises:
+        ValueError: when an input isn't what it should be, or the page would take the place of one.
+    """
+    check_places(request)
     shown = page(request)
     text = render("report.html", page=shown)
     with replacing(request.out) as part:

@@ -19,6 +19,11 @@ def add_exchanges(parser: argparse.ArgumentParser, metavar: str) -> None:
         metavar=metavar,
         help="rows or logs: files, folders, patterns, URLs, or - for standard input",
     )
+    add_reading(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add `--format` and `--columns`: how logs are read."""
     parser.add_argument("--format", metavar="NAME", help="read as this format (default: recognised by content)")
     parser.add_argument("--columns", metavar="FIELD=COLUMN,...", help="columns of a table: account_id=user,prompt=text")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import finish, read_inputs
-from serve.commands.options import add_bundle, add_exchanges, add_sample
+from serve.commands.options import add_bundle, add_exchanges, add_reading, add_sample
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -18,24 +20,29 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exchanges",
         nargs="+",
-        type=Path,
         default=(),
         metavar="FILE",
         help="the exchanges that were scored, for the map and skills",
     )
+    add_reading(parser)
     parser.add_argument("--accounts", type=Path, metavar="FILE", help="accounts file written by score")
     parser.add_argument("--campaigns", type=Path, metavar="FILE", help="campaigns file, .json")
     add_bundle(parser)
 
 
 def _report(options: argparse.Namespace) -> int:
-    from serve.analyst.report import Request, write_report
+    from serve.analyst.report import Request, check_places, write_report
     from serve.bundle.files import RELEASED
 
-    page = write_report(Request(
-        options.verdicts, options.out, tuple(options.exchanges), options.accounts, options.campaigns,
+    request = Request(
+        options.verdicts, options.out, tuple(map(Path, options.exchanges)), options.accounts, options.campaigns,
         options.bundle or RELEASED,
-    ))  # fmt: skip
+    )  # fmt: skip
+    check_places(request)
+    with ExitStack() as stack:
+        if options.exchanges:
+            request = replace(request, exchanges=stack.enter_context(read_inputs(options)).paths)
+        page = write_report(request)
     size = options.out.stat().st_size
     print(f"{options.out} ({size:,} bytes): {page.n_flagged:,} of {page.n_sessions:,} sessions flagged")
     return DONE

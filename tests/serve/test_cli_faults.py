@@ -118,3 +118,13 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_cure(
     assert message in shown
     assert "hello" not in shown
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_report_reads_the_log_that_score_read(log: Path, bundle_folder: Path) -> None:
+    verdicts, page, bundle = log.with_name("v.jsonl"), log.with_name("r.html"), ["--bundle", str(bundle_folder)]
+    assert main(["score", str(log), "--out", str(verdicts), *bundle]) == 0
+    assert main(["report", str(verdicts), "--exchanges", str(log), "--out", str(page), *bundle]) == 0
+    assert page.is_file()
+    page.unlink()
+    assert main(["report", str(verdicts), "--exchanges", str(log), "--out", str(log), *bundle]) == 2
+    assert "bake cake number 3" in log.read_text()
