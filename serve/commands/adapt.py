@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import Command
-from serve.commands.inputs import finish, read_inputs
+from serve.commands.inputs import finish, read_inputs, require_rows
 from serve.commands.options import add_exchanges
 
 
@@ -43,10 +43,13 @@ def _adapt(options: argparse.Namespace) -> int:
     trusted(job.bundle)
     with ExitStack() as stack:
         inputs = stack.enter_context(read_inputs(options))
+        require_rows(inputs, options.exchanges)
         confirmed: tuple[Path, ...] = ()
         if options.harvesting:
             other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
-            confirmed = stack.enter_context(read_inputs(other)).paths
+            campaigns = stack.enter_context(read_inputs(other))
+            require_rows(campaigns, options.harvesting)
+            confirmed = campaigns.paths
         done = adapt(replace(job, inputs=inputs.paths, harvesting=confirmed), progress)
     print(adaptation_text(done, options.fpr))
     return finish(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)

@@ -39,6 +39,19 @@ def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_fi
         yield inputs
 
 
+def require_rows(inputs: Inputs, given: Sequence[str | Path]) -> None:
+    """Refuse logs that hold no prompt, by the names that were given.
+
+    Raises:
+        InputError: when there is nothing but such logs.
+    """
+    from serve.io.discovery import InputError
+
+    are_imported = all(path.parent == inputs.rejects.parent for path in inputs.paths)
+    if are_imported and not sum(reading.n_prompts for reading in inputs.readings):
+        raise InputError(f"{', '.join(map(str, given))}: 0 usable rows, expected exchanges")
+
+
 def warn_of_repetition(paths: Sequence[Path]) -> None:
     """Warn on stderr where plain rows repeat the history of their sessions."""
     from serve.io.repetition import warning

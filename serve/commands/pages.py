@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import DONE, Command
-from serve.commands.inputs import finish, read_inputs
+from serve.commands.inputs import finish, read_inputs, require_rows
 from serve.commands.options import add_bundle, add_exchanges, add_reading, add_sample
 
 
@@ -66,6 +66,7 @@ def _map(options: argparse.Namespace) -> int:
     check_share(options.sample)
     bundle = Bundle.load(options.bundle or RELEASED)
     with read_inputs(options) as inputs:
+        require_rows(inputs, options.exchanges)
         placed = map_traffic(inputs.paths, bundle, share=options.sample)
     write_map(placed, bundle, options.out)
     reached = int((placed.cells > 0).sum())

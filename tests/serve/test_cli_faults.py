@@ -128,3 +128,12 @@ def test_a_report_reads_the_log_that_score_read(log: Path, bundle_folder: Path) 
     page.unlink()
     assert main(["report", str(verdicts), "--exchanges", str(log), "--out", str(log), *bundle]) == 2
     assert "bake cake number 3" in log.read_text()
+
+
+@pytest.mark.parametrize(("command", "out"), [("adapt", "adapted"), ("map", "map.html")])
+def test_an_empty_input_is_named_as_it_was_given(
+    tmp_path: Path, bundle_folder: Path, command: str, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty := tmp_path / "empty.jsonl").write_text("")
+    assert main([command, str(empty), "--out", str(tmp_path / out), "--bundle", str(bundle_folder)]) == 2
+    assert capsys.readouterr().err == f"stillwatch: {empty}: 0 usable rows, expected exchanges\n"
