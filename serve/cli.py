@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
-        return _ended(f"interrupted{_tip(options)}", INTERRUPTED)
+        return _fail(f"interrupted{_tip(options)}", INTERRUPTED)
     except _Terminated:
-        return _ended(f"terminated{_tip(options)}", TERMINATED)
+        return _fail(f"terminated{_tip(options)}", TERMINATED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
         return DONE
@@ -83,12 +83,6 @@ def _kept(options: argparse.Namespace) -> str:
     if not hasattr(options, "resume") or not (folder := import_folder(options.out)).is_dir():
         return ""
     return f"; kept {folder}, which holds prompts: go on with --resume, or delete it"
-
-
-def _ended(text: str, code: int) -> int:
-    # A pool that is torn down half-way may find its pipes closed as the process ends, which is no news.
-    sys.unraisablehook = lambda _: None
-    return _fail(text, code)
 
 
 def _fail(text: str, code: int) -> int:

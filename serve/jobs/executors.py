@@ -66,11 +66,11 @@ class LocalExecutor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is not None:
             for process in multiprocessing.active_children():
                 process.kill()
-        self._pool.shutdown(wait=True)
+        # Only the first shutdown waits for the thread that feeds the workers; it must be over when the process ends.
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
         """See `Executor.run`."""

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import builtins
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +78,16 @@ class Saying:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A task that takes its time."""
+
+    seconds: float
+
+    def run(self) -> Any:
+        time.sleep(self.seconds)
+
+
+@dataclass(frozen=True)
 class Dying:
     """A task whose process is killed."""
 
@@ -138,3 +151,16 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_output(
     assert "lost a worker" in done.stdout
     assert "lost a node" in done.stdout
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
+
+
+def test_nothing_of_a_pool_is_left_when_a_job_is_broken_off() -> None:
+    def broken_off() -> None:
+        with LocalExecutor(2) as engine:
+            next(iter(engine.run([Saying("here"), Waiting(60.0), Waiting(60.0)])))
+            raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    assert set(threading.enumerate()) == before
+    assert not multiprocessing.active_children()
