@@ -74,16 +74,16 @@ def _account(timeline: Timeline, own: list[int], scorer: Scorer, options: argpar
     from serve.scoring.accounts import judge_account
 
     sessions = timeline.sessions(own[0], own[-1] + 1)  # an account's sessions lie together
-    verdicts = scorer.judge(sessions)
-    row, whole = judge_account(sessions, scorer)
+    account = judge_account(sessions, scorer)
+    verdicts = account.sessions
     order = sorted(range(len(own)), key=lambda k: (float(verdicts.p_value[k]), -float(verdicts.score[k])))
     shown = order if options.json else order[: options.top]
     if options.json:
-        print(json.dumps(_account_record(row, whole)))
+        print(json.dumps(_account_record(account.row, account.whole)))
     else:
-        if whole is not None:
-            _print_card(whole, [], [], options, is_account=True)
-        print(_account_line(row, len(shown)), end="\n\n")
+        if account.whole is not None:
+            _print_card(account.whole, [], [], options, is_account=True)
+        print(_account_line(account.row, len(shown)), end="\n\n")
     return [own[k] for k in shown]
 
 

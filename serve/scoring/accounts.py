@@ -100,22 +100,31 @@ class WholeVerdicts:
         return cls(bundle.accounts.score(margins), bundle.accounts.p_value(margins, n_exchanges), is_judged)
 
 
-def judge_account(sessions: Sessions, scorer: Scorer) -> tuple[dict[str, Any], Verdict | None]:
-    """One account's row of `SCHEMA` from all its sessions, and the verdict on them as one long session with its
-    reasons, None where it can't be judged as a whole."""
+@dataclass(frozen=True)
+class JudgedAccount:
+    """One account: its `row` of `SCHEMA`, the verdict on all its prompts as one long session with its reasons (`whole`,
+    None where it can't be judged as one), and those on its sessions, without reasons."""
+
+    row: dict[str, Any]
+    whole: Verdict | None
+    sessions: Verdicts
+
+
+def judge_account(sessions: Sessions, scorer: Scorer) -> JudgedAccount:
+    """Judge one account by all its sessions."""
     bundle = scorer.bundle
     prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
-    gathered = WholeAccounts(np.zeros(len(sessions), np.int64), sessions.n_exchanges, bundle.capabilities)
-    gathered.add(prompts)
-    whole = WholeVerdicts.of(gathered.rows(), gathered.n_exchanges, bundle, scorer.fpr)
     verdicts = scorer.judge_observed(sessions, prompts)
+    gathered = WholeAccounts(np.zeros(len(sessions), np.int64), sessions.n_exchanges, bundle.capabilities)
+    gathered.add(prompts, verdicts.features)
+    whole = WholeVerdicts.of(gathered.rows(), gathered.n_exchanges, bundle, scorer.fpr)
     table = roll_up(
         Tally.of(verdicts), verdicts.areas, fpr=scorer.fpr, bundle=bundle.bundle_id, n_altered=altered_counts(sessions),
         whole=whole,
     )  # fmt: skip
     row = table.to_pylist(maps_as_pydicts="strict")[0]
     if row["judged_by"] != "account" or bundle.accounts is None:
-        return row, None
+        return JudgedAccount(row, None, verdicts)
     together = prompts.taken(np.arange(len(prompts.vectors)))
     judged = Judged(
         (sessions.account_ids[0],), (sessions.account_ids[0],), np.fmin.reduce(verdicts.started_at, keepdims=True),
@@ -124,7 +133,8 @@ def judge_account(sessions: Sessions, scorer: Scorer) -> tuple[dict[str, Any], V
     )  # fmt: skip
     found = scorer.judge_rows(judged, gathered.rows(), explain_all=True).verdict(0)
     threshold = float(bundle.accounts.threshold(gathered.n_exchanges, scorer.fpr)[0])
-    return row, replace(found, label=row["label"], p_value=row["p_value"], score=row["score"], threshold=threshold)
+    found = replace(found, label=row["label"], p_value=row["p_value"], score=row["score"], threshold=threshold)
+    return JudgedAccount(row, found, verdicts)
 
 
 def _bounds(tally: Tally) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

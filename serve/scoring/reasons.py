@@ -33,9 +33,11 @@ NOTHING = Explanation(None, (), None)
 
 
 def explanations(
-    bundle: Bundle, rows: NDArray[np.float64], n_exchanges: NDArray[np.int64], wanted: NDArray[np.bool_]
-) -> tuple[Explanation, ...]:
-    """Baseline, reasons and rest of each session that is `wanted`; `NOTHING` for the others."""
+    bundle: Bundle, rows: NDArray[np.float64], margins: NDArray[np.float64], n_exchanges: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
+) -> tuple[Explanation, ...]:  # fmt: skip
+    """Baseline, reasons and rest of each session that is `wanted`, from feature rows and what the classifier made of
+    them (n_sessions,); `NOTHING` for the others."""
     found = [NOTHING] * len(rows)
     chosen = np.flatnonzero(wanted)
     if len(chosen):
@@ -44,7 +46,7 @@ def explanations(
         calibration, classifier = bundle.calibration, bundle.classifier
         terms = calibration.slope * classifier.contributions(rows[chosen], usual, kind)
         baselines = calibration.log_odds(classifier.margins(usual))[kind]
-        totals = calibration.log_odds(classifier.margins(rows[chosen]))
+        totals = calibration.log_odds(margins[chosen])
         columns = _Columns.of(tuple(bundle.manifest["features"]))
         for place, index in enumerate(chosen.tolist()):
             session = _Session(columns, rows[index], int(n_exchanges[index]), benign[kind[place]])

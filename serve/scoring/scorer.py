@@ -97,7 +97,7 @@ class Scorer:
             threshold=bundle.calibration.threshold(n_exchanges, self.fpr),
             coverage=area_coverage(counts, bundle.capabilities.cell_areas, bundle.capabilities.n_cells),
             area_share=rows[:, -(n_areas + 1) :],
-            explanations=explanations(bundle, rows, n_exchanges, explained),
+            explanations=explanations(bundle, rows, margin, n_exchanges, explained),
             evidence=clearest(judged.prompt_scores, explained),
             bundle=bundle.bundle_id,
             systematicness=self._systematicness(counts),

@@ -119,7 +119,8 @@ def test_without_a_benign_profile_the_middle_of_the_range_stands_in(tiny_scorer:
 
 def test_nobody_unwanted_is_explained(tiny_scorer: Scorer, judged: Verdicts) -> None:
     wanted = np.arange(len(judged)) % 3 == 0
-    found = explanations(tiny_scorer.bundle, judged.features, judged.n_exchanges, wanted)
+    margins = tiny_scorer.bundle.classifier.margins(judged.features)
+    found = explanations(tiny_scorer.bundle, judged.features, margins, judged.n_exchanges, wanted)
     assert [own != NOTHING for own in found] == wanted.tolist()
     assert all(found[index] == judged.explanations[index] for index in np.flatnonzero(wanted))
 
