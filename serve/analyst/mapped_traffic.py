@@ -70,10 +70,8 @@ class Units:
             value = null.of(counts, capabilities.cell_areas, len(capabilities.areas))
             position = null.position(value, n)
         areas = counts.recoded(capabilities.cell_areas.astype(np.int64))
-        main = np.full(len(ids), -1, dtype=np.int64)
-        order = np.lexsort((-areas.cell, areas.count, areas.unit))
-        main[areas.unit[order]] = areas.cell[order]
-        return cls(ids, n, coverage.richness(counts).astype(np.int64), value, position, main)
+        reached = coverage.richness(counts).astype(np.int64)
+        return cls(ids, n, reached, value, position, coverage.main_cell(areas))
 
     def __len__(self) -> int:
         return len(self.ids)

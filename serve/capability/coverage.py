@@ -97,6 +97,14 @@ def richness(counts: CellCounts) -> NDArray[np.float64]:
     return counts.n_reached
 
 
+def main_cell(counts: CellCounts) -> NDArray[np.int64]:
+    """The cell that most exchanges of a unit fell in (the first of equals), per unit; -1 where there is none."""
+    main = np.full(counts.n_units, -1, dtype=np.int64)
+    order = np.lexsort((-counts.cell, counts.count, counts.unit))
+    main[counts.unit[order]] = counts.cell[order]  # the last write of a unit, its largest count, stands
+    return main
+
+
 def shannon(counts: CellCounts) -> NDArray[np.float64]:
     """Hill number of order 1: exp of the Shannon entropy of the cell shares (Hill 1973); 0 for an empty unit."""
     shares = _shares(counts)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import Command
-from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_repetition
-from serve.commands.options import add_bundle, add_exchanges, add_job, rejects_of
+from serve.commands.inputs import finish, read_job_inputs
+from serve.commands.options import add_bundle, add_exchanges, add_job, rejects_of, workers_of
 
 
 def _add_campaigns(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +43,11 @@ def _campaigns(options: argparse.Namespace) -> int:
         indicators=options.indicators,
         archive=options.archive,
         bundle=options.bundle or RELEASED,
-        **({} if options.workers is None else {"n_workers": options.workers}),
+        **workers_of(options),
     )
     trusted(job.bundle)
-    with read_inputs(options, options.out, each_file=options.archive is not None) as inputs:
-        warn_of_repetition(inputs.paths)
+    with read_job_inputs(options, each_file=options.archive is not None) as inputs:
         outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
-        append_rejects(job.rejects, inputs)
     print(summary_text(outcome, time.monotonic() - began_at))
     return finish(inputs, outcome.is_clean)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.commands.command import DONE, TOO_MANY_REJECTS
+from serve.commands.options import rejects_of
 
 if TYPE_CHECKING:
     from serve.io.inputs import Inputs
@@ -39,6 +40,16 @@ def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_fi
         yield inputs
 
 
+@contextmanager
+def read_job_inputs(options: argparse.Namespace, *, each_file: bool = False) -> Iterator[Inputs]:
+    """The inputs of a job that reads row by row, with a warning where they repeat themselves; at the end the rejects of
+    imported logs are added to the job's."""
+    with read_inputs(options, options.out, each_file=each_file) as inputs:
+        _warn_of_repetition(inputs.paths)
+        yield inputs
+        _append_rejects(rejects_of(options), inputs)
+
+
 def require_rows(inputs: Inputs, given: Sequence[str | Path]) -> None:
     """Refuse logs that hold no prompt, by the names that were given.
 
@@ -52,7 +63,7 @@ def require_rows(inputs: Inputs, given: Sequence[str | Path]) -> None:
         raise InputError(f"{', '.join(map(str, given))}: 0 usable rows, expected exchanges")
 
 
-def warn_of_repetition(paths: Sequence[Path]) -> None:
+def _warn_of_repetition(paths: Sequence[Path]) -> None:
     """Warn on stderr where plain rows repeat the history of their sessions."""
     from serve.io.repetition import warning
 
@@ -61,7 +72,7 @@ def warn_of_repetition(paths: Sequence[Path]) -> None:
         print(f"stillwatch: {text}", file=sys.stderr)
 
 
-def append_rejects(rejects: Path, inputs: Inputs) -> None:
+def _append_rejects(rejects: Path, inputs: Inputs) -> None:
     """Add the rejects of imported logs to those of the job."""
     if inputs.rejects.exists() and inputs.rejects.stat().st_size:
         with rejects.open("ab") as file:

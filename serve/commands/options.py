@@ -36,6 +36,11 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
 
 
+def workers_of(options: argparse.Namespace) -> dict[str, int]:
+    """`n_workers` as an argument of a job, where it was given."""
+    return {} if options.workers is None else {"n_workers": options.workers}
+
+
 def rejects_of(options: argparse.Namespace) -> Path:
     """The file for rejected rows: the one that was given, or beside `--out`."""
     return Path(options.rejects or options.out.with_name(f"{options.out.name}.rejects.jsonl"))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.commands.command import Command
-from serve.commands.inputs import append_rejects, finish, read_inputs, warn_of_repetition
-from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of
+from serve.commands.inputs import finish, read_job_inputs
+from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of, workers_of
 
 if TYPE_CHECKING:
     from serve.io.inputs import Inputs
@@ -52,14 +52,12 @@ def _score(options: argparse.Namespace) -> int:
         engine=options.engine,
         sample=options.sample,
         resume=options.resume,
-        **({} if options.workers is None else {"n_workers": options.workers}),
+        **workers_of(options),
     )
     check(job)
-    with read_inputs(options, options.out) as inputs:
-        warn_of_repetition(inputs.paths)
+    with read_job_inputs(options) as inputs:
         summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
-        append_rejects(job.rejects, inputs)
-        summary = _with_rejects(summary, inputs, job.rejects)
+    summary = _with_rejects(summary, inputs, job.rejects)
     print(summary_text(summary))
     for line in _clearest(summary.clearest, options):
         print(line)

@@ -276,7 +276,7 @@ _COVERAGE = (
 def _coverage(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
     cells, cell_areas = totals.cells, capabilities.cell_areas.astype(np.int64)
     areas = cells.recoded(cell_areas)
-    own = cell_areas[cells.cell] == _main_area(areas)[cells.unit]
+    own = cell_areas[cells.cell] == coverage.main_cell(areas)[cells.unit]
     within = coverage.CellCounts(cells.unit[own], cells.cell[own], cells.count[own], cells.n_units)
     n = np.maximum(coverage.size(cells), 1.0)
     both = cells.beside(within)
@@ -290,14 +290,6 @@ def _coverage(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64
         rarefied[1], evenness[1], unseen[1],
         coverage.shannon(areas), totals.confidence / totals.n_exchanges, totals.cosine / totals.n_exchanges,
     ], axis=1)  # fmt: skip
-
-
-def _main_area(areas: coverage.CellCounts) -> NDArray[np.int64]:
-    """The area that most prompts of a unit are in (the first of equals), -2 where there is none."""
-    main = np.full(areas.n_units, -2, dtype=np.int64)
-    order = np.lexsort((-areas.cell, areas.count, areas.unit))
-    main[areas.unit[order]] = areas.cell[order]  # the last write of a unit, its largest count, stands
-    return main
 
 
 _SURFACE = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from serve.features.session_features import Evidenced, feature_rows, observe
 from serve.scoring.evidence import N_PROMPTS
 from serve.scoring.scorer import Scorer
-from serve.sessions.normalization import Form
 from serve.sessions.records import Sessions
 
 MAX_TRIED = 200
@@ -56,8 +55,4 @@ def _without_each(prompts: Evidenced, places: NDArray[np.int64]) -> Evidenced:
     n = len(prompts.vectors)
     every = np.tile(np.arange(n), (len(places), 1))
     rows = every[every != places[:, None]]
-    form = Form(*(column[rows] for column in (prompts.form.n_words, prompts.form.opening, prompts.form.text)))
-    return replace(
-        prompts, offsets=np.arange(len(places) + 1, dtype=np.int64) * (n - 1), vectors=prompts.vectors[rows],
-        assigned=prompts.assigned.rows(rows), evidence=prompts.evidence[rows], form=form,
-    )  # fmt: skip
+    return prompts.taken(rows, np.arange(len(places) + 1, dtype=np.int64) * (n - 1))

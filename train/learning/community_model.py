@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from serve.campaigns.community_features import FEATURES, MAX_SPREADS, CommunityModel
+from serve.campaigns.community_features import FEATURES, MAX_SPREADS, CommunityFeatures, CommunityModel
 from train.learning.communities import CommunityTable
 
 _STRENGTH = 1.0
@@ -50,10 +50,7 @@ def fit_communities(table: CommunityTable, pass_rate: float) -> FittedCommunitie
 
 def log_odds(model: CommunityModel, signs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log-odds of a campaign for each row of signs (n, n_features)."""
-    mean, scale, weight = (
-        np.array([values[name] for name in FEATURES]) for values in (model.mean, model.scale, model.weight)
-    )
-    return np.asarray(model.intercept + np.clip((signs - mean) / scale, -MAX_SPREADS, MAX_SPREADS) @ weight)
+    return np.array([model.log_odds(CommunityFeatures(*row)) for row in signs.tolist()])
 
 
 def _fitted(table: CommunityTable) -> CommunityModel:
