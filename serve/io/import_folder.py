@@ -7,20 +7,23 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from serve.io.discovery import InputError
 from serve.io.importing import Reading
-from serve.io.writers import sha256
+from serve.io.writers import locked, sha256
 
 REJECTS = "rejects.jsonl"
 _MARK, _MANIFEST = "import", "imported.json"
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder, or take that of an earlier run; others may not read it.
+def make_folder(folder: Path) -> BinaryIO:
+    """Make the folder, or take that of an earlier run; others may not read it, and no other job may work there until
+    what is returned is closed.
 
     Raises:
         InputError: when something else is in the way, or the folder belongs to another user.
+        ValueError: when another job is at work there.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is in the way: it is no folder")
@@ -30,7 +33,7 @@ def make_folder(folder: Path) -> None:
     if any(folder.iterdir()) and not (folder / _MARK).is_file():
         raise InputError(f"{folder} is in the way: it isn't a folder of imported logs")
     folder.chmod(0o700)
-    (folder / _MARK).touch()
+    return locked(folder / _MARK)
 
 
 def has_import(folder: Path) -> bool:

@@ -124,9 +124,10 @@ def prepared(
 
     Raises:
         InputError: when an input isn't there, or something else is in the folder's place.
+        ValueError: when another job is at work in the folder.
         LogError: when a log is of no known format, or can't be read on.
     """
-    make_folder(folder)
+    lock = make_folder(folder)
     is_resumed, is_whole, is_kept = bool(resume) and has_import(folder), False, False
     try:
         inputs = _prepared(located(map(str, locations), folder), folder, choice, each_file, resume)
@@ -138,6 +139,7 @@ def prepared(
     finally:
         if not is_kept:
             shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
 
 
 def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bool, resume: bool | None) -> Inputs:

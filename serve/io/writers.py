@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,6 +77,21 @@ class JsonWriter:
 
 
 WRITERS: dict[str, type[ParquetWriter] | type[JsonWriter]] = {".parquet": ParquetWriter, ".jsonl": JsonWriter}
+
+
+def locked(path: Path) -> BinaryIO:
+    """The file, made where it is not there, and held until it is closed or its process ends.
+
+    Raises:
+        ValueError: when another process holds it, naming its folder.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"{path.parent}: another job is at work there") from None
+    return file
 
 
 def check_places(outputs: Sequence[Path], inputs: Sequence[Path | str]) -> None:

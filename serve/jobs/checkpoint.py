@@ -10,7 +10,6 @@ folder of a job that stopped stays until the job is resumed or somebody deletes 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from serve.io.writers import sha256
+from serve.io.writers import locked, sha256
 
 JOB, MANIFEST, LOCK = "job.json", "manifest.jsonl", "lock"
 
@@ -120,12 +119,7 @@ class Checkpoint:
             raise ValueError(f"{folder} is in the way: it isn't the work folder of a job")
         folder.mkdir(mode=0o700, exist_ok=True)
         _require_private(folder)
-        lock = (folder / LOCK).open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ValueError(f"{folder}: another job is at work there") from None
+        lock = locked(folder / LOCK)
         work = cls(folder, lock)
         try:
             work._begin(json.loads(json.dumps(job)), resume=resume)

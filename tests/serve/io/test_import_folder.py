@@ -96,3 +96,15 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     with pytest.raises(InputError, match="belongs to another user"):
         make_folder(tmp_path / "_out.import")
+
+
+@pytest.mark.parametrize("resume", [None, False, True])
+def test_a_second_job_leaves_the_first_one_its_imported_logs(tmp_path: Path, resume: bool | None) -> None:
+    source, folder = log(tmp_path / "a.jsonl", "sort a list"), tmp_path / "_out.import"
+    with prepared([source], folder, Choice(), resume=resume) as inputs:
+        before = inputs.paths[0].read_bytes()
+        with pytest.raises(ValueError, match="another job is at work there"):
+            contextlib.ExitStack().enter_context(prepared([source], folder, Choice(), resume=resume))
+        assert inputs.paths[0].read_bytes() == before
+    with prepared([source], folder, Choice(), resume=resume) as again:
+        assert again.paths[0].read_bytes() == before
