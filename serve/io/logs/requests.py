@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from serve.io.logs.files import Log, Record, Sample
+from serve.io.logs.files import Log, Sample
+from serve.io.logs.json_records import Record
 
 
 @dataclass(frozen=True, slots=True)

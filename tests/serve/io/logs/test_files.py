@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.io.logs import files
-from serve.io.logs.files import Log, LogError
+from serve.io.logs import json_records
+from serve.io.logs.files import Log
+from serve.io.logs.opening import LogError
 
 ROWS = [{"a": 1, "text": "eins"}, {"a": 2, "text": "zwei\r\n\u2028drei"}, {"a": 3, "text": "四"}]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
@@ -73,24 +74,24 @@ def test_empty(tmp_path, data):
 def test_faults_are_counted_and_the_rest_is_read(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b'{"a": 1}\n{"a": "cut...(truncated)\n\n{"a": "\xff"}\n{"a": 2}\n')
-    assert read(path) == [{"a": 1}, files.NOT_JSON, files.NOT_UTF8, {"a": 2}]
+    assert read(path) == [{"a": 1}, json_records.NOT_JSON, json_records.NOT_UTF8, {"a": 2}]
     assert [record.line for record in Log(path).records()] == [1, 2, 4, 5]
 
 
 def test_cut_array_gives_what_is_whole(tmp_path):
     path = tmp_path / "log"
     path.write_text(json.dumps(ROWS, indent=1)[:-20])
-    assert read(path) == [*ROWS[:2], files.NOT_JSON]
+    assert read(path) == [*ROWS[:2], json_records.NOT_JSON]
 
 
 def test_pretty_values_with_a_broken_one_go_on(tmp_path):
     path = tmp_path / "log"
     path.write_text('{\n "a": 1\n}\n{\n "a": oops\n}\n{\n "a": 3\n}\n')
-    assert read(path) == [{"a": 1}, files.NOT_JSON, {"a": 3}]
+    assert read(path) == [{"a": 1}, json_records.NOT_JSON, {"a": 3}]
 
 
 def test_array_beyond_one_block_is_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_BLOCK_CHARS", 64)
+    monkeypatch.setattr(json_records, "_BLOCK_CHARS", 64)
     path = tmp_path / "log"
     rows = [{"a": index, "text": "x" * (index * 7 % 200)} for index in range(200)]
     path.write_text(json.dumps(rows))
@@ -110,7 +111,7 @@ def test_faults_of_files_name_them_and_quote_nothing(tmp_path):
 def test_deep_and_huge_values_are_faults_or_read(tmp_path):
     path = tmp_path / "log"
     path.write_text('{"a": 1}\n' + "[" * 100_000 + "\n" + '{"a": ' + "9" * 5000 + "}\n")
-    assert read(path)[:2] == [{"a": 1}, files.NOT_JSON]
+    assert read(path)[:2] == [{"a": 1}, json_records.NOT_JSON]
     assert len(read(path)) == 3
 
 
