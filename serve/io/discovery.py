@@ -1,16 +1,21 @@
-"""Discovery: which files hold exchanges, and how reading them is shared out."""
+"""Discovery: which files are meant and hold exchanges, and how reading them is shared out."""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 SUFFIXES = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonl.gz": "gzip", ".ndjson.gz": "gzip",
@@ -87,6 +92,47 @@ def discover(paths: Sequence[Path]) -> Found:
     if not sources:
         raise InputError(f"{', '.join(map(str, paths))}: no file ends with {', '.join(SUFFIXES)}")
     return Found(tuple(sources.values()), n_ignored)
+
+
+def located(locations: Iterable[str], folder: Path) -> tuple[Path, ...]:
+    """Files and folders that are meant: paths, patterns, `-` for standard input, and URLs such as `s3://bucket/key`.
+
+    Standard input and what a URL names are copied into `folder`.
+
+    Raises:
+        InputError: when something isn't there.
+    """
+    return tuple(path for location in locations for path in _located(str(location), folder))
+
+
+def _located(location: str, folder: Path) -> list[Path]:
+    if location == "-":
+        copy = folder / "stdin"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return [copy]
+    if "://" in location:
+        return [_copied(location, folder)]
+    path = Path(location)
+    found = [] if path.exists() else [Path(name) for name in sorted(glob.glob(location, recursive=True))]
+    return found or [path]
+
+
+def _copied(url: str, folder: Path) -> Path:
+    target = folder / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    try:
+        source, path = fs.FileSystem.from_uri(url)
+        info = source.get_file_info(path)
+        if info.type == fs.FileType.NotFound:
+            raise InputError(f"{url} doesn't exist")
+        place = target if info.type == fs.FileType.Directory else target / Path(path).name
+        place.parent.mkdir(exist_ok=True, parents=True)
+        fs.copy_files(path, str(place), source_filesystem=source, destination_filesystem=fs.LocalFileSystem())
+    except (OSError, ValueError, pa.ArrowException) as fault:
+        if isinstance(fault, InputError):
+            raise
+        raise InputError(f"{url}: can't be read: {type(fault).__name__}") from None
+    return place
 
 
 def plan(sources: Sequence[Source], n_bytes: int) -> tuple[tuple[Slice, ...], ...]:

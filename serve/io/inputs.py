@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,9 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
-from serve.io.discovery import InputError, below, kind_of
+from serve.io.discovery import InputError, below, kind_of, located
 from serve.io.formats import columns
 from serve.io.import_folder import REJECTS, has_import, imported_before, imported_files, make_folder, write_manifest
 from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of, require_rows
@@ -64,47 +61,6 @@ class Inputs:
 
 def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{n:,} {name or 'files without suffix'}" for name, n in counts.most_common())
-
-
-def located(locations: Iterable[str], folder: Path) -> tuple[Path, ...]:
-    """Files and folders that are meant: paths, patterns, `-` for standard input, and URLs such as `s3://bucket/key`.
-
-    Standard input and what a URL names are copied into `folder`.
-
-    Raises:
-        InputError: when something isn't there.
-    """
-    return tuple(path for location in locations for path in _located(str(location), folder))
-
-
-def _located(location: str, folder: Path) -> list[Path]:
-    if location == "-":
-        copy = folder / "stdin"
-        with copy.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        return [copy]
-    if "://" in location:
-        return [_copied(location, folder)]
-    path = Path(location)
-    found = [] if path.exists() else [Path(name) for name in sorted(glob.glob(location, recursive=True))]
-    return found or [path]
-
-
-def _copied(url: str, folder: Path) -> Path:
-    target = folder / f"copy-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
-    try:
-        source, path = fs.FileSystem.from_uri(url)
-        info = source.get_file_info(path)
-        if info.type == fs.FileType.NotFound:
-            raise InputError(f"{url} doesn't exist")
-        place = target if info.type == fs.FileType.Directory else target / Path(path).name
-        place.parent.mkdir(exist_ok=True, parents=True)
-        fs.copy_files(path, str(place), source_filesystem=source, destination_filesystem=fs.LocalFileSystem())
-    except (OSError, ValueError, pa.ArrowException) as fault:
-        if isinstance(fault, InputError):
-            raise
-        raise InputError(f"{url}: can't be read: {type(fault).__name__}") from None
-    return place
 
 
 @contextmanager
@@ -237,34 +193,44 @@ def _is_utf8_lines(file: Path) -> bool:
 def _import_all(logs: Sequence[tuple[Path, Format]], folder: Path, each_file: bool) -> tuple[Reading, ...]:
     for path in folder.glob("imported-*"):
         path.unlink()
-    groups: dict[str, list[tuple[Path, Format]]] = {}
-    for path, form in logs:
-        name = f"{form.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:12]}" if each_file else form.name
-        groups.setdefault(name, []).append((path, form))
     (folder / REJECTS).write_text("")
-    return tuple(_import(name, own, folder) for name, own in groups.items())
+    return tuple(_import(own, folder, each_file) for own in _groups(logs, each_file))
 
 
-def _import(name: str, logs: Sequence[tuple[Path, Format]], folder: Path) -> Reading:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Logs that are read together: of one format, or a single one."""
+
+    form: Format
+    paths: tuple[Path, ...]
+
+
+def _groups(logs: Sequence[tuple[Path, Format]], each_file: bool) -> list[_Group]:
+    paths: dict[tuple[str, Path | None], list[Path]] = {}
+    forms = {form.name: form for _, form in logs}
+    for path, form in logs:
+        paths.setdefault((form.name, path if each_file else None), []).append(path)
+    return [_Group(forms[name], tuple(own)) for (name, _), own in paths.items()]
+
+
+def _import(group: _Group, folder: Path, each_file: bool) -> Reading:
+    name = group.form.name
+    if each_file:
+        name += f"-{hashlib.sha256(str(group.paths[0]).encode()).hexdigest()[:12]}"
     out = folder / f"imported-{name}.parquet"
     with writing(out, SCHEMA) as writer:
-        reading = import_logs([path for path, _ in logs], logs[0][1], writer, folder)
-    newest = max(path.stat().st_mtime_ns for path, _ in logs)
+        reading = _read(group, writer, folder)
+    newest = max(path.stat().st_mtime_ns for path in group.paths)
     os.utime(out, ns=(newest, newest))
     return reading
 
 
-def import_logs(
-    paths: Sequence[Path], form: Format, writer: Writer, folder: Path, *, with_system: bool = False
-) -> Reading:
-    """Write the plain rows of logs of one format, and rows that can't be understood to a file in `folder`.
-
-    Raises:
-        LogError: when a log can't be read on.
-    """
-    job = Import(form, folder, sum(path.stat().st_size for path in paths), with_system=with_system)
+def _read(group: _Group, writer: Writer, folder: Path, *, with_system: bool = False) -> Reading:
+    """Write the plain rows of logs of one format, and rows that can't be understood to a file in `folder`."""
+    n_bytes = sum(path.stat().st_size for path in group.paths)
+    job = Import(group.form, folder, n_bytes, with_system=with_system)
     with (folder / REJECTS).open("a", encoding="utf-8") as rejects:
-        for path in paths:
+        for path in group.paths:
             job.read(Log(path), rejects)
     job.write(writer)
     return job.reading
@@ -282,14 +248,9 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
         folder = Path(name)
         plain, logs, left_out = _sorted_out(located(locations, folder), choice)
         logs = [*((file, columns.FORMAT) for path in plain for file in _plain_files(path)), *logs]
-        by_form: dict[str, list[Path]] = {}
-        for path, form in logs:
-            by_form.setdefault(form.name, []).append(path)
-        forms = {form.name: form for _, form in logs}
         with writing(out, SCHEMA) as writer:
-            readings = tuple(
-                import_logs(paths, forms[name], writer, folder, with_system=True) for name, paths in by_form.items()
-            )
+            groups = _groups(logs, each_file=False)
+            readings = tuple(_read(group, writer, folder, with_system=True) for group in groups)
         found = (folder / REJECTS).read_bytes() if (folder / REJECTS).exists() else b""
     if rejects:
         rejects.write_bytes(found)

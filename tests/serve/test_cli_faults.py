@@ -49,7 +49,7 @@ def test_wrong_options_are_found_before_logs_are_imported(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(inputs, "import_logs", never)
+    monkeypatch.setattr(inputs, "Import", never)
     monkeypatch.chdir(log.parent)
     assert main([arguments[0], log.name, *arguments[1:]]) == 2
     assert message in capsys.readouterr().err
