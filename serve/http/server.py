@@ -20,11 +20,12 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serve.gateways.settings import GatewaySettings
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
 from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
 from serve.http.middleware import LOG
 from serve.http.request_bodies import BodyLimits
+from serve.http.service import ServiceSettings
 
 SHUTDOWN_S = 25
 """Longest that requests which were begun are waited for; less than the 30 s that Kubernetes gives."""

@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from serve.http.app import ServiceSettings, create_app  # noqa: E402
+from serve.http.app import create_app  # noqa: E402
 from serve.http.problems import ProblemError  # noqa: E402
 from serve.http.request_bodies import parse  # noqa: E402
 from serve.http.schemas import ExchangesIn, ScoreIn  # noqa: E402
+from serve.http.service import ServiceSettings  # noqa: E402
 
 NAMES = ("sessions", "exchanges", "prompt", "at", "account_id", "session_id", "system", "explain")
 

@@ -17,9 +17,10 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.http.app import Service, ServiceSettings, create_app
+from serve.http.app import create_app
 from serve.http.keys import ApiKeys, new_key
 from serve.http.request_bodies import BodyLimits
+from serve.http.service import Service, ServiceSettings
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
+from serve.http.service import ServiceSettings
 
 
 def scope_of(path: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 
 from serve.analyst.feedback import Feedback
 from serve.analyst.recently_flagged import MAX_FLAGGED, RecentlyFlagged
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
 from serve.http.keys import ApiKeys, new_key
-from serve.http.pages import SHELL
+from serve.http.pages.routes import SHELL
+from serve.http.service import ServiceSettings
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 

@@ -19,7 +19,8 @@ import uvicorn
 
 from serve.analyst.feedback import Feedback
 from serve.cli import main
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
+from serve.http.service import ServiceSettings
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session
 

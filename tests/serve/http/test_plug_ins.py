@@ -15,10 +15,11 @@ from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from serve.gateways.settings import GatewaySettings
-from serve.http.app import Service, ServiceSettings, create_app
+from serve.http.app import create_app
 from serve.http.keys import ApiKeys, new_key
 from serve.http.request_bodies import BodyLimits
 from serve.http.server import settings_of
+from serve.http.service import Service, ServiceSettings
 
 GUARDRAIL = "/beta/litellm_basic_guardrail_api"
 PROMPTS = [f"write a python function that sorts a list {index}" for index in range(12)]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
+from serve.http.service import ServiceSettings
 
 TURNS = ["sort a list", "bake a cake", "fix the bug"]
 FORMATS = Path(__file__).parents[3] / ".." / "shared" / "formats"

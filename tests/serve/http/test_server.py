@@ -17,8 +17,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serve.cli import main
-from serve.http.app import ServiceSettings, create_app
+from serve.http.app import create_app
 from serve.http.server import Environment, is_loopback, run, settings_of
+from serve.http.service import ServiceSettings
 
 ROOT = Path(__file__).parents[3]
 KEYS = {"STILLWATCH_API_KEYS": f"gateway:{'0' * 64}"}
