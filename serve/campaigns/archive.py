@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serve.campaigns.findings import Campaign
-from serve.campaigns.sketches import Items, Sketches
+from serve.campaigns.fingerprints import N_KEYS
+from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.io.discovery import Source
 from serve.io.writers import check_seal, replacing, sealed, sha256
@@ -26,6 +27,7 @@ from serve.io.writers import check_seal, replacing, sealed, sha256
 FORMAT_VERSION = 1
 NAME = "archive.json"
 _MIN_OVERLAP = 0.5
+_MAX_TIME = 253_402_300_799.0  # the last second of the year 9999
 _FAULTS = (OSError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, pa.ArrowException)
 
 
@@ -62,7 +64,7 @@ class Archive:
             generation = _generation(listed["generation"])
             _check_files(_paths(folder, generation), listed.get("files"))
             sketches = _read(folder, generation)
-            sketches.check()
+            _check(sketches)
             return cls(
                 sketches=sketches,
                 campaigns={name: frozenset(map(_text, accounts)) for name, accounts in listed["campaigns"].items()},
@@ -200,6 +202,57 @@ def _read(folder: Path, generation: int) -> Sketches:
     kept |= {name: _matrix(items, name) for name in _ITEM_ROWS}
     names = tuple(_column(accounts, "account_id").to_pylist())
     return Sketches(account_ids=names, items=Items(**kept), **columns)
+
+
+def _check(sketches: Sketches) -> None:
+    """Refuse columns of another shape or kind than a sketch has, and values that none can have."""
+    n, n_items = len(sketches), len(sketches.items)
+    accounts = {
+        "n_exchanges": ("i8", (n,)), "n_sessions": ("i8", (n,)), "first_at": ("f8", (n,)), "last_at": ("f8", (n,)),
+        "hours": ("i8", (n, 24)), "lowest": ("f8", (n, N_LOWEST)), "limit": ("f8", (n,)),
+    }  # fmt: skip
+    items = {
+        "owner": ("i8", ()), "text": ("u8", ()), "count": ("i8", ()), "priority": ("f8", ()),
+        "evidence": ("f4", _width(sketches.items.evidence)), "vector": ("i1", _width(sketches.items.vector)),
+        "area": ("i2", ()), "skill": ("i2", ()), "cell": ("i2", ()), "keys": ("u8", (N_KEYS,)), "at": ("f8", ()),
+    }  # fmt: skip
+    for name, (kind, shape) in accounts.items():
+        _require(name, getattr(sketches, name), kind, shape)
+    for name, (kind, shape) in items.items():
+        _require(f"items' {name}", getattr(sketches.items, name), kind, (n_items, *shape))
+    _check_values(sketches)
+
+
+def _check_values(sketches: Sketches) -> None:
+    items, n = sketches.items, len(sketches)
+    if len(set(sketches.account_ids)) != n or not all(isinstance(name, str) and name for name in sketches.account_ids):
+        raise ValueError("account ids repeat or are no texts, expected one text an account")
+    at_least: dict[str, tuple[NDArray[Any], float]] = {
+        "n_exchanges": (sketches.n_exchanges, 1), "n_sessions": (sketches.n_sessions, 1), "hours": (sketches.hours, 0),
+        "limit": (sketches.limit, 0.0), "items' count": (items.count, 1), "items' priority": (items.priority, 0.0),
+        "items' area": (items.area, -1), "items' skill": (items.skill, -1), "items' cell": (items.cell, -1),
+    }  # fmt: skip
+    for name, (found, low) in at_least.items():
+        if not (found >= low).all() or not np.isfinite(found).all():
+            raise ValueError(f"{name} has {found[~(found >= low)][:1]}, expected finite values from {low}")
+    if not np.isfinite(items.evidence).all() or ((sketches.lowest < 0.0) | (sketches.lowest > 1.0)).any():
+        raise ValueError("items' evidence isn't finite, or a p-value lies outside 0 to 1")
+    owner = items.owner
+    if len(owner) and (owner[0] < 0 or owner[-1] >= n or (np.diff(owner) < 0).any()):
+        raise ValueError(f"items' owner isn't sorted within 0 to {n - 1}")
+    times = np.concatenate([sketches.first_at, sketches.last_at, items.at])
+    if (np.abs(times) > _MAX_TIME).any():
+        raise ValueError(f"a time lies beyond {_MAX_TIME:.0f} seconds")
+
+
+def _width(found: NDArray[np.generic]) -> tuple[int, ...]:
+    """Columns of a matrix, as a shape that nothing else has."""
+    return (found.shape[1] if found.ndim == 2 else -1,)
+
+
+def _require(name: str, found: NDArray[np.generic], kind: str, shape: tuple[int, ...]) -> None:
+    if found.dtype != np.dtype(kind) or found.shape != shape:
+        raise ValueError(f"{name} is {found.dtype} {found.shape}, expected {np.dtype(kind)} {shape}")
 
 
 def _column(path: Path, name: str) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ SIZE = 96
 N_LOWEST = 16
 """Smallest session p-values kept of an account, for Simes' rule."""
 
-_MAX_TIME = 253_402_300_799.0  # the last second of the year 9999
 _TILT = 2.0
 _DAY, _HOUR = 86_400.0, 3_600.0
 
@@ -94,49 +93,6 @@ class Sketches:
 
     def __len__(self) -> int:
         return len(self.account_ids)
-
-    def check(self) -> None:
-        """Refuse columns of another shape or kind than a sketch has, and values that none can have.
-
-        Raises:
-            ValueError: naming the column, what was found and what was expected.
-        """
-        n, n_items = len(self), len(self.items)
-        accounts = {
-            "n_exchanges": ("i8", (n,)), "n_sessions": ("i8", (n,)), "first_at": ("f8", (n,)), "last_at": ("f8", (n,)),
-            "hours": ("i8", (n, 24)), "lowest": ("f8", (n, N_LOWEST)), "limit": ("f8", (n,)),
-        }  # fmt: skip
-        items = {
-            "owner": ("i8", ()), "text": ("u8", ()), "count": ("i8", ()), "priority": ("f8", ()),
-            "evidence": ("f4", _width(self.items.evidence)), "vector": ("i1", _width(self.items.vector)),
-            "area": ("i2", ()), "skill": ("i2", ()), "cell": ("i2", ()), "keys": ("u8", (N_KEYS,)), "at": ("f8", ()),
-        }  # fmt: skip
-        for name, (kind, shape) in accounts.items():
-            _require(name, getattr(self, name), kind, shape)
-        for name, (kind, shape) in items.items():
-            _require(f"items' {name}", getattr(self.items, name), kind, (n_items, *shape))
-        self._check_values()
-
-    def _check_values(self) -> None:
-        items, n = self.items, len(self)
-        if len(set(self.account_ids)) != n or not all(isinstance(name, str) and name for name in self.account_ids):
-            raise ValueError("account ids repeat or are no texts, expected one text an account")
-        at_least: dict[str, tuple[NDArray[Any], float]] = {
-            "n_exchanges": (self.n_exchanges, 1), "n_sessions": (self.n_sessions, 1), "hours": (self.hours, 0),
-            "limit": (self.limit, 0.0), "items' count": (items.count, 1), "items' priority": (items.priority, 0.0),
-            "items' area": (items.area, -1), "items' skill": (items.skill, -1), "items' cell": (items.cell, -1),
-        }  # fmt: skip
-        for name, (found, low) in at_least.items():
-            if not (found >= low).all() or not np.isfinite(found).all():
-                raise ValueError(f"{name} has {found[~(found >= low)][:1]}, expected finite values from {low}")
-        if not np.isfinite(items.evidence).all() or ((self.lowest < 0.0) | (self.lowest > 1.0)).any():
-            raise ValueError("items' evidence isn't finite, or a p-value lies outside 0 to 1")
-        owner = items.owner
-        if len(owner) and (owner[0] < 0 or owner[-1] >= n or (np.diff(owner) < 0).any()):
-            raise ValueError(f"items' owner isn't sorted within 0 to {n - 1}")
-        times = np.concatenate([self.first_at, self.last_at, items.at])
-        if (np.abs(times) > _MAX_TIME).any():
-            raise ValueError(f"a time lies beyond {_MAX_TIME:.0f} seconds")
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -298,13 +254,3 @@ def _lowest(values: NDArray[np.float64], place: NDArray[np.int64], n: int) -> ND
     small = rank < N_LOWEST
     found[owner[small], rank[small]] = flat[small]
     return found
-
-
-def _width(found: NDArray[np.generic]) -> tuple[int, ...]:
-    """Columns of a matrix, as a shape that nothing else has."""
-    return (found.shape[1] if found.ndim == 2 else -1,)
-
-
-def _require(name: str, found: NDArray[np.generic], kind: str, shape: tuple[int, ...]) -> None:
-    if found.dtype != np.dtype(kind) or found.shape != shape:
-        raise ValueError(f"{name} is {found.dtype} {found.shape}, expected {np.dtype(kind)} {shape}")
