@@ -24,6 +24,7 @@ from serve.bundle.files import (
     CAPABILITIES,
     CAPABILITY_VECTORS,
     CLASSIFIER,
+    COMMUNITIES,
     EXPERTS,
     FEATURES,
     MANIFEST,
@@ -44,6 +45,7 @@ from serve.features.session_features import feature_names, n_judged
 from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
+from serve.model.community_model import BUILT_IN, CommunityModel
 from serve.model.logistic_ensemble import LogisticEnsemble
 from serve.model.trees import read_booster
 from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES
@@ -55,7 +57,7 @@ class Bundle:
 
     `reference` holds quantiles of every feature over benign sessions of like size, for reasons; `benign` what they
     cover and their profile, for systematicness and drift; `accounts` holds margins of benign accounts, each as one long
-    session (either is None where a bundle has none).
+    session (either is None where a bundle has none). `communities` tells campaigns from other accounts that ask alike.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class Bundle:
     reference: NDArray[np.float64]
     benign: BenignProfile | None = None
     accounts: Calibration | None = None
+    communities: CommunityModel = BUILT_IN
 
     @property
     def bundle_id(self) -> str:
@@ -129,6 +132,7 @@ class Bundle:
             reference=quantiles,
             benign=_read_benign(folder, len(capabilities.areas), len(expected)),
             accounts=_read_accounts(folder),
+            communities=_read_communities(folder),
         )
 
     def training_rows(self) -> Any:
@@ -237,6 +241,12 @@ def _read_accounts(folder: Path) -> Calibration | None:
     if not (folder / ACCOUNTS).is_file():
         return None
     return Calibration.of_arrays(load_file(folder / ACCOUNTS), ACCOUNT_EDGES)
+
+
+def _read_communities(folder: Path) -> CommunityModel:
+    if not (folder / COMMUNITIES).is_file():
+        return BUILT_IN
+    return CommunityModel.of_values(read_json(folder / COMMUNITIES))
 
 
 def _read_classifier(folder: Path, n_features: int) -> Classifier:

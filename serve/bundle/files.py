@@ -21,6 +21,7 @@ PROMPT_SAMPLE = "prompt_sample.safetensors"
 FEATURES = "features.parquet"
 BENIGN = "benign.safetensors"
 ACCOUNTS = "accounts.safetensors"
+COMMUNITIES = "communities.json"
 
 
 class BundleError(ValueError):

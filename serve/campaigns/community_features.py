@@ -6,23 +6,21 @@ product, be theirs alone, and tie each account to it firmly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Items
+from serve.model.community_model import CommunityFeatures
 
 MIN_ACCOUNTS = 5
 """Accounts below which nothing is called a campaign."""
 
 MIN_GAIN = 5.0
 """Nats by which an account's prompts must be likelier with the community than without it."""
-
-MAX_SPREADS = 3.0
-"""Scales from its mean beyond which a sign says no more."""
 
 _MIN_MASS = 1.5
 _MIN_SHARE = 0.03
@@ -33,53 +31,6 @@ _MIN_PART = 0.3
 _N_DRAWN = 50
 _MIN_ITEMS = 10
 _TEMPER = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class CommunityFeatures:
-    """Signs of one community, each high where it speaks for a campaign.
-
-    `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
-    larger. `apart`: share of it that nobody outside sends too. `broad`: log of the cells that 50 of the shared prompts
-    reach. `tied`: log of the median gain (nats) that ties an account. For all but the last, what was kept of an account
-    counts by the square root of what it stands for.
-    """
-
-    lean: float
-    apart: float
-    broad: float
-    tied: float
-
-
-FEATURES = tuple(field.name for field in fields(CommunityFeatures))
-
-
-@dataclass(frozen=True, slots=True)
-class CommunityModel:
-    """A logistic model of signs: means, scales and weights by sign, an intercept, and the log-odds from which a
-    community is called a campaign."""
-
-    mean: Mapping[str, float]
-    scale: Mapping[str, float]
-    weight: Mapping[str, float]
-    intercept: float
-    threshold: float
-
-    def contributions(self, signs: CommunityFeatures) -> dict[str, float]:
-        """Log-odds that each sign adds, above 0 where it speaks for a campaign."""
-        return {name: self.weight[name] * self._spreads(name, getattr(signs, name)) for name in FEATURES}
-
-    def log_odds(self, signs: CommunityFeatures) -> float:
-        """Log-odds of a campaign where campaigns and other communities are equally frequent."""
-        return self.intercept + sum(self.contributions(signs).values())
-
-    def is_campaign(self, signs: CommunityFeatures) -> bool:
-        """Whether a community is called a campaign."""
-        return self.log_odds(signs) > self.threshold
-
-    def _spreads(self, name: str, sign: float) -> float:
-        """How many scales a sign lies from the mean, `MAX_SPREADS` at most either way."""
-        return float(np.clip((sign - self.mean[name]) / self.scale[name], -MAX_SPREADS, MAX_SPREADS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +123,3 @@ def _broad(community: Community, blended: Mixture, items: Items, weight: NDArray
     weights = (blended.part[:, community.index] * weight)[community.items]
     cells = np.bincount(items.cell[community.items].astype(np.int64) + 1, weights=weights)
     return float(np.log(np.sum(1.0 - (1.0 - cells / cells.sum()) ** _N_DRAWN)))
-
-
-MODEL = CommunityModel(
-    mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
-    scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
-    weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},
-    intercept=-11.5,
-    threshold=0.0,
-)
-"""Weights learned from composed populations; the intercept puts the threshold above the benign communities of sources
-that the prompt scorer never saw (train/RESEARCH.md, Campaigns)."""

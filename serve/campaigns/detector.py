@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from serve.campaigns.community_features import (
     MIN_ACCOUNTS,
-    MODEL,
     Community,
-    CommunityFeatures,
     communities_of,
     measure,
 )
@@ -23,6 +21,7 @@ from serve.campaigns.mixture import MAX_COMMUNITIES, Mixture, Seeds, fit_mixture
 from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities, prompt_kernel, unit_rows
 from serve.campaigns.sketches import Items, Sketches
 from serve.capability.capability_map import CapabilityMap
+from serve.model.community_model import BUILT_IN, CommunityFeatures, CommunityModel
 
 MAX_ITEMS = 600_000
 """Prompts that are compared at a time; of a larger population each account brings fewer, those most like tasks."""
@@ -36,7 +35,7 @@ _REPEAT = 0.98
 _N_COMPARED = 200
 
 
-def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
+def find(sketches: Sketches, capabilities: CapabilityMap, model: CommunityModel = BUILT_IN) -> Findings:
     """Campaigns among these accounts; a population too small to hold one has none."""
     n = len(sketches)
     thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
@@ -44,9 +43,9 @@ def find(sketches: Sketches, capabilities: CapabilityMap) -> Findings:
         return findings_of(sketches, ())
     blended, found = linked(thin)
     campaigns = [
-        campaign_of(community, signs, blended, thin, capabilities)
+        campaign_of(community, signs, blended, thin, capabilities, model)
         for community, signs in found
-        if MODEL.is_campaign(signs) and len(community.accounts) <= MAX_ACCOUNT_SHARE * n
+        if model.is_campaign(signs) and len(community.accounts) <= MAX_ACCOUNT_SHARE * n
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return findings_of(sketches, tuple(campaigns))

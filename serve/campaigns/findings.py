@@ -10,16 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.community_features import (
-    MODEL,
-    Community,
-    CommunityFeatures,
-)
+from serve.campaigns.community_features import Community
 from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Items, Sketches
 from serve.campaigns.synchrony import Pivot, Synchrony, pivots, synchrony
 from serve.capability import coverage
 from serve.capability.capability_map import CapabilityMap
+from serve.model.community_model import CommunityFeatures, CommunityModel
 
 PRIOR = 0.01
 """Share of accounts that harvest before anything is known, for the account's own probability."""
@@ -103,11 +100,12 @@ class Findings:
 
 
 def campaign_of(
-    community: Community, signs: CommunityFeatures, blended: Mixture, sketches: Sketches, capabilities: CapabilityMap
-) -> Campaign:
+    community: Community, signs: CommunityFeatures, blended: Mixture, sketches: Sketches, capabilities: CapabilityMap,
+    model: CommunityModel,
+) -> Campaign:  # fmt: skip
     """What is reported of a community that is a campaign."""
     items, accounts = sketches.items, community.accounts
-    confidence = _logistic(MODEL.log_odds(signs))
+    confidence = _logistic(model.log_odds(signs))
     weight = (sketches.weight * blended.part[:, community.index])[community.items]
     shared = items.take(community.items)
     counts = coverage.CellCounts.of(np.zeros(len(shared), np.int64), shared.cell.astype(np.int64), 1)
@@ -133,7 +131,7 @@ def campaign_of(
         pivots=pivots(shared.at, shared.area.astype(np.int64), shared.owner, capabilities.areas),
         synchrony=synchrony(sketches, accounts),
         signs=signs,
-        contributions=MODEL.contributions(signs),
+        contributions=model.contributions(signs),
         ties=ties,
     )  # fmt: skip
 

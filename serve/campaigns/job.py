@@ -109,7 +109,7 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
         _write_rejects(job.rejects, reads, Path(folder))
     scorer = load(job.bundle)
     sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
-    findings = find(sketches, scorer.bundle.capabilities)
+    findings = find(sketches, scorer.bundle.capabilities, scorer.bundle.communities)
     findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
     slices = [part for read in reads for part in read.slices]
     reasons = sum((Counter(part.reasons) for part in slices), Counter[str]())

@@ -35,12 +35,12 @@ from serve.bundle.bundle import Bundle  # noqa: E402
 from serve.bundle.files import RELEASED  # noqa: E402
 from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns.archive import Archive  # noqa: E402
-from serve.campaigns.community_features import MODEL  # noqa: E402
 from serve.campaigns.detector import find, linked  # noqa: E402
 from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import PromptInputs, PromptScorer  # noqa: E402
 from serve.features.prompt_training import train  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402
+from serve.model.community_model import BUILT_IN  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
 from serve.sessions.canonical_text import canonical  # noqa: E402
 from serve.sessions.normalization import canonical_sessions, form  # noqa: E402
@@ -230,7 +230,7 @@ def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
             for community, signs in linked(sketches)[1]:
                 names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
                 share = counts.max() / counts.sum()
-                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(MODEL.log_odds(signs))
+                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(BUILT_IN.log_odds(signs))
     for name, odds in (("campaigns, lowest", np.sort(campaigns)), ("benign or mixed, highest", np.sort(benign)[::-1])):
         print(f"{len(odds):5} {name}: {', '.join(f'{value:+.2f}' for value in odds[:12])}")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import RELEASED
-from serve.campaigns.community_features import CommunityModel
+from serve.model.community_model import CommunityModel
 from train.corpora.loading import CorporaSettings, load_pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.communities import CommunitySettings, CommunityTable, composed_communities

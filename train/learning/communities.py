@@ -15,10 +15,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.community_features import FEATURES
 from serve.campaigns.detector import linked
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import train
+from serve.model.community_model import FEATURES
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
 from train.learning.evidence import EvidenceSettings, lessons

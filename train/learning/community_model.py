@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from serve.campaigns.community_features import FEATURES, MAX_SPREADS, CommunityFeatures, CommunityModel
+from serve.model.community_model import FEATURES, MAX_SPREADS, CommunityFeatures, CommunityModel
 from train.learning.communities import CommunityTable
 
 _STRENGTH = 1.0

@@ -8,10 +8,10 @@ import pytest
 
 from serve.campaigns import results
 from serve.campaigns.campaign_files import N_MEMBERS, read_campaigns
-from serve.campaigns.community_features import FEATURES, CommunityFeatures
 from serve.campaigns.findings import Campaign, Tie
 from serve.campaigns.synchrony import Pivot, Synchrony
 from serve.io.discovery import InputError
+from serve.model.community_model import FEATURES, CommunityFeatures
 
 
 def campaign(**changes: Any) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.community_features import FEATURES, MIN_ACCOUNTS, MODEL, CommunityFeatures, communities_of, measure
+from serve.campaigns.community_features import MIN_ACCOUNTS, communities_of, measure
 from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Items
+from serve.model.community_model import CommunityFeatures
 
 N_PROMPTS = 10
 
@@ -91,11 +92,3 @@ def test_an_account_whose_share_looks_like_a_persons_is_left_out():
     blended, items = shared(10)
     items.evidence[20:30] = (-0.2, 0.4, -0.4)
     assert communities_of(blended, items)[0].accounts.tolist() == [0, 1, *range(3, 10)]
-
-
-def test_each_sign_speaks_for_a_campaign_where_it_is_high():
-    plain = CommunityFeatures(**dict.fromkeys(FEATURES, 0.5))
-    for name in FEATURES:
-        raised = CommunityFeatures(**(dict.fromkeys(FEATURES, 0.5) | {name: 0.7}))
-        assert MODEL.log_odds(raised) > MODEL.log_odds(plain)
-    assert MODEL.log_odds(plain) == pytest.approx(MODEL.intercept + sum(MODEL.contributions(plain).values()))

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.campaigns.community_features import FEATURES, MODEL, CommunityModel
+from serve.model.community_model import BUILT_IN, FEATURES, CommunityModel
 from train.experiments.communities import main, model_text, told
 from train.learning.communities import CommunityTable
 from train.learning.community_model import FittedCommunities
 
 
 def test_a_model_is_printed_as_python_reads_it():
-    assert eval(model_text(MODEL), {"CommunityModel": CommunityModel}) == MODEL
+    assert eval(model_text(BUILT_IN), {"CommunityModel": CommunityModel}) == BUILT_IN
 
 
 def test_what_passes_is_counted_by_kind():
@@ -18,8 +18,8 @@ def test_what_passes_is_counted_by_kind():
         np.zeros((5, len(FEATURES))), np.array([1.0, 1.0, 0.0, 0.0, 0.5]), np.array([10, 20, 30, 40, 50]),
         np.zeros(5, np.int64), np.zeros(5, np.bool_),
     )  # fmt: skip
-    above = MODEL.threshold + 1.0
-    said = told(FittedCommunities(MODEL, np.array([above, -9.0, above, -9.0, -9.0])), table).splitlines()
+    above = BUILT_IN.threshold + 1.0
+    said = told(FittedCommunities(BUILT_IN, np.array([above, -9.0, above, -9.0, -9.0])), table).splitlines()
     counts = {line.split()[0]: line.split()[1:] for line in said if "communities pass" in line}
     assert counts["campaigns"][:4] == ["1", "of", "2", "communities"]
     assert counts["benign"][:4] == ["1", "of", "2", "communities"]

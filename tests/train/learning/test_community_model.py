@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serve.campaigns.community_features import FEATURES, CommunityFeatures
+from serve.model.community_model import FEATURES, CommunityFeatures
 from train.learning.communities import CommunityTable
 from train.learning.community_model import fit_communities, log_odds, reliability
 
