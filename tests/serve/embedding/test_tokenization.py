@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.embedding.tokenization import Pieces
+from serve.scoring.scorer import Scorer
 
 TEXTS = st.lists(st.text(alphabet=" ab\n\té猫", max_size=12), max_size=6)
 
@@ -27,3 +28,19 @@ def test_what_pieces_hold_comes_in_the_order_of_each_text(texts: list[str]) -> N
     found, bounds = pieces.expanded(values, np.array([len(piece) for piece in letters], np.int64))
     own = ["".join(map(chr, part)) for part in np.split(found, bounds[1:-1])] if texts else []
     assert own == [text.replace(" ", "") for text in texts]
+
+
+PARTS = (
+    *"aé猫İß|[#1²", " ", " ", "\t", "\u0338", "\u037e", "\u200b", "the", "[UNK]", "[PAD]", "mango", "naïve", "x" * 99,
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from(PARTS), max_size=20).map("".join), min_size=8, max_size=12))
+def test_pieces_that_were_seen_before_have_the_tokens_of_the_whole_text(
+    released_scorer: Scorer, texts: list[str]
+) -> None:
+    """A few texts are tokenised whole, many by their pieces: to the same vectors."""
+    encoder = released_scorer.bundle.encoder
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert (encoder.encode(texts) == alone).all()
+    assert (encoder.encode(texts[::-1]) == alone[::-1]).all()
