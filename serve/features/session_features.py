@@ -9,20 +9,18 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from serve.capability import coverage
 from serve.capability.capability_map import Assignment, CapabilityMap
 from serve.embedding.encoders import Encoder, read_unique
 from serve.features import similarity as geometry
+from serve.features.evidence_features import EVIDENCE, evidence_columns
 from serve.features.prompt_scorer import PromptInputs, PromptScorer
 from serve.sessions.normalization import Form, canonical_sessions, form
 from serve.sessions.records import Sessions
 
 N_DRAWN = 8
 """Prompts to which coverage is rarefied, so that sessions of any size compare."""
-
-_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,11 @@ class Evidenced:
         return Evidenced(
             bounds, self.vectors[rows], self.assigned.rows(rows), self.evidence[rows], self.form.rows(rows)
         )
+
+    def of_sessions(self, chosen: NDArray[np.bool_]) -> Evidenced:
+        """The sessions that are `chosen`, (n_sessions,)."""
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[chosen])]).astype(np.int64)
+        return self.taken(np.flatnonzero(chosen[self.session_of]), offsets)
 
     @classmethod
     def joined(cls, parts: Sequence[Evidenced]) -> Evidenced:
@@ -91,7 +94,7 @@ def judged_names(names: Sequence[str]) -> tuple[str, ...]:
 def _measured_names(areas: tuple[str, ...]) -> tuple[str, ...]:
     """Names in the order in which the columns are measured."""
     return (
-        *_SIZE, *_EVIDENCE, *_SUBSET, *_GEOMETRY, *_COVERAGE, *_SURFACE, *(f"area.{area}" for area in (*areas, "none")),
+        *_SIZE, *EVIDENCE, *_SUBSET, *_GEOMETRY, *_COVERAGE, *_SURFACE, *(f"area.{area}" for area in (*areas, "none")),
     )  # fmt: skip
 
 
@@ -139,12 +142,12 @@ def compared(prompts: Evidenced) -> NDArray[np.float64]:
     rows = np.zeros((len(prompts.offsets) - 1, N_COMPARED))
     words = np.log1p(prompts.form.n_words)
     for block in geometry.blocks(prompts.offsets, geometry.MAX_SCORED):
-        rows[block.session, : len(_EVIDENCE)] = np.stack(evidence_columns(prompts.evidence[block.rows]), axis=1)
+        rows[block.session, : len(EVIDENCE)] = np.stack(evidence_columns(prompts.evidence[block.rows]), axis=1)
     for block in geometry.blocks(prompts.offsets):
         products = geometry.gram(prompts.vectors[block.rows])
         harvest = np.ascontiguousarray(prompts.evidence[block.rows, 0])
         columns = [*_subset(products, harvest), *_geometry(products), *word_columns(words[block.rows])]
-        rows[block.session, len(_EVIDENCE) :] = np.stack(columns, axis=1)
+        rows[block.session, len(EVIDENCE) :] = np.stack(columns, axis=1)
     return rows
 
 
@@ -160,61 +163,6 @@ def assembled(totals: Totals, columns: NDArray[np.float64], capabilities: Capabi
 
 
 _SIZE = ("size.log_exchanges",)
-
-_EVIDENCE = (
-    *(
-        f"evidence.{head}_{measure}"
-        for head in ("harvest", "person", "product")
-        for measure in ("mean", "q10", "q25", "q50", "q75", "q90")
-    ),
-    "evidence.harvest_max", "evidence.harvest_top2", "evidence.harvest_top5", "evidence.harvest_share",
-    "evidence.harvest_strong_share", "evidence.harvest_probability", "evidence.harvest_run",
-    "evidence.harvest_mixture", "evidence.harvest_mixture_share",
-)  # fmt: skip
-
-
-STRONG = 2.0
-"""Log-odds from which a prompt looks strongly like harvest."""
-
-_SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-_GRID_STEP = 2.0**-20  # what exp and log give is rounded to, so that sums are the same in any order
-
-
-def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Columns from evidence (n_sessions, n, n_heads) of one block."""
-    columns: list[NDArray[np.float64]] = []
-    for head in range(weights.shape[2]):
-        own = np.ascontiguousarray(weights[:, :, head])
-        columns += [_mean(own), *geometry.quantiles(own, _QUANTILES).T]
-    harvest = np.ascontiguousarray(weights[:, :, 0])
-    ranked = -np.sort(-harvest, axis=1)
-    return [
-        *columns, ranked[:, 0], _mean(np.ascontiguousarray(ranked[:, :2])), _mean(np.ascontiguousarray(ranked[:, :5])),
-        (harvest > 0).mean(axis=1), (harvest > STRONG).mean(axis=1), _mean(_on_grid(expit(harvest))),
-        _best_run(harvest), *_mixture(harvest),
-    ]  # fmt: skip
-
-
-def _mixture(harvest: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The highest log-likelihood ratio, a prompt, of "a share of these prompts is harvest" against "none is", and the
-    share that has it: max over shares s of the mean of log(1 - s + s odds)."""
-    odds = np.exp(harvest)
-    ratios = np.stack([_mean(_on_grid(np.log1p(share * (odds - 1.0)))) for share in _SHARES])
-    return np.maximum(ratios.max(axis=0), 0.0), np.asarray(_SHARES)[ratios.argmax(axis=0)]
-
-
-def _on_grid(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(_GRID_STEP * np.rint(values / _GRID_STEP))
-
-
-def _best_run(values: NDArray[np.float64], n_run: int = 8) -> NDArray[np.float64]:
-    """Highest mean of a run of `n_run` consecutive prompts (a scan statistic); the session's where it is shorter."""
-    n = values.shape[1]
-    if n <= n_run:
-        return _mean(values)
-    sums = np.cumsum(np.concatenate([np.zeros((len(values), 1)), values], axis=1), axis=1)
-    return np.asarray((sums[:, n_run:] - sums[:, :-n_run]).max(axis=1) / n_run)
-
 
 _SUBSET = (
     *(
@@ -237,7 +185,7 @@ def _subset(products: NDArray[np.float32], harvest: NDArray[np.float64]) -> list
         k = max(1, n // share)
         top = np.ascontiguousarray(ordered[:, :k, :k])
         columns += [
-            _mean(np.ascontiguousarray(ranked[:, :k])),
+            geometry.mean(np.ascontiguousarray(ranked[:, :k])),
             geometry.pair_mean(top),
             geometry.quantiles(geometry.nearest(top), (0.5,))[:, 0] / geometry.UNIT,
             geometry.split_distance(ordered, k),
@@ -299,7 +247,7 @@ _SURFACE = (
 
 
 N_WORD_COLUMNS = 5
-N_COMPARED = len(_EVIDENCE) + len(_SUBSET) + len(_GEOMETRY) + N_WORD_COLUMNS
+N_COMPARED = len(EVIDENCE) + len(_SUBSET) + len(_GEOMETRY) + N_WORD_COLUMNS
 """Columns from prompts that are compared pair by pair."""
 
 SHORT_WORDS = 5
@@ -309,7 +257,7 @@ SHORT_WORDS = 5
 def word_columns(words: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Columns from the log lengths (n_sessions, n) of one block."""
     q10, q50, q90 = geometry.quantiles(words, (0.1, 0.5, 0.9)).T
-    return [_mean(words), q10, q50, q90, q90 - q10]
+    return [geometry.mean(words), q10, q50, q90, q90 - q10]
 
 
 def _shared(keys: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -326,8 +274,3 @@ def _areas(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:
     placed = np.bincount(keys, weights=cells.count, minlength=cells.n_units * n_areas).reshape(-1, n_areas)
     none = totals.n_exchanges - placed.sum(axis=1)
     return np.asarray(np.concatenate([placed, none[:, None]], axis=1) / totals.n_exchanges[:, None])
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over a session, in an order of summation that is the same for every block."""
-    return np.asarray(np.cumsum(values, axis=1)[:, -1] / values.shape[1])

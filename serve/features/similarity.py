@@ -82,6 +82,11 @@ def quantiles(values: NDArray[np.floating], shares: tuple[float, ...]) -> NDArra
     return np.asarray(ordered[..., picks], dtype=np.float64)
 
 
+def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over a session (n_sessions, n), in an order of summation that is the same for every block."""
+    return np.asarray(np.cumsum(values, axis=1)[:, -1] / values.shape[1])
+
+
 def pair_mean(products: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean cosine of distinct pairs, shape (n_sessions,); 0 where there is no pair."""
     n = products.shape[1]

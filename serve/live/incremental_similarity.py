@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from serve.embedding.int8_products import Products
 from serve.features import similarity as geometry
-from serve.features.session_features import evidence_columns, word_columns
+from serve.features.evidence_features import evidence_columns
+from serve.features.session_features import word_columns
 from serve.features.similarity import MAX_PROMPTS, UNIT, pair_unit, participation
 
 _SHARES = (2, 4, 10)
