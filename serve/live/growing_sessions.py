@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.live.bridged_store import BridgedStore, as_partial
 from serve.live.process_store import ProcessStore
 from serve.live.sealing import Seal
 from serve.live.seen_sessions import SeenSessions
 from serve.live.session_state import SessionState, reading_id
-from serve.live.stores import MAX_LOST, Store, StoreBusyError, StoreDownError, StoredState
+from serve.live.stores import Store, StoreBusyError, StoreDownError, StoredState
 from serve.scoring.accounts import Tally, roll_up
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
@@ -73,8 +72,7 @@ class LiveSessions:
         self.scorer = scorer
         self.seal = seal or Seal.fresh()
         self.store: Store = store or ProcessStore()
-        self._aside = ProcessStore(max_bytes=1 << 28)  # what was observed while the store could not be reached
-        self._bases: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()  # what those go on from
+        self._states = BridgedStore(self.store)
         self._locks = tuple(threading.Lock() for _ in range(_N_LOCKS))
 
     def observe(self, account_id: str, exchange: Exchange, session_id: str | None = None) -> Verdict:
@@ -109,7 +107,7 @@ class LiveSessions:
         name = None if request is None else self._request(request, exchanges)
         with self._locks[key[0]]:
             for _ in range(_MAX_TRIES):
-                held, is_shared = self._held(key)
+                held, is_shared = self._states.held(key)
                 held = self._with_earlier(held, account_id, session_id)
                 if name is not None and held.state is not None and _was_counted(name, held.state.recent):
                     return self._repeated(held.state, scorer, is_shared=is_shared)
@@ -117,11 +115,11 @@ class LiveSessions:
                     state = self._grown(held, account_id, session_id, exchanges, scorer)
                     verdicts = scorer.judge_rows(*state.judged(scorer.bundle))
                 except BaseException:
-                    (self.store if is_shared else self._aside).discard(key)  # it may be half changed
+                    self._states.of(is_shared=is_shared).discard(key)  # it may be half changed
                     raise
                 if name is not None:
                     state.remember(name)
-                put = self._put(key, state, held, is_shared=is_shared)
+                put = self._states.put(key, state, held, is_shared=is_shared)
                 if put is not None:
                     break
             else:
@@ -153,7 +151,7 @@ class LiveSessions:
             return None
         key = self._key(account_id, session_id)
         with self._locks[key[0]]:
-            state = self._restored(key, self.store.get(key)).state
+            state = self._states.stored(key).state
             if state is None or state.reading != reading_id(self.scorer.bundle):
                 return None
             verdict = self.scorer.judge_rows(*state.judged(self.scorer.bundle)).verdict(0)
@@ -200,28 +198,7 @@ class LiveSessions:
         if seen is None or held.state is not None:
             return held
         seen.add(name)
-        return _partial(held) if seen.was_before(name) else held
-
-    def _held(self, key: bytes) -> tuple[StoredState, bool]:
-        """What there is of a session, and whether the shared store was reached."""
-        try:
-            return self._restored(key, self.store.get(key)), True
-        except StoreDownError:
-            aside = self._aside.get(key)
-            return (aside if aside.state is not None else self.store.copy(key)), False
-
-    def _restored(self, key: bytes, held: StoredState) -> StoredState:
-        """What is held, or what was observed beside it while the store could not be reached."""
-        found = self._aside.get(key)
-        if found.state is None:
-            return held if found.lost_at is None else _partial(held)
-        aside, bases = found.state.copied(), self._bases.get(key, frozenset())
-        if held.state is None:
-            is_lost = held.lost_at is not None or bool(bases - {b""})
-            return StoredState(aside, held.stamp) if not is_lost else _partial(StoredState(aside, held.stamp))
-        if held.stamp in bases:
-            return StoredState(aside, held.stamp)  # nobody else added to it
-        return _partial(StoredState(max(held.state, aside, key=lambda state: state.n), held.stamp))
+        return as_partial(held) if seen.was_before(name) else held
 
     def _grown(
         self,
@@ -260,24 +237,6 @@ class LiveSessions:
         following.recent = state.recent
         return following
 
-    def _put(self, key: bytes, state: SessionState, held: StoredState, *, is_shared: bool) -> bool | None:
-        """Keep a state: True where all replicas see it, False where only this does, None where others were first."""
-        new = os.urandom(8)
-        if is_shared:
-            try:
-                if not self.store.put(key, state, held.stamp, new):
-                    return None
-                self._aside.drop(key)
-                self._bases.pop(key, None)
-                return True
-            except StoreDownError:
-                pass  # nobody knows whether it was put: its stamp is one of those that this state goes on from
-        self._aside.put(key, state)
-        self._bases[key] = self._bases.get(key, frozenset()) | {held.stamp, new}
-        if len(self._bases) > MAX_LOST:
-            self._bases.popitem(last=False)
-        return False
-
     def _summarise(self, account_id: str, state: SessionState, observation: Observation, *, is_new: bool) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
         summary = {
@@ -286,7 +245,7 @@ class LiveSessions:
             "area_share": [verdict.area_share.get(area, 0.0) for area in areas],
             "n_altered": state.n_altered,
         }  # fmt: skip
-        store = self.store if observation.is_shared else self._aside
+        store = self._states.of(is_shared=observation.is_shared)
         try:
             session = self.seal.digest(state.session_id)
             store.summarise(self.seal.digest(account_id), session, json.dumps(summary).encode())
@@ -300,14 +259,6 @@ def _first(seconds: NDArray[np.float64], least: np.ufunc) -> float | None:
     """The least of times that are known, in seconds since 1970 rounded as in an accounts file."""
     found = float(least.reduce(seconds))
     return None if math.isnan(found) else min(round(found * 1000.0) / 1000.0, TIMES[1] - 0.001)
-
-
-def _partial(held: StoredState) -> StoredState:
-    """The same, known to lack exchanges."""
-    if held.state is None:
-        return StoredState(None, held.stamp, math.nan if held.lost_at is None else held.lost_at)
-    held.state.is_partial = True
-    return held
 
 
 def _was_counted(request: str, recent: tuple[str, ...]) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from serve.live.process_store import ProcessStore
 from serve.live.sealing import Seal, SealError
-from serve.live.session_state import SessionState, SessionStateError
+from serve.live.session_state import SessionState
+from serve.live.state_bytes import SessionStateError, from_bytes, to_bytes
 from serve.live.stores import MAX_LOST, MAX_SUMMARIES, StoreCounts, StoreDownError, StoredState
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class RedisStore:
             if not sealed:
                 return self._missing(key, copy)
         try:
-            state = SessionState.of_bytes(self._seal.open(sealed))
+            state = from_bytes(self._seal.open(sealed))
         except (SealError, SessionStateError):  # another secret or release wrote it: it is lost to this one
             return StoredState(None, stamp or b"", math.nan)
         if copy is not None and copy.session_id == state.session_id and copy.n > state.n:
@@ -147,7 +148,7 @@ class RedisStore:
         Raises:
             StoreDownError: when Redis doesn't answer.
         """
-        sealed = self._seal.close(state.to_bytes())
+        sealed = self._seal.close(to_bytes(state))
         self.copies.drop(key)
         with self._reached():
             done = self._put(

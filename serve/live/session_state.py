@@ -6,7 +6,6 @@ last bit. At most `geometry.MAX_PROMPTS` vectors are kept; beside them an exchan
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
-from safetensors.numpy import save as save_arrays
 
 from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
@@ -26,23 +22,14 @@ from serve.features.session_features import SHORT_WORDS, Totals, assembled
 from serve.features.similarity import MAX_PROMPTS, MAX_SCORED
 from serve.live.incremental_similarity import IncrementalSimilarity
 from serve.live.sealing import Seal
-from serve.live.wrapper_detection import WrapperDetector, WrapperMark, is_last
+from serve.live.wrapper_detection import WrapperDetector, is_last
 from serve.scoring.evidence import PromptScores
 from serve.scoring.scorer import Judged
 from serve.sessions.canonical_text import canonical, is_altered
 from serve.sessions.normalization import N_OPENING, opening_words
 from serve.sessions.records import Exchange
 
-_SCALARS = (
-    "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
-    "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride", "n_altered",
-)  # fmt: skip
 MAX_RECENT = 64
-_SHARED_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
-
-
-class SessionStateError(ValueError):
-    """A kept state that can't be read."""
 
 
 @dataclass(slots=True)
@@ -129,10 +116,6 @@ class SessionState:
     def remember(self, request: str) -> None:
         """Note a named request that was counted; the last `MAX_RECENT` are known."""
         self.recent = (*self.recent, request)[-MAX_RECENT:]
-
-    def copied(self) -> Self:
-        """A state of its own."""
-        return self.of_bytes(self.to_bytes())
 
     def extend(self, exchanges: Sequence[Exchange], bundle: Bundle, seal: Seal) -> None:
         """More exchanges, in their order."""
@@ -242,41 +225,6 @@ class SessionState:
         self.vectors[place], self.words[place] = vector, np.log1p(np.int64(n_words))
         self.columns = None
 
-    def to_bytes(self) -> bytes:
-        """The state without what can be made again; `of_bytes` reads it."""
-        head: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
-        head["marks"] = [[mark.n_chars, mark.digest.hex()] for mark in (self.opening.head, self.opening.tail)]
-        head["recent"] = self.recent
-        head["sealed"] = [sealed.hex() for sealed in self.opening.sealed]
-        sizes = {"vectors": self.n_compared, "evidence": self.n_scored, "words": self.n_compared}
-        arrays: dict[str, NDArray[Any]] = {
-            name: np.ascontiguousarray(getattr(self, name)[: sizes.get(name, self.n)]) for name in _SHARED_ARRAYS
-        }
-        arrays["cells"] = self.cells
-        arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-        return bytes(save_arrays(arrays))
-
-    @classmethod
-    def of_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            SessionStateError: when it can't be read.
-        """
-        try:
-            arrays = load_arrays(data)
-            head = json.loads(arrays.pop("head").tobytes())
-            marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
-            opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
-            room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
-            head.setdefault("n_altered", 0)  # not in states of versions before 0.4
-            fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
-            return cls(opening=opening, recent=tuple(head.get("recent", ())), **fields)
-        except (SafetensorError, ValueError, KeyError, TypeError) as fault:
-            raise SessionStateError(
-                f"{len(data)} bytes that are no state of a session ({type(fault).__name__})"
-            ) from fault
-
 
 def reading_id(bundle: Bundle) -> str:
     """What prompts are read with: two bundles of the same id read a prompt alike, whatever else they differ in."""
@@ -294,10 +242,3 @@ def _thin(array: NDArray[Any], n: int) -> None:
 def _doubled(array: NDArray[Any]) -> NDArray[Any]:
     """The array with as much room again, up to what a compared array may need."""
     return np.concatenate([array, np.zeros_like(array)])
-
-
-def _roomy(array: NDArray[Any]) -> NDArray[Any]:
-    """A writable copy with room for at least one more row."""
-    n = len(array)
-    size = MAX_PROMPTS if n == MAX_PROMPTS else max(4, 1 << n.bit_length())
-    return np.concatenate([array, np.zeros((size - n, *array.shape[1:]), array.dtype)])
