@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,8 +18,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from serve.batch.clearest import clearest
 from serve.batch.judge_task import JudgeTask
+from serve.batch.totals import FileCount, counts_by_file, n_judged, summarised
 from serve.bundle.bundle import read_capabilities, trusted
 from serve.bundle.files import RELEASED
 from serve.campaigns import indicators
@@ -32,7 +31,7 @@ from serve.jobs.checkpoint import Checkpoint, Done, ReadDone
 from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.progress import Progress
 from serve.jobs.summary import Summary
-from serve.jobs.tasks import ReadTask, TaskError, part_name, process_name, rejects_name
+from serve.jobs.tasks import ReadTask, TaskError, part_name, rejects_name
 from serve.scoring import accounts, verdict
 
 _PARTITION_BYTES = 32 << 20
@@ -130,7 +129,7 @@ def run(job: Job, progress: Progress) -> Summary:
             _read_all(tasks, engine, work, progress)
             _judge_all(job, _rows_by_partition(work), engine, work, progress)
             _write_all(job, tasks, work)
-        summary = _summary(job, found, work, time.monotonic() - began_at)
+        summary = summarised(found, work, job.outputs, _accounts_parts(job, work), time.monotonic() - began_at)
         work.remove()
     return summary
 
@@ -199,28 +198,10 @@ def _read_all(tasks: tuple[ReadTask, ...], engine: Executor, work: Checkpoint, p
         work.add(done)
         n_rows = sum(part.n_rows for read in work.reads.values() for part in read.slices)
         progress.tell(len(work.reads), len(tasks), "parts of the input", f" ({n_rows:,} rows)")
-    _require_columns(_counts_by_file(work))
+    _require_columns(counts_by_file(work))
 
 
-@dataclass
-class _FileCount:
-    """What was found in one file."""
-
-    n_rows: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-def _counts_by_file(work: Checkpoint) -> dict[str, _FileCount]:
-    files: dict[str, _FileCount] = {}
-    for _, read in sorted(work.reads.items()):
-        for part in read.slices:
-            count = files.setdefault(part.path, _FileCount())
-            count.n_rows += part.n_rows
-            count.reasons.update(part.reasons)
-    return files
-
-
-def _require_columns(files: Mapping[str, _FileCount]) -> None:
+def _require_columns(files: Mapping[str, FileCount]) -> None:
     """Refuse a file none of whose rows has a column that every exchange has."""
     for path, count in files.items():
         n_rows = count.n_rows - sum(count.reasons[reason] for reason in NOT_ROWS)
@@ -243,15 +224,11 @@ def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, 
         for index, n_rows in enumerate(n_kept)
         if n_rows and index not in work.judgements
     ]
-    progress.begin("judge", _n_judged(work))
+    progress.begin("judge", n_judged(work))
     for done in engine.run(tasks):
         work.add(done)
         n_sessions = sum(done.n_sessions for done in work.judgements.values())
-        progress.tell(_n_judged(work), sum(n_kept), "exchanges", f" ({n_sessions:,} sessions)")
-
-
-def _n_judged(work: Checkpoint) -> int:
-    return sum(done.n_exchanges for done in work.judgements.values())
+        progress.tell(n_judged(work), sum(n_kept), "exchanges", f" ({n_sessions:,} sessions)")
 
 
 def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
@@ -283,39 +260,3 @@ def _rejects(tasks: tuple[ReadTask, ...], work: Checkpoint) -> Iterator[dict[str
         with (work.folder / rejects_name(task.index)).open(encoding="utf-8") as file:
             for position, line, reason in map(json.loads, file):
                 yield {"file": slices[position].path, "line": begins[position] + line, "reason": reason}
-
-
-def _summary(job: Job, found: Found, work: Checkpoint, clock_seconds: float) -> Summary:
-    files = _counts_by_file(work)
-    judged = work.judgements.values()
-    seconds: Counter[str] = Counter()
-    for done in work.done:
-        seconds.update(done.cost.seconds)
-    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Summary(
-        n_files=len(found.sources),
-        n_ignored=found.n_ignored,
-        n_rows=sum(count.n_rows for count in files.values()),
-        n_untimed=sum(part.n_untimed for read in work.reads.values() for part in read.slices),
-        n_left_out=sum(read.n_left_out for read in work.reads.values()),
-        n_exchanges=_n_judged(work),
-        n_sessions=sum(done.n_sessions for done in judged),
-        n_accounts=sum(done.n_accounts for done in judged),
-        n_flagged=sum(done.n_flagged for done in judged),
-        n_flagged_accounts=sum(done.n_flagged_accounts for done in judged),
-        notes=dict(
-            sorted(
-                sum(
-                    (Counter(part.notes) for read in work.reads.values() for part in read.slices), Counter[str]()
-                ).items()
-            )
-        ),
-        n_altered=sum(done.n_altered for done in judged),
-        reasons=dict(sum((count.reasons for count in files.values()), Counter[str]()).most_common()),
-        seconds=dict(seconds),
-        clock_seconds=clock_seconds,
-        n_processes=max(len(work.processes), 1),
-        peak_bytes=sum((work.processes | {process_name(): own_peak}).values()),
-        written={str(path): path.stat().st_size for path in job.outputs},
-        clearest=clearest(_accounts_parts(job, work)),
-    )
