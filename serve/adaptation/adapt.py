@@ -8,7 +8,6 @@ the false-positive rate is kept on people that neither ever saw.
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serve.adaptation.benign_rows import UPPER, benign_rows
+from serve.adaptation.checks import check_benign, check_confirmed, check_size, check_told_apart
 from serve.adaptation.classifier_refit import OWN_SHARE, Refitted, refit
 from serve.adaptation.prompt_refit import refit_scorers
-from serve.adaptation.provider_rows import (
-    UPPER,
-    CrossBundles,
-    Rows,
-    account_rows,
-    benign_rows,
-    harvesting_rows,
-    is_learned,
-    rows_of,
-)
+from serve.adaptation.provider_rows import CrossBundles, Rows, harvesting_rows, is_learned, rows_of
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import (
     FEATURES,
@@ -44,23 +36,12 @@ from serve.bundle.manifest import write_manifest
 from serve.bundle.writing import Fitted, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
-from serve.model.calibration import MIN_DECIDABLE
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.sessionizing import Timeline, text_hashes
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 MAX_TEXT_BYTES = 512 << 20
 """Text beyond which only a share of the accounts, drawn by hash, is looked at."""
-
-MIN_ACCOUNTS = 40
-MAX_HARVESTING_SHARE = 0.5
-"""Share of accounts that score above one half, over which traffic can't be taken for benign."""
-
-MIN_CONFIRMED_ACCOUNTS, MIN_CONFIRMED_EXCHANGES = 2, 50
-"""Confirmed campaigns of fewer can't be both learned from and tested on."""
-
-MIN_CONFIRMED_AUROC = 0.7
-"""AUROC below which held-out accounts of confirmed campaigns are not separated from benign ones."""
 
 _COLUMNS = ("y", "weight", "kind", "campaign", "n_exchanges", "dilution", "margin_left_out")
 
@@ -124,22 +105,22 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     table, n_rows, n_rejected = _read(job.inputs)
     timeline = Timeline.of(table)
     campaigns = Timeline.of(_read(job.harvesting)[0]) if job.harvesting else None
-    n_confirmed = 0 if campaigns is None else _check_confirmed(campaigns, timeline)
+    n_confirmed = 0 if campaigns is None else check_confirmed(campaigns, timeline)
     progress("judging with the bundle as it is")
     before = Rows.joined([rows_of(sessions, bundle) for sessions in timeline.chunks(CHUNK_PROMPTS)])
-    _check_size(before, job)
-    p_value = _check_benign(before, bundle, job)
+    check_size(before, job.fpr)
+    p_value = check_benign(before, bundle)
     progress("training the prompt scorer")
     bundles = refit_scorers(timeline, campaigns, bundle)
     progress("scoring sessions")
-    rows = benign_rows(timeline, bundles)
+    benign = benign_rows(timeline, bundles)
+    rows = benign.sessions
     confirmed = None if campaigns is None else _confirmed_rows(campaigns, timeline, bundles)
     learned, aside = rows.where(is_learned(rows.account)), rows.where(~is_learned(rows.account))
     if confirmed is not None:
-        _check_told_apart(bundle.manifest["features"], learned, confirmed)
-    whole = account_rows(timeline, bundles.served)
+        check_told_apart(bundle.manifest["features"], learned, confirmed)
     progress("fitting the classifier")
-    fitted = refit(bundles.served, stored, learned, aside, whole, confirmed)
+    fitted = refit(bundles.served, stored, learned, aside, benign.accounts, confirmed)
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
         "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned), "n_calibrated": len(aside),
@@ -193,68 +174,10 @@ def _sampled(table: pa.Table, share: float) -> pa.Table:
     return table.filter(pc.is_in(table.column("account_id"), kept))
 
 
-def _check_size(rows: Rows, job: Adaptation) -> None:
-    n_accounts = len(np.unique(rows.account))
-    if n_accounts < MIN_ACCOUNTS:
-        raise ValueError(
-            f"the traffic is of {n_accounts} accounts, expected at least {MIN_ACCOUNTS}: nobody may be both learned "
-            "from and calibrated on"
-        )
-    needed = math.ceil(1.0 / job.fpr - 1e-9)
-    n_usable = int((~is_learned(rows.account) & (rows.n_exchanges >= MIN_DECIDABLE)).sum())
-    if n_usable < needed:
-        raise ValueError(
-            f"the traffic is too small: {n_usable} sessions of at least {MIN_DECIDABLE} exchanges among the accounts "
-            f"to calibrate on, expected {needed}, since no p-value of fewer can be {job.fpr:g} or less"
-        )
-
-
-def _check_benign(rows: Rows, bundle: Bundle, job: Adaptation) -> NDArray[np.float64]:
-    """The p-value of each session by the bundle as it is."""
-    margins = bundle.classifier.margins(rows.X)
-    chosen = rows.n_exchanges >= MIN_DECIDABLE
-    _, own = np.unique(rows.account[chosen], return_inverse=True)
-    high = np.bincount(own, weights=bundle.calibration.score(margins)[chosen] > 0.5) / np.bincount(own) > 0.5
-    if high.mean() > MAX_HARVESTING_SHARE:
-        raise ValueError(
-            f"the bundle {job.bundle} finds {high.mean():.0%} of the accounts likelier harvesting than not, expected "
-            f"at most {MAX_HARVESTING_SHARE:.0%}: this isn't benign traffic, or not traffic that this bundle can read"
-        )
-    return bundle.calibration.p_value(margins, rows.n_exchanges)
-
-
-def _check_confirmed(campaigns: Timeline, benign: Timeline) -> int:
-    """How many accounts the confirmed campaigns have."""
-    accounts = pc.unique(pa.chunked_array([campaigns.account_ids]))
-    n_both = int(pc.sum(pc.is_in(accounts, value_set=pc.unique(pa.chunked_array([benign.account_ids])))).as_py() or 0)
-    if n_both:
-        raise ValueError(f"{n_both} accounts are in both the benign and the harvesting traffic, expected none")
-    n_exchanges = len(campaigns.order)
-    if len(accounts) < MIN_CONFIRMED_ACCOUNTS or n_exchanges < MIN_CONFIRMED_EXCHANGES:
-        raise ValueError(
-            f"the harvesting traffic is of {len(accounts)} accounts and {n_exchanges} exchanges, expected at least "
-            f"{MIN_CONFIRMED_ACCOUNTS} and {MIN_CONFIRMED_EXCHANGES}: what is learned from some is tested on others"
-        )
-    return len(accounts)
-
-
 def _confirmed_rows(campaigns: Timeline, benign: Timeline, bundles: CrossBundles) -> Rows:
     """Rows of confirmed campaigns, hidden in the first chunk of benign traffic."""
     cover = next(benign.chunks(CHUNK_PROMPTS))
     return Rows.joined([harvesting_rows(part, cover, bundles) for part in campaigns.chunks(CHUNK_PROMPTS)])
-
-
-def _check_told_apart(names: Sequence[str], learned: Rows, confirmed: Rows) -> None:
-    """That sessions of confirmed campaigns score above benign ones, by scorers that saw neither's account."""
-    column = list(names).index("evidence.harvest_mean")
-    benign, own = np.sort(learned.X[:, column]), confirmed.X[confirmed.dilution == 0.0, column]
-    below, not_above = np.searchsorted(benign, own, "left"), np.searchsorted(benign, own, "right")
-    auroc = float((below + not_above).mean() / 2.0 / len(benign))
-    if auroc < MIN_CONFIRMED_AUROC:
-        raise ValueError(
-            f"what is given as harvesting looks like the benign traffic (AUROC {auroc:.2f} on accounts left out, "
-            f"expected at least {MIN_CONFIRMED_AUROC}): are these the right files?"
-        )
 
 
 def _write(

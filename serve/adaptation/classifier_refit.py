@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.adaptation.provider_rows import MAX_CUT, AccountRows, Rows
+from serve.adaptation.benign_rows import MAX_CUT, AccountRows
+from serve.adaptation.provider_rows import Rows
 from serve.bundle.bundle import Bundle
 from serve.capability.breadth import CoverageNull
 from serve.model import refitting

@@ -7,29 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serve.bundle.bundle import Bundle
 from serve.capability.coverage import CellCounts
-from serve.features.session_features import Totals, assembled, compared, observe
-from serve.features.whole_accounts import WholeAccounts
-from serve.scoring.scorer import CHUNK_PROMPTS
+from serve.features.session_features import Evidenced, Totals, assembled, compared, observe
 from serve.sessions.records import Sessions
-from serve.sessions.sessionizing import Timeline, text_hashes
-from serve.sessions.size_classes import SIZE_EDGES
-
-UPPER = (*(edge - 1 for edge in SIZE_EDGES[1:]), SIZE_EDGES[-1] * 2)
-"""Largest size of sessions that are cut from longer ones for each size class."""
-
-MAX_CUT = 1500
-"""Sessions of a size class, of either half of the accounts, that are made of longer ones."""
-
-MAX_OF_ACCOUNT = 20
-"""Sessions of one account and size class that are looked at, so that no account decides alone."""
-
-MAX_ACCOUNTS = 2_000
-"""Whole accounts that are calibrated on."""
+from serve.sessions.sessionizing import text_hashes
 
 DILUTIONS = (0.5, 0.75, 0.9)
 """Shares of benign traffic in which confirmed campaigns are hidden again."""
@@ -83,14 +67,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class AccountRows:
-    """Feature rows of whole accounts, `X` (n_accounts, n_features), and how many exchanges each has."""
-
-    X: NDArray[np.float64]
-    n_exchanges: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class CrossBundles:
     """The bundle with a prompt scorer that knows the provider's prompts (`served`), and for each half of the accounts
     that are learned from a bundle whose scorer knows only the other half's."""
@@ -129,53 +105,19 @@ def account_hashes(sessions: Sessions) -> NDArray[np.uint64]:
 def rows_of(sessions: Sessions, bundle: Bundle, *, is_whole: bool = True, dilution: float = 0.0) -> Rows:
     """Feature rows of these sessions by this bundle's encoder, map and prompt scorer."""
     prompts = observe(sessions, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
+    return rows_from(prompts, sessions, bundle, is_whole=is_whole, dilution=dilution)
+
+
+def rows_from(
+    prompts: Evidenced, sessions: Sessions, bundle: Bundle, *, is_whole: bool = True, dilution: float = 0.0
+) -> Rows:
+    """Feature rows of sessions whose prompts were observed."""
     totals = Totals.of(prompts)
     X = assembled(totals, compared(prompts), bundle.capabilities)
     return Rows(
         X, sessions.n_exchanges, account_hashes(sessions), np.full(len(sessions), dilution),
         np.full(len(sessions), is_whole), totals.cells,
     )  # fmt: skip
-
-
-def account_rows(timeline: Timeline, bundle: Bundle) -> AccountRows:
-    """Rows of whole accounts that nothing is learned from, at most `MAX_ACCOUNTS`."""
-    hashes = text_hashes(timeline.account_ids)
-    aside = np.unique(hashes[~is_learned(hashes)])[:MAX_ACCOUNTS]
-    chosen = np.isin(hashes, aside)
-    owner = np.unique(timeline.owners()[chosen], return_inverse=True)[1]
-    whole = WholeAccounts(owner, np.diff(timeline.offsets)[chosen], bundle.capabilities)
-    start = 0
-    for sessions in timeline.chunks(CHUNK_PROMPTS):
-        own = np.flatnonzero(chosen[start : start + len(sessions)]).tolist()
-        start += len(sessions)
-        if own:
-            kept = cut(sessions, [(index, int(sessions.n_exchanges[index])) for index in own])
-            whole.add(observe(kept, bundle.encoder, bundle.capabilities, bundle.prompt_scorer))
-    return AccountRows(whole.rows(), whole.n_exchanges)
-
-
-def benign_rows(timeline: Timeline, bundles: CrossBundles) -> Rows:
-    """Feature rows of sessions, at most `MAX_OF_ACCOUNT` of an account and size class, and of beginnings of longer ones
-    for each size class, one a session and class."""
-    sizes, hashes = np.diff(timeline.offsets), _session_hashes(timeline)
-    kept = _capped(timeline, sizes, hashes)
-    wanted: dict[int, list[int]] = {}
-    for low, high in zip(SIZE_EDGES, UPPER, strict=True):
-        longer = np.flatnonzero((sizes > high) & kept)
-        longer = longer[np.argsort(hashes[longer], kind="stable")][: 2 * MAX_CUT]
-        for index in longer.tolist():
-            wanted.setdefault(index, []).append(low + int(hashes[index] >> np.uint64(32)) % (high - low + 1))
-    parts, start = [], 0
-    for sessions in timeline.chunks(CHUNK_PROMPTS):
-        for chosen, bundle in bundles.of(account_hashes(sessions)):
-            own = np.flatnonzero(chosen & kept[start : start + len(sessions)]).tolist()
-            whole = [(index, int(sessions.n_exchanges[index])) for index in own]
-            if whole:
-                parts.append(rows_of(cut(sessions, whole), bundle))
-            cuts = [(index, n) for index in own for n in wanted.get(start + index, ())]
-            parts += [rows_of(cut(sessions, group), bundle, is_whole=False) for group in _grouped(cuts)]
-        start += len(sessions)
-    return Rows.joined(parts)
 
 
 def harvesting_rows(harvesting: Sessions, benign: Sessions, bundles: CrossBundles) -> Rows:
@@ -226,28 +168,4 @@ def cut(sessions: Sessions, cuts: list[tuple[int, int]]) -> Sessions:
         np.concatenate([[0], np.cumsum([n for _, n in cuts])]).astype(np.int64),
         tuple(sessions.prompts[row] for row in rows.tolist()),
         sessions.at[rows],
-    )
-
-
-def _capped(timeline: Timeline, sizes: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """The sessions with the lowest hashes of each account and size class, at most `MAX_OF_ACCOUNT`."""
-    account = text_hashes(timeline.account_ids)
-    classes = np.searchsorted(SIZE_EDGES, sizes, side="right")
-    order = np.lexsort((hashes, classes, account))
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (np.diff(account[order]) != 0) | (np.diff(classes[order]) != 0)
-    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    kept = np.zeros(len(order), np.bool_)
-    kept[order] = np.arange(len(order)) - first < MAX_OF_ACCOUNT
-    return kept
-
-
-def _grouped(cuts: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    n_group = 4000
-    return (cuts[start : start + n_group] for start in range(0, len(cuts), n_group))
-
-
-def _session_hashes(timeline: Timeline) -> NDArray[np.uint64]:
-    return text_hashes(
-        pc.binary_join_element_wise(timeline.account_ids, timeline.session_ids, pa.scalar("\n", pa.large_string()))
     )

@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.adaptation.benign_rows import MAX_OF_ACCOUNT, UPPER, benign_rows
 from serve.adaptation.provider_rows import (
     DILUTIONS,
-    MAX_OF_ACCOUNT,
-    UPPER,
     CrossBundles,
     Rows,
     account_hashes,
-    account_rows,
     are_learned,
-    benign_rows,
     diluted,
     harvesting_rows,
     is_first_part,
@@ -68,7 +65,7 @@ def hashes(*names: str) -> np.ndarray:
 
 def test_no_account_gives_more_than_its_share_of_a_size_class(bundles: CrossBundles) -> None:
     busy = sessions_of("busy", [5] * 70 + [20] * 3)
-    rows = benign_rows(timeline_of((*busy, *sessions_of("quiet", [5] * 4))), bundles)
+    rows = benign_rows(timeline_of((*busy, *sessions_of("quiet", [5] * 4))), bundles).sessions
     whole = rows.where(rows.is_whole)
     (one,), (other,) = hashes("busy"), hashes("quiet")
     counts = Counter(zip(whole.account.tolist(), whole.n_exchanges.tolist(), strict=True))
@@ -76,7 +73,7 @@ def test_no_account_gives_more_than_its_share_of_a_size_class(bundles: CrossBund
 
 
 def test_beginnings_of_longer_sessions_are_rows_too_each_within_its_class(bundles: CrossBundles) -> None:
-    rows = benign_rows(timeline_of(sessions_of("a", [60, 2])), bundles)
+    rows = benign_rows(timeline_of(sessions_of("a", [60, 2])), bundles).sessions
     cuts = rows.where(~rows.is_whole)
     smaller = [high for high in UPPER if high < 60]
     assert len(cuts) == len(smaller)
@@ -86,7 +83,7 @@ def test_beginnings_of_longer_sessions_are_rows_too_each_within_its_class(bundle
 
 def test_rows_of_a_timeline_are_those_of_its_sessions(bundle: Bundle, bundles: CrossBundles) -> None:
     own = tuple(session for name in ("a", "b", "c", "d", "e") for session in sessions_of(name, [4, 9], word=name))
-    rows = benign_rows(timeline_of(own), bundles)
+    rows = benign_rows(timeline_of(own), bundles).sessions
     whole, expected = rows.where(rows.is_whole), rows_of(Sessions.of(own), bundle)
     assert sorted(map(bytes, whole.X)) == sorted(map(bytes, expected.X))
     assert (whole.dilution == 0.0).all()
@@ -157,10 +154,10 @@ def test_campaigns_are_hidden_in_traffic_that_no_scorer_of_theirs_saw(
         assert words == {own, cover}
 
 
-def test_whole_accounts_are_of_all_prompts_of_those_kept_aside(bundle: Bundle) -> None:
+def test_whole_accounts_are_of_all_prompts_of_those_kept_aside(bundle: Bundle, bundles: CrossBundles) -> None:
     sessions = [own for name in "abcdefgh" for own in sessions_of(name, [3, 7], word=name)]
     timeline = timeline_of(sessions)
-    found = account_rows(timeline, bundle)
+    found = benign_rows(timeline, bundles).accounts
     aside = ~are_learned(list("abcdefgh"))
     assert found.n_exchanges.tolist() == [10] * int(aside.sum())
     own = [session for session, is_aside in zip(sessions, np.repeat(aside, 2), strict=True) if is_aside]
