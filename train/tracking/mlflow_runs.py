@@ -1,4 +1,4 @@
-"""Mlflow runs: runs, their children, metrics, figures and files in MLflow. With pyfunc.py the only mlflow import.
+"""Mlflow runs: runs, their children, metrics, figures and files in MLflow. With mlflow_model.py the only mlflow import.
 
 What is logged goes to the run that is open; where none is open, because tracking is off, it goes nowhere.
 """
@@ -13,14 +13,11 @@ import math
 import os
 import resource
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 # To be set before mlflow is imported: no usage reports, no hints that are no part of the story.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -36,6 +33,7 @@ from mlflow.exceptions import MlflowException
 
 from train.encoders.package_versions import versions
 from train.tracking import mlflow_model as pyfunc
+from train.tracking.termination import Terminated, terminable
 
 STORE = Path("mlruns")
 ARTIFACTS = STORE / "artifacts"
@@ -50,10 +48,6 @@ MODEL_PACKAGES = (
 
 _OWNER = "stillwatch.process"
 _PARAMETER_LIMIT = 6000
-
-
-class Terminated(SystemExit):
-    """SIGTERM came: the process ends with the exit code that shells give for it, without a traceback."""
 
 
 def connect(experiment: str) -> str:
@@ -80,7 +74,7 @@ def tracked(
     run = mlflow.start_run(
         run_id=known, experiment_id=experiment_id, run_name=name, tags={**tags, **_owner()}, log_system_metrics=True
     )  # fmt: skip
-    with _ending(), _terminable():
+    with _ending(), terminable():
         if known is None:
             log_parameters(parameters)
         yield str(run.info.run_id)
@@ -282,23 +276,6 @@ def _ending() -> Iterator[None]:
         mlflow.end_run(RunStatus.to_string(RunStatus.KILLED if is_killed else RunStatus.FAILED))
         raise
     mlflow.end_run()
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Make SIGTERM an exception, so that the run is ended on the way out; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(128 + number)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ import pytest
 from mlflow.entities import Run
 
 from train.tracking import mlflow_runs as tracking
-from train.tracking.mlflow_runs import Terminated, child, connect, end_dead_runs, tracked
+from train.tracking.mlflow_runs import child, connect, end_dead_runs, tracked
 from train.tracking.provenance import ROOT
+from train.tracking.termination import Terminated
 
 pytestmark = pytest.mark.usefixtures("store")
 
