@@ -33,10 +33,11 @@ _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 _NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d{0,12})?", re.ASCII)
 _DAY = re.compile(r"(?:19|20)\d{6}", re.ASCII)
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/\d{4}", re.ASCII)
-_CLOCKS = (" %H:%M:%S", " %H:%M", ", %H:%M:%S", " %I:%M:%S %p", ", %I:%M:%S %p", "")
+_CLOCKS = (" %H:%M:%S", " %H:%M", ", %H:%M:%S", " %I:%M:%S %p", ", %I:%M:%S %p", ", %I:%M:%S.%f %p", "")
 _FORMS = (
     "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %Y",
     "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%d %b %Y %H:%M:%S", "%b %d, %Y %H:%M:%S",
+    "%a %b %d %Y %H:%M:%S GMT%z",
 )  # fmt: skip
 _MONTH_FIRST = tuple(f"%m/%d/%Y{clock}" for clock in _CLOCKS)
 _DAY_FIRST = tuple(f"%d/%m/%Y{clock}" for clock in _CLOCKS)
@@ -130,6 +131,7 @@ def _time(value: object, notes: Counter[str], *, is_day_first: bool) -> float:
 def _text(text: str, notes: Counter[str], *, is_day_first: bool) -> float:
     if _NUMBER.fullmatch(text) and not _DAY.fullmatch(text):
         return _number(float(text), notes, " as text")
+    text = text.partition(" (")[0]
     text = text[:-4] if text[-4:].upper() in (" UTC", " GMT") else text
     try:
         return _moment(datetime.fromisoformat(text.replace(" +", "+").replace(" Z", "Z")))

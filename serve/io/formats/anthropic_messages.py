@@ -5,37 +5,29 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from serve.io.logs.bodies import CUT, outcome, refused, talk_in
+from serve.io.logs.bodies import outcome, talk_in
+from serve.io.logs.envelopes import addresses_of, body_of, envelope_refusal, time_of
 from serve.io.logs.requests import Format, Outcome, each_row, share_of
-from serve.io.logs.values import as_object, first_id, first_time, nested, text_id
+from serve.io.logs.values import as_object, first_id, nested, text_id
 
 _PACKED = re.compile(r"(?P<account>user_[0-9A-Za-z-]+?)_account_(?P<uuid>[0-9A-Za-z-]*?)_session_(?P<session>\S+)")
 _MAX_ID_CHARS = 1000
-_ENVELOPES = ("request", "body", "request_body")
-
-
-def _body(row: dict[str, Any]) -> dict[str, Any]:
-    return row if "messages" in row else next((body for name in _ENVELOPES if (body := as_object(row.get(name)))), row)
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    body = _body(row)
+    body = body_of(row, "messages")
     if "messages" not in body or "account_id" in row:
         return False
-    paths = str(row.get("url", row.get("path", "")))
-    has_id = isinstance(nested(body, "metadata", "user_id"), str)
+    paths = " ".join(path for path in addresses_of(row) if isinstance(path, str))
+    has_id = isinstance(nested(body, "metadata", "user_id"), str) and "completions" not in paths
     return "/messages" in paths or has_id or "anthropic_version" in body or "anthropic-version" in row
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
-    body = _body(row)
-    statuses = row.get("status_code"), row.get("status"), nested(row, "response", "status")
-    error = row.get("error") or nested(row, "response", "error")
-    is_cut = body is row and any(isinstance(row.get(name), str) for name in _ENVELOPES)
-    talk = refused((row.get("url"), row.get("path")), statuses, error) or (CUT if is_cut else talk_in(body))
+    body = body_of(row, "messages")
+    talk = envelope_refusal(row, body) or talk_in(body)
     account_id, session_id = packed_ids(nested(body, "metadata", "user_id"))
-    at = first_time(row, "timestamp", "created_at", "time")
-    return outcome(line, talk, account_id=account_id, session_id=session_id, at=at)
+    return outcome(line, talk, account_id=account_id, session_id=session_id, at=time_of(row))
 
 
 def packed_ids(user_id: object) -> tuple[str | None, str | None]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.io.formats.langfuse_traces import input_talk
-from serve.io.logs.bodies import other_endpoint, outcome, refused
-from serve.io.logs.requests import Format, Outcome, Skipped, each_row, share_of
+from serve.io.formats.langfuse_traces import input_talk, named_in
+from serve.io.logs.bodies import is_chat_model, other_endpoint, outcome, refused
+from serve.io.logs.requests import NOT_CHAT, Format, Outcome, Skipped, each_row, share_of
 from serve.io.logs.values import first_id, first_time
 
 _TYPES = frozenset({
     "GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
 })  # fmt: skip
+_MODELS = ("model", "provided_model_name", "providedModelName")
 OTHER_SPANS = "spans that are no generation"
 
 
@@ -24,10 +25,14 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     kind = str(row.get("type", "")).upper()
     if kind != "GENERATION":
         return Skipped(line, other_endpoint(kind) or OTHER_SPANS)
+    trace_id = first_id(row.get("trace_id"), row.get("traceId"))
+    model = first_id(*(row.get(name) for name in _MODELS))
+    if not is_chat_model(model):
+        return Skipped(line, other_endpoint(model) or NOT_CHAT)
     talk = refused((), (row.get("level"),)) or input_talk(row.get("input"), row.get("name"))
     return outcome(
-        line, talk, account_id=first_id(row.get("user_id"), row.get("userId")),
-        session_id=first_id(*(row.get(name) for name in ("session_id", "sessionId", "trace_id", "traceId"))),
+        line, talk, account_id=named_in(row, "user", "user_id", "userId"),
+        session_id=named_in(row, "session", "session_id", "sessionId") or trace_id,
         at=first_time(row, "start_time", "startTime", "timestamp"),
     )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""OpenAI batch: the file that is given to the Batch API, one request a line; the file is one session."""
+"""OpenAI batch: the file that is given to the Batch API, one request a line; the file is one session.
+
+Requests of Anthropic's batches, whose body is called `params`, are read, too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from serve.io.logs.values import first_id, nested
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return "custom_id" in row and isinstance(row.get("body"), dict | str)
+    return "custom_id" in row and isinstance(row.get("body", row.get("params")), dict | str)
 
 
 def _requests(log: Log) -> Iterator[Outcome]:
@@ -21,9 +24,10 @@ def _requests(log: Log) -> Iterator[Outcome]:
         if isinstance(row, Rejected):
             yield row
             continue
-        body = row.get("body")
-        talk = refused((row.get("url"),), (), row.get("error")) or talk_in(body)
-        account_id = first_id(nested(body, "user"), nested(body, "safety_identifier"))
+        body = row.get("body", row.get("params"))
+        talk = refused((row.get("url"),), (), row.get("error")) or talk_in(body, (row.get("url"),))
+        users = nested(body, "user"), nested(body, "safety_identifier"), nested(body, "metadata", "user_id")
+        account_id = first_id(*users)
         yield outcome(record.line, talk, account_id=account_id, session_id=log.name)
 
 

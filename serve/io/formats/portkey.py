@@ -21,12 +21,11 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     request = as_object(row.get("request"))
     failed = "failed" if row.get("is_success") in _FAILURES and "is_success" in row else None
     urls = row.get("request_url"), request.get("url"), row.get("request.url")
-    talk = refused(urls, (row.get("response_status_code"),), failed) or talk_in(
-        row.get("request.body", request.get("body"))
-    )
-    return outcome(
-        line, talk, account_id=_user(row), session_id=text_id(row.get("trace_id")), at=first_time(row, "created_at")
-    )
+    body = row.get("request.body", request.get("body"))
+    talk = refused(urls, (row.get("response_status_code"),), failed) or talk_in(body, urls)
+    account_id = _user(row) or text_id(as_object(body).get("user"))
+    at = first_time(row, "created_at", "time_of_generation")
+    return outcome(line, talk, account_id=account_id, session_id=text_id(row.get("trace_id")), at=at)
 
 
 def _user(row: dict[str, Any]) -> str | None:

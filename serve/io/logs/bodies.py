@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,8 @@ _OTHERS = {
 _OTHER_ENDPOINTS = tuple((reason, re.compile(pattern, re.IGNORECASE)) for reason, pattern in _OTHERS.items())
 _HOST = re.compile(r"^\w{1,20}://[^/]*|[?#].*$", re.DOTALL)
 _OTHER_MODEL = re.compile(
-    r"embed|moderat|re-?rank|guardrail|whisper|\btts\b|dall-e|-image|stability\.|stable-(?:diff|image)|nova-(?:canvas|reel)",
+    r"embed|moderat|re-?rank|guardrail|whisper|\btts\b|dall-e|-image|stability\.|stable-(?:diff|image)|nova-(?:canvas|reel)"
+    r"|\bluma\.|\bveo-|imagen-|\bsora-",
     re.IGNORECASE,
 )
 _OTHER_KEYS = frozenset({
@@ -94,8 +96,11 @@ def outcome(line: int, talk: Talk | Refusal, **about: Any) -> Outcome:
     return Request(line, talk=talk, **about)
 
 
-def talk_in(body: object) -> Talk | Refusal:
-    """The talk in a body of any chat API, an object, a list of messages, or either as JSON text."""
+def talk_in(body: object, endpoints: Iterable[object] = ()) -> Talk | Refusal:
+    """The talk in a body of any chat API, an object, a list of messages, or either as JSON text.
+
+    `endpoints` tell whether a text as `input` is a prompt.
+    """
     if isinstance(body, str) and body.strip():
         try:
             body = parse_json(body)
@@ -105,23 +110,42 @@ def talk_in(body: object) -> Talk | Refusal:
         return Refusal(NO_CONTENT)
     if isinstance(body, list):
         return _of_messages(body, None)
-    return _of_object(body) if isinstance(body, dict) else NO_MESSAGES
+    if not isinstance(body, dict):
+        return NO_MESSAGES
+    has_input = isinstance(body.get("input"), str) and any(map(_is_for_responses, endpoints))
+    return _of_object({"instructions": None, **body} if has_input else body)
+
+
+def _is_for_responses(endpoint: object) -> bool:
+    return isinstance(endpoint, str) and _HOST.sub("", endpoint).rstrip("/").endswith("responses")
 
 
 def _of_object(body: dict[str, Any]) -> Talk | Refusal:
     system = body.get("system", body.get("instructions", body.get("systemInstruction")))
     if "messages" in body:
         return _of_messages(body["messages"], system)
-    if isinstance(body.get("contents"), list):
-        return _of_messages([{"role": "user", **message} for message in _dicts(body["contents"])], system)
+    if isinstance(contents := body.get("contents"), list | dict):
+        listed = contents if isinstance(contents, list) else [contents]
+        return _of_messages([{"role": "user", **message} for message in _dicts(listed)], system)
     if "input" in body and _is_responses(body):
         return _of_input(body["input"], system)
     if isinstance(body.get("message"), str):
         return _of_chat_history(body)
     text = body.get("prompt", body.get("inputText") if "textGenerationConfig" in body else None)
-    if isinstance(text, str) and text.strip() and is_chat_model(body.get("model")):
-        return template_talk(text) or one_turn(text)
+    if text and is_chat_model(body.get("model")) and (talk := _of_text(text, system)):
+        return talk
     return Refusal(NOT_CHAT if not _OTHER_KEYS.isdisjoint(body) else NO_CONTENT)
+
+
+def _of_text(value: object, system: object) -> Talk | Refusal | None:
+    """The talk in a prompt: a text, a list of texts, each a prompt of its own, or a list of messages."""
+    if isinstance(value, str) and value.strip():
+        return template_talk(value) or one_turn(value)
+    if not isinstance(value, list):
+        return None
+    if all(isinstance(text, str) for text in value):
+        return talk_of([{"role": "user", "content": text} for text in value], system)
+    return talk_of(_dicts(value), system) if _dicts(value) else None
 
 
 def _dicts(value: list[Any]) -> list[dict[str, Any]]:
@@ -136,14 +160,24 @@ def _of_messages(messages: object, system: object) -> Talk | Refusal:
             return CUT
     if messages in _NOTHING:
         return Refusal(NO_CONTENT)
-    if not isinstance(messages, list) or not any(isinstance(message, dict) for message in messages):
+    if isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], list):
+        messages = messages[0] if _dicts(messages[0]) else messages
+    messages = [_from_pair(message) for message in messages] if isinstance(messages, list) else messages
+    if not isinstance(messages, list) or not _dicts(messages):
         return NO_MESSAGES
-    if len(messages) == 1 and isinstance(messages[0], list):
-        messages = messages[0]
     return talk_of(messages, system)
 
 
+def _from_pair(message: object) -> object:
+    """A message that is written as its role and its content."""
+    if isinstance(message, list) and len(message) == 2 and isinstance(message[0], str):
+        return {"role": message[0], "content": message[1]}
+    return message
+
+
 def _of_input(value: object, system: object) -> Talk | Refusal:
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
     if isinstance(value, str):
         return talk_of([{"role": "user", "content": value}], system) if value.strip() else Refusal(NO_CONTENT)
     return _of_messages(value, system)
@@ -154,6 +188,8 @@ def _is_responses(body: dict[str, Any]) -> bool:
     value = body["input"]
     if not is_chat_model(body.get("model")):
         return False
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        return True
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, dict) for item in value) and any(map(_is_item, value))
     return isinstance(value, str) and not _RESPONSES_KEYS.isdisjoint(body)

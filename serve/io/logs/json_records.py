@@ -93,6 +93,8 @@ def _rows_of(value: Any) -> list[Any]:
     """The rows of one JSON value: of a page its list, of anything else itself."""
     if isinstance(value, dict) and len(value) <= len(_ABOUT_PAGES) and not set(value) - _ABOUT_PAGES - set(_LISTS):
         lists = [value[name] for name in _LISTS if isinstance(value.get(name), list)]
+        if not lists and isinstance(value.get("data"), dict):
+            return _rows_of(value["data"])
         if len(lists) == 1 and all(isinstance(item, dict) for item in lists[0]):
             return list(lists[0])
     return value if isinstance(value, list) else [value]

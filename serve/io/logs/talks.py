@@ -46,7 +46,15 @@ def role_of(message: dict[str, Any]) -> str | None:
     if isinstance(role, str):
         return _ROLES.get(role.lower())
     kind = message.get("type")
+    if kind == "constructor":
+        kind = _class_of(message.get("id"))
     return _ITEM_TYPES.get(kind, "answer") if isinstance(kind, str) else None
+
+
+def _class_of(path: object) -> str | None:
+    """Of the path of a LangChain class, such as HumanMessage, what kind of message it is."""
+    name = path[-1] if isinstance(path, list) and path else None
+    return name.removesuffix("Chunk").removesuffix("Message").lower() if isinstance(name, str) else None
 
 
 class _Reader:
@@ -97,7 +105,7 @@ class _Reader:
 
 
 def _raw_content(message: dict[str, Any]) -> object:
-    for name in ("content", "parts", "value", "text"):
+    for name in ("content", "parts", "value", "text", "contentArray"):
         if message.get(name) is not None:
             return message[name]
     data = message.get("data", message.get("kwargs"))
