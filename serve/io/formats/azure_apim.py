@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.json_values import parse_json
 from serve.io.logs.bodies import CUT, Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
 from serve.io.logs.groups import Piece, grouped, usable_rows
 from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Skipped, Talk, share_of
-from serve.io.logs.values import first_id, first_time, text_id
+from serve.io.logs.values import first_id, first_time, objects, text_id
 
 _FIELDS = (
     "apimsubscriptionid", "responsecode", "isrequestsuccess", "url", "sequencenumber", "requestmessages",
@@ -18,7 +19,7 @@ _FIELDS = (
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    fields = _fields(row)
+    fields = next((fields for table in objects(row.get("tables")) for fields in _of_table(table)), _fields(row))
     is_llm = "requestmessages" in fields or "responsemessages" in fields or "sequencenumber" in fields
     is_gateway = "apimsubscriptionid" in fields or "GatewayL" in str(row.get("Type", row.get("category", "")))
     return "correlationid" in fields and (is_llm or is_gateway)
@@ -27,7 +28,10 @@ def _matches(row: dict[str, Any]) -> bool:
 def _fields(row: dict[str, Any]) -> dict[str, Any]:
     """Fields by name in small letters, also those that diagnostic settings put under `properties`."""
     inner = row.get("properties")
-    return {name.lower(): value for name, value in {**row, **(inner if isinstance(inner, dict) else {})}.items()}
+    return {
+        name.lower().removesuffix(" [utc]"): value
+        for name, value in {**row, **(inner if isinstance(inner, dict) else {})}.items()
+    }
 
 
 def _requests(log: Log) -> Iterator[Outcome]:
@@ -38,14 +42,29 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 
 def _pieces(log: Log, faults: list[Outcome]) -> Iterator[Piece]:
-    for line, row in usable_rows(log, faults):
-        fields = _fields(row)
+    for line, fields in _rows(log, faults):
         key = text_id(fields.get("correlationid"))
         if key is None:
             faults.append(Rejected(line, "CorrelationId is missing"))
             continue
         kept = {name: fields[name] for name in _FIELDS if fields.get(name) not in (None, "")}
         yield key, line, {**kept, "at": first_time(fields, "timegenerated", "time")}
+
+
+def _rows(log: Log, faults: list[Outcome]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and fields of each row; of the answer to a query those of its tables."""
+    for line, row in usable_rows(log, faults):
+        tables = objects(row.get("tables"))
+        yield from ((line, fields) for table in tables for fields in _of_table(table))
+        if not tables:
+            yield line, _fields(row)
+
+
+def _of_table(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    names = [str(column.get("name")) for column in objects(table.get("columns"))]
+    rows = table.get("rows")
+    for values in rows if isinstance(rows, list) else []:
+        yield _fields(dict(zip(names, values, strict=False))) if isinstance(values, list) else {}
 
 
 def _parse(pieces: list[tuple[int, Any]]) -> Outcome:
@@ -71,9 +90,20 @@ def _joined(rows: list[dict[str, Any]]) -> Talk | Refusal:
     if not values:
         return Refusal(NO_CONTENT)
     if all(isinstance(value, str) for value in values):
-        return talk_in("".join(values))
+        talk = talk_in("".join(values))
+        return talk_in(_whole(values)) if talk is CUT and len(values) > 1 else talk
     lists = [value for value in values if isinstance(value, list)]
     return talk_in([message for messages in lists for message in messages]) if len(lists) == len(values) else CUT
+
+
+def _whole(values: list[str]) -> object:
+    """The messages where each piece is a list of its own; else a text that is none."""
+    try:
+        lists = [parse_json(value) for value in values]
+    except ValueError:
+        return "cut"
+    is_whole = all(isinstance(messages, list) for messages in lists)
+    return [message for messages in lists for message in messages] if is_whole else "cut"
 
 
 def _number(row: dict[str, Any]) -> int:

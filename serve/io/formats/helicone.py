@@ -9,7 +9,6 @@ from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, each_row, share_of
 from serve.io.logs.values import as_object, first_id, first_time, nested
 
-
 _JSON = re.compile(r"\s*(?:\{|\[\s*[{\]])")
 
 

@@ -10,6 +10,7 @@ from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, spans
 from serve.io.logs.requests import NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
+from serve.io.logs.span_messages import body_in
 from serve.io.logs.values import first_id, first_time, text_id
 
 _ROOT = "LLM Generation"
@@ -33,8 +34,11 @@ def _requests(log: Log) -> Iterator[Outcome]:
         if isinstance(row, Rejected):
             yield row
             continue
-        for entry in spans(row):
-            if entry.raw.get("name") == _ROOT and not entry.raw.get("parentSpanId"):
+        entries = list(spans(row))
+        names = {text_id(entry.raw.get("spanId")) for entry in entries} - {None}
+        for entry in entries:
+            is_call = entry.raw.get("name") == _ROOT or body_in(entry) is not None
+            if is_call and text_id(entry.raw.get("parentSpanId")) not in names:
                 yield _parse(record.line, entry)
 
 
@@ -50,7 +54,7 @@ def _talk(entry: Entry) -> Talk | Refusal:
     operation = entry.attributes.get("gen_ai.operation.name")
     if operation not in (None, "chat", "generate_content", "text_completion"):
         return refused((operation,), ()) or Refusal(NOT_CHAT)
-    return span_refusal(entry) or talk_in(entry.attributes.get("gen_ai.prompt"))
+    return span_refusal(entry) or talk_in(body_in(entry), ("/v1/responses",))
 
 
 FORMAT = Format("openrouter", "OpenRouter broadcasts", share_of(_matches), _requests)

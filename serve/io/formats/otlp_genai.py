@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from serve.io.json_values import parse_json
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.files import Log
-from serve.io.logs.otlp import Entry, attributes_of, spans
+from serve.io.logs.otlp import Entry, log_records, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
-from serve.io.logs.values import first_id, first_time, nested, objects, text_id
+from serve.io.logs.span_messages import body_in, has_messages
+from serve.io.logs.values import first_id, first_time, nested, text_id
 
-_MESSAGES, _SYSTEM = "gen_ai.input.messages", "gen_ai.system_instructions"
 OTHER_SPANS = "spans that are no request"
 _OPERATIONS = ("chat", "generate_content", "text_completion", "completion", "responses")
+_MODEL_CALL = re.compile(r"ai\.\w{1,40}\.do\w{1,20}")
+_DETAILS = "gen_ai.client.inference.operation.details"
+_ACCOUNTS = (
+    "user.id", "enduser.id", "enduser.pseudo.id", "langfuse.user.id", "traceloop.association.properties.user_id",
+    "ai.telemetry.metadata.userId",
+)  # fmt: skip
+_SESSIONS = (
+    "gen_ai.conversation.id", "session.id", "langfuse.session.id", "traceloop.association.properties.session_id",
+    "ai.telemetry.metadata.sessionId",
+)  # fmt: skip
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return any(_MESSAGES in entry.attributes for entry in spans(row)) or (
-        "resourceSpans" in row and any("gen_ai.operation.name" in entry.attributes for entry in spans(row))
-        and not any("gen_ai.prompt" in entry.attributes or entry.raw.get("events") for entry in spans(row))
-    )  # fmt: skip
+    entries = list(_entries(row))
+    return any(map(has_messages, entries)) or (
+        any("gen_ai.operation.name" in entry.attributes for entry in entries)
+        and not any(entry.raw.get("events") for entry in entries)
+    )
+
+
+def _entries(row: dict[str, Any]) -> Iterator[Entry]:
+    """The spans of an export, and the log records that describe a request as a whole."""
+    yield from spans(row)
+    for entry in log_records(row):
+        if _DETAILS in (entry.raw.get("eventName"), entry.raw.get("event_name"), entry.attributes.get("event.name")):
+            yield entry
 
 
 def _requests(log: Log) -> Iterator[Outcome]:
@@ -30,20 +49,22 @@ def _requests(log: Log) -> Iterator[Outcome]:
         if isinstance(row, Rejected):
             yield row
         else:
-            yield from (_parse(record.line, entry) for entry in spans(row))
+            yield from (_parse(record.line, entry) for entry in _entries(row))
 
 
 def _parse(line: int, entry: Entry) -> Outcome:
     return outcome(
         line, _talk(entry), account_id=account_of(entry),
-        session_id=first_id(entry.get("gen_ai.conversation.id", "session.id"), entry.raw.get("traceId")),
-        at=first_time(entry.raw, "startTimeUnixNano", "start_time_unix_nano", "start_time"),
+        session_id=first_id(entry.get(*_SESSIONS), entry.raw.get("traceId"), entry.raw.get("trace_id")),
+        at=first_time(
+            entry.raw, "startTimeUnixNano", "start_time_unix_nano", "start_time", "timeUnixNano", "time_unix_nano"
+        ),
     )  # fmt: skip
 
 
 def account_of(entry: Entry) -> str | None:
     """Who sent it: of the span, else of the resource."""
-    return text_id(entry.get("user.id", "enduser.id"))
+    return text_id(entry.get(*_ACCOUNTS))
 
 
 def span_refusal(entry: Entry) -> Refusal | None:
@@ -54,29 +75,22 @@ def span_refusal(entry: Entry) -> Refusal | None:
 
 
 def _talk(entry: Entry) -> Talk | Refusal:
-    operation, found = entry.attributes.get("gen_ai.operation.name"), _attributes(entry)
-    if operation not in _OPERATIONS and (operation is not None or _MESSAGES not in found):
+    body = body_in(entry)
+    operation = entry.attributes.get("gen_ai.operation.name", _operation(entry))
+    if operation not in _OPERATIONS and (operation is not None or body is None):
         return refused((operation,), ()) or Refusal(OTHER_SPANS)
-    if _MESSAGES not in found:
-        return span_refusal(entry) or Refusal(NO_CONTENT)
-    body = {"messages": found[_MESSAGES], "system": _parsed(found.get(_SYSTEM))}
-    return span_refusal(entry) or talk_in(body)
+    return span_refusal(entry) or (Refusal(NO_CONTENT) if body is None else talk_in(body))
 
 
-def _attributes(entry: Entry) -> dict[str, Any]:
-    """The span's attributes, or those of its event that holds the messages."""
-    events = [attributes_of(event.get("attributes")) for event in objects(entry.raw.get("events"))]
-    return next((found for found in (entry.attributes, *events) if _MESSAGES in found), entry.attributes)
-
-
-def _parsed(value: object) -> object:
-    """A value that may be written as JSON text."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        try:
-            return parse_json(value)
-        except ValueError:
-            return None
-    return value
+def _operation(entry: Entry) -> object:
+    """What kind of span it is by other conventions than OpenTelemetry's: `chat`, another kind, or None."""
+    kind = entry.attributes.get("openinference.span.kind", entry.attributes.get("llm.request.type"))
+    if isinstance(kind, str):
+        return "chat" if kind.lower() in ("llm", "chat", "completion") else kind
+    call = entry.attributes.get("ai.operationId")
+    if isinstance(call, str):
+        return "chat" if _MODEL_CALL.fullmatch(call) and "embed" not in call.lower() else call
+    return None
 
 
 FORMAT = Format("otlp_genai", "OpenTelemetry GenAI spans", share_of(_matches), _requests)

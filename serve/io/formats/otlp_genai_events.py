@@ -13,7 +13,7 @@ from serve.io.logs.groups import Piece, grouped, usable_rows
 from serve.io.logs.otlp import Entry, attributes_of, log_records, plain, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, share_of
 from serve.io.logs.talks import talk_of
-from serve.io.logs.values import first_time, objects, text_id
+from serve.io.logs.values import as_object, first_time, objects, text_id
 
 _ROLES = {
     "gen_ai.user.message": "user", "gen_ai.system.message": "system", "gen_ai.tool.message": "tool",
@@ -66,7 +66,10 @@ def _key(entry: Entry, line: int) -> str:
 
 
 def _piece(entry: Entry, name: str, body: object, time_name: str) -> dict[str, Any]:
+    body = _object(body)
     fields = body if isinstance(body, dict) else {"content": body}
+    if isinstance(whole := _object(fields.get("gen_ai.event.content")), dict):
+        fields = whole
     times = first_time(entry.raw, time_name, "observedTimeUnixNano", "time_unix_nano")
     session_id = text_id(entry.get("gen_ai.conversation.id", "session.id"))
     content = fields.get("content", fields.get("gen_ai.prompt"))
@@ -74,6 +77,14 @@ def _piece(entry: Entry, name: str, body: object, time_name: str) -> dict[str, A
         "role": _ROLES.get(name, "choice"), "content": content, "at": times, "account_id": account_of(entry),
         "session_id": session_id,
     }  # fmt: skip
+
+
+def _object(value: object) -> object:
+    """A value that may be an object written as JSON text, with the content of a message."""
+    if isinstance(value, str) and value.strip()[:1] == "{":
+        found = as_object(value)
+        return found if not found.keys().isdisjoint(("content", "text", "role")) else value
+    return value
 
 
 def _parse(pieces: list[tuple[int, Any]]) -> Outcome:
@@ -97,7 +108,8 @@ def _talk(messages: list[dict[str, Any]]) -> Talk | Refusal:
 
 
 def _parts(content: object) -> object:
-    """A content that may be JSON text of parts."""
+    """A content that may be JSON text of one part or of several."""
+    content = _object(content)
     if isinstance(content, str) and content.strip()[:1] == "[":
         try:
             parts = parse_json(content)

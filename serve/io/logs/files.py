@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve.io.logs.json_records import Record, json_kind, json_values, line_values
+from serve.io.logs.json_records import Record, json_kind, json_values, line_values, without_stamp
 from serve.io.logs.opening import MAX_RECORD_CHARS, LogError, first_bytes, open_text, read_chars, read_line
 
 SAMPLE_RECORDS = 400
@@ -119,6 +119,8 @@ def _kind_of(head: str) -> str:
     if start[0] in "{[":
         return json_kind(start)
     first = start.split("\n", 1)[0]
+    if without_stamp(first) is not first:
+        return "lines"
     return "csv" if _delimiter(first) and len(_names(first)) > 1 else "text"
 
 
@@ -143,7 +145,7 @@ def _delimiter(first: str) -> str:
     counts = {mark: first.count(mark) for mark in ",;\t"}
     best = max(counts, key=counts.__getitem__)
     names = [name.strip(' "\r') for name in first.split(best)]
-    return best if counts[best] and all(re.fullmatch(r"[\w .:@/-]{1,60}", name) for name in names) else ""
+    return best if counts[best] and all(re.fullmatch(r"[\w .:@/()\[\]-]{1,60}", name) for name in names) else ""
 
 
 def _names(first: str) -> list[str]:

@@ -25,6 +25,9 @@ _PAGE = re.compile(rf'\s*\{{\s*"(?:{"|".join(_LISTS)})"\s*:\s*\[')
 _ARRAY = re.compile(r"\s*\[")
 _NEXT_OBJECT = re.compile(r"\n\s{0,8}(?=\{)")
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,16} (?:std(?:out|err) [FP] )?(?=[{\[])")
+"""What log collectors write before a JSON value on its line."""
+
 _SPACES = re.compile(r"[\s,\x1e]*")
 _TOO_LONG = f"longer than {MAX_RECORD_CHARS >> 20} Mi characters"
 NOT_UTF8 = "not UTF-8"
@@ -58,10 +61,16 @@ def _is_json(text: str) -> bool:
     return True
 
 
+def without_stamp(line: str) -> str:
+    """A line without the time that a log collector has put before its JSON value."""
+    stamp = None if line[:1] in ("{", "[") else _STAMP.match(line)
+    return line[stamp.end() :] if stamp else line
+
+
 def line_values(lines: Iterator[str]) -> Iterator[Record]:
     """The value of each line; an array gives one record for each of its elements."""
     for number, line in enumerate(lines, 1):
-        if not (line := line.strip("\ufeff \t\r")):
+        if not (line := without_stamp(line.strip("\ufeff \t\r"))):
             continue
         try:
             value = parse_json(line)

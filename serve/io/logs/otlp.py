@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serve.io.logs.values import objects
 
-_SCALARS = ("stringValue", "intValue", "doubleValue", "boolValue", "bytesValue")
+_SCALARS = (
+    "stringValue", "intValue", "doubleValue", "boolValue", "bytesValue", "string_value", "int_value", "double_value",
+    "bool_value",
+)  # fmt: skip
+_RESOURCE_SPANS = ("resourceSpans", "resource_spans", "batches")
 _MAX_DEPTH = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A span or log record `raw`, its attributes, and those of the resource that sent it."""
+    """A span or log record `raw`, its attributes, those of the resource that sent it, and a body of fields."""
 
     raw: dict[str, Any]
     attributes: dict[str, Any]
     resource: dict[str, Any]
+    body: dict[str, Any] = field(default_factory=dict)
 
     def get(self, *names: str) -> Any:
         """The first of these attributes that there is, of the entry, else of its resource."""
@@ -31,7 +36,12 @@ class Entry:
 
 def spans(value: object) -> Iterator[Entry]:
     """Every span of an export of traces."""
-    return _entries(value, ("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans"), "spans")
+    yield from _entries(value, _RESOURCE_SPANS, ("scopeSpans", "scope_spans"), "spans")
+    if isinstance(value, dict) and isinstance(value.get("context"), dict):  # as SDKs print a span
+        resource = value.get("resource")
+        shared = attributes_of(resource.get("attributes")) if isinstance(resource, dict) else {}
+        ids = {"traceId": value["context"].get("trace_id"), "spanId": value["context"].get("span_id")}
+        yield Entry(value | ids, attributes_of(value.get("attributes")), shared)
 
 
 def log_records(value: object) -> Iterator[Entry]:
@@ -47,7 +57,8 @@ def _entries(value: object, resources: tuple[str, ...], scopes: tuple[str, ...],
         shared = attributes_of(about.get("attributes")) if isinstance(about, dict) else {}
         for scope in _lists(resource, (*scopes, "instrumentationLibrarySpans")):
             for raw in objects(scope.get(name)):
-                yield Entry(raw, attributes_of(raw.get("attributes")), shared)
+                body = plain(raw.get("body"))
+                yield Entry(raw, attributes_of(raw.get("attributes")), shared, body if isinstance(body, dict) else {})
 
 
 def _lists(value: object, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -70,9 +81,9 @@ def plain(value: object, depth: int = 0) -> Any:
     for name in _SCALARS:
         if name in value:
             return value[name]
-    if isinstance(tree := value.get("arrayValue"), dict):
+    if isinstance(tree := value.get("arrayValue", value.get("array_value")), dict):
         return [plain(item, depth + 1) for item in objects(tree.get("values"))]
-    if isinstance(tree := value.get("kvlistValue"), dict):
+    if isinstance(tree := value.get("kvlistValue", value.get("kvlist_value")), dict):
         pairs = objects(tree.get("values"))
         return {str(pair.get("key")): plain(pair.get("value"), depth + 1) for pair in pairs}
     return value
