@@ -40,6 +40,6 @@ def _export(entries: Sequence[Entry], account: Sequence[str]) -> dict[str, Any]:
 
 def _span(entry: Entry, account_id: str | None) -> dict[str, Any]:
     attributes = {**entry.resource, **entry.attributes}
-    attributes = {name: value for name, value in attributes.items() if name not in ("user.id", "enduser.id")}
+    attributes = {name: value for name, value in attributes.items() if name not in otlp_genai.ACCOUNTS}
     raw = {name: value for name, value in entry.raw.items() if name != "traceId"}
     return raw | {"attributes": attributes | ({"user.id": account_id} if account_id else {})}

@@ -119,6 +119,8 @@ def has_day_first(values: Sequence[object]) -> bool:
 
 
 def _time(value: object, notes: Counter[str], *, is_day_first: bool) -> float:
+    if isinstance(value, dict) and "$date" in value:  # as MongoDB exports it
+        value = value["$date"]
     if isinstance(value, datetime):
         return _moment(value)
     if isinstance(value, int | float) and not isinstance(value, bool):

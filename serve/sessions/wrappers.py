@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 DROPPED = (
     "system-reminder", "environment_details", "environment_context", "user_instructions", "command-name",
-    "command-message", "command-args", "task-notification", "turn_aborted", "ide_selection",
+    "command-message", "command-args", "task-notification", "turn_aborted", "ide_selection", "ide_opened_file",
+    "ide_diagnostics", "user-prompt-submit-hook", "user_shell_command", "subagent_notification",
+    "open_and_recently_viewed_files", "editorcontext", "reminderinstructions", "workspace_info", "environment_info",
 )  # fmt: skip
 """Tags that go with what is inside; `local-command-*` and `bash-*` do, too."""
 
-OPENED = ("task", "user_query", "user_message", "feedback")
+OPENED = ("task", "user_query", "user_message", "feedback", "userrequest")
 """Tags that go while their inside stays, because it holds the person's words."""
 
 _TAG = re.compile(r"<(/?)([A-Za-z_-]{4,44}+)>")

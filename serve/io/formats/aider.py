@@ -51,7 +51,7 @@ def _blocks(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parse(line: int, text: str, session_id: str, at: float) -> Outcome:
-    if not text or _COMMAND.match(text):
+    if text in ("", "<blank>") or _COMMAND.match(text):
         return Skipped(line, HARNESS)
     return outcome(line, one_turn(text), account_id=None, session_id=session_id, key=f"{session_id}/{line}", at=at)
 

@@ -9,6 +9,7 @@ from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, each_row, 
 from serve.io.logs.talks import talk_of
 from serve.io.logs.values import first_id, first_time, nested
 
+_HIDDEN = ("is_visually_hidden_from_conversation", "is_user_system_message")
 _KINDS = ("text", "multimodal_text")
 
 
@@ -54,13 +55,13 @@ def _newest(mapping: dict[str, Any]) -> str | None:
 
 
 def _is_shown(message: dict[str, Any]) -> bool:
-    is_hidden = nested(message, "metadata", "is_visually_hidden_from_conversation") is True
+    is_hidden = any(nested(message, "metadata", name) is True for name in _HIDDEN)
     return not is_hidden and nested(message, "content", "content_type") in _KINDS
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
     """A message with texts only; spoken words are parts with a text."""
-    parts = nested(message, "content", "parts")
+    parts = nested(message, "content", "parts") or [nested(message, "content", "text")]
     texts = (
         [part if isinstance(part, str) else nested(part, "text") for part in parts] if isinstance(parts, list) else []
     )

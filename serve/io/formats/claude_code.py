@@ -19,18 +19,21 @@ from serve.io.logs.requests import (
     share_of,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import first_time, nested, text_id
+from serve.io.logs.values import first_id, first_time, nested, text_id
 
 SUB_AGENTS = "messages to sub-agents"
 _TYPES = (
     "user", "assistant", "system", "summary", "file-history-snapshot", "queue-operation", "progress", "custom-title",
-    "ai-title", "attachment",
+    "ai-title", "attachment", "last-prompt", "agent-name", "pr-link",
 )  # fmt: skip
+_STREAMED = ("user", "assistant", "system", "result")
+"""Types of events as the tool prints them for programs."""
 
 
 def _matches(row: dict[str, Any]) -> bool:
     is_event = row.get("type") in _TYPES and ("sessionId" in row or "leafUuid" in row or "snapshot" in row)
-    return is_event and not isinstance(row.get("input"), list)
+    is_streamed = row.get("type") in _STREAMED and "session_id" in row and ("message" in row or "subtype" in row)
+    return (is_event or is_streamed) and not isinstance(row.get("input"), list)
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
@@ -45,7 +48,7 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
     words = words_of(content.text)
     if not words.text:
         return Skipped(line, SUMMARIES if words.is_summary else TOOL_RESULTS if content.has_tool else HARNESS)
-    session_id = text_id(row.get("sessionId"))
+    session_id = first_id(row.get("sessionId"), row.get("session_id"))
     key = text_id(row.get("uuid")) or f"{session_id}/{line}"
     return outcome(
         line, one_turn(content.text), account_id=None, session_id=session_id or "", key=key,
@@ -55,7 +58,7 @@ def _parse(line: int, row: dict[str, Any]) -> Outcome:
 
 def _marked(row: dict[str, Any]) -> str | None:
     """Why an event is no prompt, where its own fields say so."""
-    if row.get("isSidechain") is True:
+    if row.get("isSidechain") is True or row.get("parent_tool_use_id"):
         return SUB_AGENTS
     if row.get("isCompactSummary") is True:
         return SUMMARIES

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.formats.claude_code import SUB_AGENTS
 from serve.io.logs.bodies import outcome
 from serve.io.logs.contents import content_of, words_of
 from serve.io.logs.files import Log
@@ -21,15 +23,23 @@ from serve.io.logs.requests import (
     share_of,
 )  # fmt: skip
 from serve.io.logs.talks import one_turn
-from serve.io.logs.values import first_time, text_id
+from serve.io.logs.values import as_object, first_time, text_id
 
+_SUB_AGENT = "sub-agent"
 COPIES = "copies of a message"
 _TYPES = ("session_meta", "response_item", "event_msg", "turn_context", "compacted")
-_AGENTS_FILE = "# AGENTS.md instructions for "
+_OLD_TYPES = (
+    "message", "reasoning", "function_call", "function_call_output", "local_shell_call", "custom_tool_call",
+    "custom_tool_call_output", "web_search_call",
+)  # fmt: skip
+"""Types of items that the first versions wrote without an envelope."""
+
+_IMAGE_MARK = re.compile(r"</?image\b[^<>\n]{0,200}>")
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return row.get("type") in _TYPES and isinstance(row.get("payload"), dict)
+    is_old = "record_type" in row or (row.get("type") in _OLD_TYPES and not {"sessionId", "session_id"} & row.keys())
+    return (row.get("type") in _TYPES and isinstance(row.get("payload"), dict)) or (is_old and "body" not in row)
 
 
 def _requests(log: Log) -> Iterator[Outcome]:
@@ -40,15 +50,19 @@ def _requests(log: Log) -> Iterator[Outcome]:
 
 def _rows(log: Log) -> Iterator[tuple[str, tuple[int, dict[str, Any]] | Rejected]]:
     """Every row with the id of its session, which stands before it; the file's name where none does."""
-    session_id = log.name
+    session_id, begun, is_sub_agent = log.name, None, False
     for record in log.records():
         row = as_row(record)
         if isinstance(row, Rejected):
             yield session_id, row
             continue
-        if row.get("type") == "session_meta":
-            session_id = text_id(_payload(row).get("id")) or session_id
-        yield session_id, (record.line, row)
+        if row.get("type") in _OLD_TYPES and "payload" not in row:
+            row = {"type": "response_item", "payload": row, "timestamp": row.get("timestamp", begun)}
+        if row.get("type") == "session_meta" or (row.keys() >= {"id", "instructions"} and "type" not in row):
+            about = row if "type" not in row else _payload(row)
+            session_id, begun = text_id(about.get("id")) or session_id, about.get("timestamp")
+            is_sub_agent = "subagent" in as_object(about.get("source"))
+        yield session_id, (record.line, {**row, "type": _SUB_AGENT} if is_sub_agent else row)
 
 
 def _payload(row: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +86,9 @@ def _parse(line: int, row: dict[str, Any], session_id: str, has_events: bool) ->
     content = payload.get("message") if _is_event(row) else payload.get("content")
     if not isinstance(content, str | list):
         return Rejected(line, "message has no content")
-    text = content_of(content).text
+    text = _IMAGE_MARK.sub("", content_of(content).text)
     words = words_of(text)
-    if not words.text or text.startswith(_AGENTS_FILE):
+    if not words.text or text.startswith("<skill>"):
         return Skipped(line, SUMMARIES if words.is_summary else HARNESS)
     if has_events and not _is_event(row):
         return Skipped(line, COPIES)
@@ -83,6 +97,8 @@ def _parse(line: int, row: dict[str, Any], session_id: str, has_events: bool) ->
 
 
 def _kind(row: dict[str, Any], payload: dict[str, Any]) -> str:
+    if row.get("type") == _SUB_AGENT:
+        return SUB_AGENTS
     if row.get("type") == "compacted":
         return SUMMARIES
     return TOOL_RESULTS if str(payload.get("type", "")).endswith("_output") else NOT_USER

@@ -141,6 +141,8 @@ def _of_prompt(line: int, value: object, about: dict[str, Any], key: str) -> Out
         value = _parts(value)
     if value in ([], ""):
         return Skipped(line, NO_CONTENT)
+    if isinstance(value, list) and any(isinstance(part, dict) and "role" in part for part in value):
+        return outcome(line, talk_in(value), **about)
     if not isinstance(value, str | list | dict):
         return Rejected(line, f"prompt is of type {type(value).__name__}, expected str or a list of parts")
     content = content_of(value)

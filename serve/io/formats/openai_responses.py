@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve.io.logs.bodies import Refusal, outcome, talk_in
-from serve.io.logs.envelopes import body_of, envelope_refusal, time_of, user_of
+from serve.io.logs.bodies import Refusal, is_for_responses, outcome, talk_in
+from serve.io.logs.envelopes import addresses_of, body_of, envelope_refusal, time_of, user_of
 from serve.io.logs.requests import NOT_CHAT, Format, Outcome, each_row, share_of
 from serve.io.logs.values import first_id, nested, text_id
 
@@ -14,7 +14,10 @@ _SIGNS = ("previous_response_id", "instructions", "conversation", "output")
 
 def _matches(row: dict[str, Any]) -> bool:
     body = body_of(row, "input")
-    return "messages" not in body and "input" in body and ("object" in row or any(name in body for name in _SIGNS))
+    if "messages" in body or "input" not in body:
+        return False
+    is_answered = nested(row, "response", "object") == "response" or any(map(is_for_responses, addresses_of(row)))
+    return is_answered or "object" in row or any(name in body for name in _SIGNS)
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:

@@ -17,7 +17,7 @@ OTHER_SPANS = "spans that are no request"
 _OPERATIONS = ("chat", "generate_content", "text_completion", "completion", "responses")
 _MODEL_CALL = re.compile(r"ai\.\w{1,40}\.do\w{1,20}")
 _DETAILS = "gen_ai.client.inference.operation.details"
-_ACCOUNTS = (
+ACCOUNTS = (
     "user.id", "enduser.id", "enduser.pseudo.id", "langfuse.user.id", "traceloop.association.properties.user_id",
     "ai.telemetry.metadata.userId",
 )  # fmt: skip
@@ -64,7 +64,7 @@ def _parse(line: int, entry: Entry) -> Outcome:
 
 def account_of(entry: Entry) -> str | None:
     """Who sent it: of the span, else of the resource."""
-    return text_id(entry.get(*_ACCOUNTS))
+    return text_id(entry.get(*ACCOUNTS))
 
 
 def span_refusal(entry: Entry) -> Refusal | None:

@@ -11,9 +11,10 @@ from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Skipped, Talk
 from serve.io.logs.talks import one_turn
 from serve.io.logs.templates import template_talk
+from serve.io.logs.values import as_object, text_of
 
 OTHER_LINES = "other lines of the log"
-_REQUEST = re.compile(r"Received request (?P<id>[\w.:-]{1,200}): prompt: (?P<prompt>.*)", re.DOTALL)
+_REQUEST = re.compile(r"(?:Received r|R)equest (?P<id>[\w.:-]{1,200})(?: details)?: prompt: (?P<prompt>.*)", re.DOTALL)
 _AFTER = re.compile(r",\s*(?:params|sampling_params|prompt_token_ids|lora_request)\b")
 _LITERALS = tuple(
     re.compile(rf"{quote}(?:[^{quote}\\]|\\.)*{quote}", re.DOTALL) for quote in ("'", '"')
@@ -21,6 +22,8 @@ _LITERALS = tuple(
 
 
 def _recognises(sample: Sample) -> float:
+    if sample.kind == "lines":
+        return 0.95 if any(_REQUEST.search(text_of(row.get("message"))) for row in sample.objects) else 0.0
     return 0.95 if sample.kind in ("text", "csv") and _REQUEST.search(sample.text) else 0.0
 
 
@@ -28,7 +31,7 @@ def _requests(log: Log) -> Iterator[Outcome]:
     for number, line in enumerate(log.lines(), 1):
         if not line.strip():
             continue
-        found = _REQUEST.search(line)
+        found = _REQUEST.search(text_of(as_object(line).get("message")) or line)
         if found is None:
             yield Skipped(number, OTHER_LINES)
         else:

@@ -9,20 +9,19 @@ from serve.io.json_values import parse_json
 from serve.io.logs.bodies import NO_MESSAGES, Refusal, outcome
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, each_row, share_of
 from serve.io.logs.talks import role_of, talk_of
-from serve.io.logs.values import first_id, first_time, objects, text_id
+from serve.io.logs.values import first_id, first_time, objects
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    return "conversation_hash" in row and "conversation" in row
+    return "conversation" in row and ("conversation_hash" in row or "hashed_ip" in row)
 
 
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
     turns = _turns(row.get("conversation"))
     addresses = (turn.get("hashed_ip") for turn in turns or [])
-    return outcome(
-        line, _talk(turns), account_id=first_id(row.get("hashed_ip"), *addresses),
-        session_id=text_id(row.get("conversation_hash")) or f"row {line}", at=first_time(row, "timestamp"),
-    )  # fmt: skip
+    session_id = first_id(row.get("conversation_hash"), row.get("conversation_id")) or f"row {line}"
+    account_id = first_id(row.get("hashed_ip"), *addresses)
+    return outcome(line, _talk(turns), account_id=account_id, session_id=session_id, at=first_time(row, "timestamp"))
 
 
 def _turns(value: object) -> list[dict[str, Any]] | None:

@@ -112,11 +112,12 @@ def talk_in(body: object, endpoints: Iterable[object] = ()) -> Talk | Refusal:
         return _of_messages(body, None)
     if not isinstance(body, dict):
         return NO_MESSAGES
-    has_input = isinstance(body.get("input"), str) and any(map(_is_for_responses, endpoints))
+    has_input = isinstance(body.get("input"), str) and any(map(is_for_responses, endpoints))
     return _of_object({"instructions": None, **body} if has_input else body)
 
 
-def _is_for_responses(endpoint: object) -> bool:
+def is_for_responses(endpoint: object) -> bool:
+    """Whether a path or a name is that of the Responses API."""
     return isinstance(endpoint, str) and _HOST.sub("", endpoint).rstrip("/").endswith("responses")
 
 

@@ -16,8 +16,15 @@ _FAMILIES = tuple(
         r"<\|(?:start_header_id|header_start)\|>(?P<role>\w{1,20})<\|(?:end_header_id|header_end)\|>\s{0,2}"
         r"|<\|(?:eot_id|eot|eom_id|end_of_text|begin_of_text)\|>",
         r"<\|start\|>(?P<role>\w{1,20})(?:<\|channel\|>\w{1,20})?<\|message\|>|<\|(?:end|return|call)\|>",
-        r"<[|｜](?P<role>(?i:user|assistant|system|observation|tool))[|｜]>\n?"
-        r"|<[|｜](?:end|end▁of▁sentence|endoftext|begin▁of▁sentence)[|｜]>\n?|</s>",
+        r"<[|｜](?:hy_)?(?P<role>(?i:user|assistant|system|observation|tool))[|｜]>\n?"
+        r"|<[|｜](?:hy_)?(?:end|end▁of▁sentence|endoftext|begin▁of▁sentence|place▁holder▁no▁\d)[|｜]>\n?|</s>",
+        r"<\|START_OF_TURN_TOKEN\|><\|(?P<role>USER|CHATBOT|SYSTEM)_TOKEN\|>|<\|END_OF_TURN_TOKEN\|>|<BOS_TOKEN>",
+        r"<\|im_(?P<role>user|assistant|system)\|>[^<]{0,60}<\|im_middle\|>|<\|im_end\|>",
+        r"<\|start_of_role\|>(?P<role>\w{1,20})(?:\{[^{}]{0,200}\})?<\|end_of_role\|>|<\|end_of_text\|>\n?",
+        r"\]~b\](?P<role>\w{1,20})\n?|\[e~\[\n?|\]~!b\[",
+        r"<seed:bos>(?P<role>\w{1,20})\n|<seed:eos>",
+        r"\[\|(?P<role>user|assistant|system|tool)\|\]|\[\|endofturn\|\]\n?",
+        r"<extra_id_[01]>(?P<role>User|Assistant|System|Tool)\n",
         r"<start_of_turn>(?P<role>\w{1,20})\n?|<end_of_turn>\n?",
         r"\[INST\](?P<role>)|\[/INST\]|</?s>",
         r"(?:(?<=\n\n)|^)(?P<role>Human|Assistant): ?",
@@ -30,6 +37,9 @@ _TOOL_BLOCKS = (
     ("[TOOL_RESULTS]", "[/TOOL_RESULTS]"),
     ("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
 )
+_MEDIA = re.compile(r"<\|(?:vision|image|video|audio|begin_of_image|end_of_image)\w{0,20}\|>", re.IGNORECASE)
+"""Where pictures and sounds stood in a message."""
+
 MAX_MESSAGES = 20_000
 """A text with more marks than this is no conversation."""
 
@@ -79,6 +89,7 @@ def _add(messages: list[dict[str, object]], role: str, text: str) -> None:
         messages.append({"role": "system", "content": system[1].strip()})
         text = text[system.end() :]
     if role in ("user", "human"):
+        text = _MEDIA.sub("", text)
         shorter = _without_tools(text)
         messages += [{"role": "tool"}] if shorter != text else []
         text = shorter

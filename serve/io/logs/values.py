@@ -51,6 +51,11 @@ def as_object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def text_of(value: object) -> str:
+    """A text; empty where it is something else."""
+    return value if isinstance(value, str) else ""
+
+
 def first_time(row: dict[str, Any], *names: str) -> float:
     """The first readable time among these fields, NaN where there is none."""
     times = (seconds(row.get(name)) for name in names)
