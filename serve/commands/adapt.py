@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,14 @@ from serve.commands.options import add_exchanges
 def _add_adapt(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "BENIGN")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="bundle folder to create")
-    parser.add_argument(
+    confirmed = parser.add_mutually_exclusive_group()
+    confirmed.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="labels.jsonl of the analyst's page: BENIGN is all traffic, and parted by it",
+    )
+    confirmed.add_argument(
         "--harvesting",
         nargs="+",
         type=Path,
@@ -32,6 +40,7 @@ def _add_adapt(parser: argparse.ArgumentParser) -> None:
 
 def _adapt(options: argparse.Namespace) -> int:
     from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
+    from serve.adaptation.label_files import part, read_labels
     from serve.bundle.bundle import trusted
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
@@ -42,15 +51,23 @@ def _adapt(options: argparse.Namespace) -> int:
     job = Adaptation(tuple(map(Path, options.exchanges)), options.out, options.bundle or RELEASED, options.fpr)
     trusted(job.bundle)
     with ExitStack() as stack:
+        labels = None if options.labels is None else read_labels(options.labels)
         inputs = stack.enter_context(read_inputs(options))
         require_rows(inputs, options.exchanges)
-        confirmed: tuple[Path, ...] = ()
+        benign, confirmed, parted = inputs.paths, tuple[Path, ...](), None
+        if labels is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch.")))
+            parted = part(inputs.paths, labels, folder)
+            benign, confirmed = (parted.benign,), tuple(filter(None, [parted.harvesting]))
+            progress(f"leaving out {parted.n_left_out:,} accounts, by the labels neither benign nor confirmed")
         if options.harvesting:
             other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
             campaigns = stack.enter_context(read_inputs(other))
             require_rows(campaigns, options.harvesting)
             confirmed = campaigns.paths
-        done = adapt(replace(job, inputs=inputs.paths, harvesting=confirmed), progress)
+        done = adapt(replace(job, inputs=benign, harvesting=confirmed), progress)
+        if parted is not None:
+            done = replace(done, n_rows=parted.n_rows, n_rejected=parted.n_rejected)
     print(adaptation_text(done, options.fpr))
     return finish(inputs, done.n_rejected <= MAX_REJECTED_SHARE * done.n_rows)
 

@@ -1,37 +1,59 @@
-"""`stillwatch labels`: corpora from analysts' feedback."""
+"""`stillwatch labels`: corpora from what analysts decided."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import read_inputs
 from serve.commands.options import add_exchanges
 
+if TYPE_CHECKING:
+    from serve.adaptation.label_files import Label
+
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
     add_exchanges(parser, "EXCHANGES")
-    parser.add_argument(
-        "--feedback", type=Path, required=True, metavar="DB", help="feedback file of the analyst's page"
-    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--labels", type=Path, metavar="FILE", help="labels.jsonl, as the analyst's page exports it")
+    which.add_argument("--review", metavar="DB", help="the review queue itself: its file, or its postgresql:// URL")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write the corpora to")
 
 
 def _labels(options: argparse.Namespace) -> int:
-    from serve.analyst.feedback import Feedback, export
+    from serve.analyst.labelled_corpora import export
 
-    if not options.feedback.is_file():
-        raise ValueError(f"there is no feedback file {options.feedback}")
+    labels = _decided(options)
     with read_inputs(options) as inputs:
-        found = export(Feedback(options.feedback).marks(), inputs.paths, options.out)
+        found = export(labels, inputs.paths, options.out)
     for label, n_sessions in found.n_sessions.items():
         print(f"{n_sessions:,} {label} session{'s' * (n_sessions != 1)} of {found.n_prompts[label]:,} prompts")
     if n := found.n_missing:
-        print(f"{n:,} marked session{'s have' if n != 1 else ' has'} no exchange in these files")
+        print(f"{n:,} labelled session{'s have' if n != 1 else ' has'} no exchange in these files")
     if found.descriptions:
         print(f"python -m train corpora.described=[{','.join(map(str, found.descriptions))}]")
     return DONE
 
 
-LABELS = Command("labels", "turn analysts' marks into corpora for training", _add_labels, _labels)
+def _decided(options: argparse.Namespace) -> tuple[Label, ...]:
+    from serve.adaptation.label_files import read_labels
+
+    if options.labels is not None:
+        return read_labels(options.labels)
+    if "://" not in options.review and not Path(options.review).is_file():
+        raise ValueError(f"there is no review queue {options.review}")
+    try:
+        from serve.analyst.review.queue import ReviewQueue
+    except ImportError as fault:
+        raise ImportError(f"--review needs: pip install 'stillwatch[app]' ({fault.name} is missing)") from fault
+
+    queue = ReviewQueue(options.review)
+    try:
+        return tuple(queue.labels())
+    finally:
+        queue.close()
+
+
+LABELS = Command("labels", "turn analysts' decisions into corpora for training", _add_labels, _labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -11,12 +12,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from serve.analyst.feedback import Feedback
+from serve.analyst.review.inbox import Inbox
 from serve.http.admission import Admission
 from serve.http.keys import RateLimits
 from serve.http.middleware import Middleware
 from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, described, document
-from serve.http.pages.routes import AnalystPages, add_page
+from serve.http.pages.answers import AnalystPages
+from serve.http.pages.routes import add_pages
 from serve.http.plug_ins.routes import PlugIns, add_plug_ins
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import Model, parse, read_body
@@ -36,6 +38,7 @@ from serve.http.service import Service, ServiceSettings, observed
 from serve.sessions.records import Sessions
 
 VERSION = "1"
+_FLUSH_S = 1.0
 
 
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
@@ -50,8 +53,10 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        flushing = asyncio.create_task(_flushed(service.inbox))
         yield
-        service.workers.close()
+        flushing.cancel()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(
         title="Stillwatch", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None,
@@ -66,9 +71,16 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_middleware(Middleware, admission=admission, metrics=service.metrics, seconds=settings.request_s)
     _add_verdicts(app, service)
     _add_state(app, service)
-    add_page(app, _bench(service))
+    add_pages(app, _pages(service))
     add_plug_ins(app, _plug_ins(service))
     return app
+
+
+async def _flushed(inbox: Inbox) -> None:
+    """Bring what was judged to the review queue, again and again."""
+    while True:
+        await asyncio.sleep(_FLUSH_S)
+        await asyncio.to_thread(inbox.flush_if_up)
 
 
 def _plug_ins(service: Service) -> PlugIns:
@@ -78,14 +90,11 @@ def _plug_ins(service: Service) -> PlugIns:
     )  # fmt: skip
 
 
-def _bench(service: Service) -> AnalystPages:
-    feedback = service.settings.feedback
+def _pages(service: Service) -> AnalystPages:
     return AnalystPages(
-        score=service.score, judge=service.judge,
-        session=service.session, account=service.account, bundle=lambda: service.scorer.bundle,
-        run=service.workers.run, limits=service.settings.body, memory=service.body_memory,
-        recently_flagged=service.recently_flagged, feedback=None if feedback is None else Feedback(feedback),
-        campaigns=service.settings.campaigns,
+        judge=service.judge, session=service.session, account=service.account, scorer=lambda: service.scorer,
+        run=service.workers.run, limits=service.settings.body, memory=service.body_memory, queue=service.queue,
+        inbox=service.inbox, campaigns=service.settings.campaigns,
     )  # fmt: skip
 
 
@@ -167,8 +176,6 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", operation_id="ready", responses={200: {"model": ReadyOut}, 503: {"model": ReadyOut}})
     async def ready() -> Response:
         """Whether requests are served as they should be: 503 while replicas can't share sessions."""
-        import asyncio
-
         found = await asyncio.to_thread(service.readiness)
         return Response(_json(found), 200 if found["status"] == "ready" else 503, media_type="application/json")
 

@@ -79,6 +79,7 @@ class Middleware:
         passage = _Passage(scope, send)
         try:
             passage.key = await self._admission.check(scope)
+            scope.setdefault("state", {})["key"] = passage.key
             async with asyncio.timeout(self._seconds):
                 await self._app(scope, receive, passage.sent)
         except TimeoutError:

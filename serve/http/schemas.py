@@ -166,12 +166,6 @@ class RequestIn(BaseModel):
         return session
 
 
-class PastedIn(BaseModel):
-    """What an analyst pastes: a log of any format, rows, or one prompt a line."""
-
-    text: StrictStr
-
-
 class ReasonOut(BaseModel):
     """One idea that moved a score, beside the range that 90 % of benign sessions of like size have; `is_weak` where
     the value lies inside it."""

@@ -91,7 +91,10 @@ class Environment(BaseSettings):
     guardrail_seconds: Annotated[float, Field(gt=0, le=30, description="longest that LiteLLM's guardrail waits")] = 0.5
     litellm_account: str = "end_user,user,team,key"
     trace_account: str = "user.id,enduser.id"
-    feedback: Path | None = None
+    review: Annotated[
+        SecretStr | None,
+        Field(description="the review queue: a file, or the URL of a Postgres, which may hold a password"),
+    ] = None
     campaigns: Path | None = None
     seen_sessions: Annotated[
         Path | None, Field(description="file that tells sessions of before a restart; by default in XDG_STATE_HOME")
@@ -108,8 +111,9 @@ class Environment(BaseSettings):
             bundle=bundle, redis_url=_plain(self.redis_url), secret=(_plain(self.secret) or "").encode() or None,
             keys=keys, rate_per_s=self.rate_limit, n_workers=self.workers, n_waiting=self.queue,
             ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
-            body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), feedback=self.feedback, campaigns=self.campaigns,
+            body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), campaigns=self.campaigns,
             account_header=self.account_header.lower(), gateways=self.gateways(),
+            review=_plain(self.review) or str(_state_dir() / "review.db"),
             hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
         )  # fmt: skip
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serve.analyst.recently_flagged import RecentlyFlagged
+from serve.analyst.review.inbox import Inbox
+from serve.analyst.review.queue import ReviewQueue
 from serve.bundle.files import BundleError
 from serve.gateways.settings import GatewaySettings
 from serve.http.keys import ApiKeys
@@ -48,7 +50,9 @@ class ServiceSettings:
     ttl_s: float = 7200.0
     max_store_bytes: int = 1 << 30
     body: BodyLimits = field(default_factory=BodyLimits)
-    feedback: Path | None = None
+    review: str | None = None
+    """Where the review queue is: a file, or a Postgres by its URL. Without one it is gone when the process ends."""
+
     campaigns: Path | None = None
     hosts: tuple[str, ...] | None = None
     """Where given, requests have to name this machine, or one of these, as their host."""
@@ -90,9 +94,19 @@ class Service:
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
         self.workers = WorkerPool(settings.n_workers, settings.n_waiting)
         self.body_memory = BodyMemory(settings.body.n_bytes_of_all)
-        self.recently_flagged = RecentlyFlagged()
+        self._aside = None if settings.review else tempfile.TemporaryDirectory(prefix="stillwatch.")
+        self.queue = ReviewQueue(settings.review or str(Path(self._aside.name if self._aside else "") / "review.db"))
+        self.inbox = Inbox(self.queue)
         self.metrics.waiting.set_function(lambda: self.workers.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
+
+    def close(self) -> None:
+        """Finish what was begun, and bring what was judged to the review queue."""
+        self.workers.close()
+        self.inbox.flush_if_up()
+        self.queue.close()
+        if self._aside is not None:
+            self._aside.cleanup()
 
     def reload(self) -> bool:
         """Judge with the bundle as it is in its folder now; one that can't be trusted changes nothing.
@@ -169,7 +183,7 @@ class Service:
         return {"status": "ready" if is_up else "degraded", "bundle_id": self.scorer.bundle.bundle_id, "store": store}
 
     def _count(self, verdicts: Verdicts, scorer: Scorer, n_new: int) -> None:
-        self.recently_flagged.add(verdicts)
+        self.inbox.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
 

@@ -1,4 +1,4 @@
-"""Pages: what the service shows to analysts in a browser.
+"""Pages: what analysts see of the service in a browser: the review queue, accounts, sessions, decisions, campaigns.
 
-Others start at `routes.add_page`.
+Others start at `routes.add_pages`.
 """

@@ -1,4 +1,4 @@
-"""Pages: what an analyst sees of the service: cards of sessions, flagged ones, campaigns, and marks on verdicts.
+"""Routes of the analyst's page.
 
 The page itself is open to anyone who reaches the service and holds nothing; all that it shows is asked for with the key
 that the analyst gives, as everything of the interface is.
@@ -6,27 +6,17 @@ that the analyst gives, as everything of the interface is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, Field, StrictStr
+from fastapi import FastAPI, Query, Request, Response
 
-from serve.analyst.account_details import area_lines
-from serve.analyst.feedback import MAX_NOTE_CHARS, Feedback, Mark
-from serve.analyst.pasted import read_pasted
-from serve.analyst.recently_flagged import RecentlyFlagged
-from serve.analyst.rendering import render
-from serve.bundle.bundle import Bundle
-from serve.campaigns.campaign_files import read_campaigns
+from serve.analyst.review.cases import SORTS, STATES, Wanted
+from serve.http.pages.answers import AnalystPages, fragment
+from serve.http.pages.schemas import DecisionIn, PastedIn
 from serve.http.problems import ProblemError
-from serve.http.request_bodies import BodyLimits, BodyMemory, Model, parse, read_body
-from serve.http.schemas import Id, PastedIn, ScoreIn, check_id
-from serve.scoring.explanation import Evidence, Reason
-from serve.scoring.verdict import Verdict
-from serve.sessions.records import Sessions
+from serve.http.request_bodies import Model, parse, read_body
+from serve.http.schemas import MAX_ID_CHARS, check_id
 
 SHELL = ("/", "/page.css", "/page.js")
 """Paths of the page itself."""
@@ -35,155 +25,85 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_NONE_TITLE = "None of the known areas"
+_MAX_PAGE = 1_000_000
+_HTML, _JSON = "text/html; charset=utf-8", "application/json"
+_KINDS = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
 
-class MarkIn(BaseModel):
-    """What an analyst says of a verdict."""
-
-    account_id: Id
-    session_id: Id
-    verdict: Literal["harvesting", "organic"]
-    mark: Literal["confirmed", "wrong"]
-    score: Annotated[float, Field(ge=0, le=1)]
-    p_value: Annotated[float, Field(ge=0, le=1)]
-    bundle: Annotated[StrictStr, Field(max_length=64)]
-    note: Annotated[StrictStr, Field(max_length=MAX_NOTE_CHARS)] = ""
-
-
-@dataclass(frozen=True)
-class AnalystPages:
-    """What the page works with: how the service answers, where work waits, and what is kept for analysts."""
-
-    score: Callable[[ScoreIn], dict[str, Any]]
-    judge: Callable[[Sessions], dict[str, Any]]
-    session: Callable[[str, str | None], dict[str, Any]]
-    account: Callable[[str], dict[str, Any]]
-    bundle: Callable[[], Bundle]
-    run: Callable[[Callable[[], bytes], Callable[[], None]], Awaitable[bytes]]
-    limits: BodyLimits
-    memory: BodyMemory
-    recently_flagged: RecentlyFlagged
-    feedback: Feedback | None
-    campaigns: Path | None
-
-    def cards(self, given: ScoreIn) -> bytes:
-        """Cards of whole sessions."""
-        return self._cards(self.score(given.model_copy(update={"explain": True}))["verdicts"])
-
-    def pasted(self, given: PastedIn) -> bytes:
-        """Cards of the sessions in a text of any format.
-
-        Raises:
-            ProblemError: 422 with a sentence that says why it can't be judged.
-        """
-        try:
-            found = read_pasted(given.text)
-        except ValueError as fault:
-            raise ProblemError(422, str(fault)) from None
-        return self._cards(self.judge(found.sessions)["verdicts"], found.lines)
-
-    def live(self, session_id: str, account_id: str | None) -> bytes:
-        """The card of a session so far."""
-        return self._cards([self.session(session_id, account_id)["verdict"]])
-
-    def lookup(self, account_id: str) -> bytes:
-        """What is known of an account."""
-        return _fragment("account.html", account=self.account(account_id), titles=self._titles())
-
-    def flagged(self) -> bytes:
-        """Sessions that were flagged last."""
-        return _fragment("flagged.html", cases=self.recently_flagged.cases())
-
-    def campaign_list(self) -> bytes:
-        """Campaigns of the file that the service was given."""
-        campaign_list = None if self.campaigns is None else read_campaigns(self.campaigns)
-        return _fragment("campaigns.html", campaign_list=campaign_list, titles=self._titles())
-
-    def mark(self, given: MarkIn) -> bytes:
-        """Keep a mark; the fragment lists all."""
-        if self.feedback is None:
-            raise ProblemError(404, "no store of feedback is set: STILLWATCH_FEEDBACK=FILE")
-        self.feedback.add(Mark(**given.model_dump()))
-        return self.marks()
-
-    def marks(self) -> bytes:
-        """All marks."""
-        return _fragment("marked.html", marks=None if self.feedback is None else self.feedback.marks())
-
-    def _cards(self, rows: list[dict[str, Any]], lines: tuple[str, ...] = ()) -> bytes:
-        bundle = self.bundle()
-        verdicts = [_verdict(row) for row in rows]
-        areas = [area_lines(verdict, self._titles(), bundle, None, None) for verdict in verdicts]
-        return _fragment(
-            "cards.html", cards=list(zip(verdicts, areas, strict=True)), can_mark=self.feedback is not None, lines=lines
-        )  # fmt: skip
-
-    def _titles(self) -> dict[str, str]:
-        return {**self.bundle().capabilities.titles, "none": _NONE_TITLE}
-
-
-def _verdict(row: dict[str, Any]) -> Verdict:
-    reasons, evidence = (
-        tuple(record(**own) for own in row[name]) for name, record in (("reasons", Reason), ("evidence", Evidence))
-    )
-    return Verdict(**(row | {"reasons": reasons, "evidence": evidence}))
-
-
-def add_page(app: FastAPI, pages: AnalystPages) -> None:
+def add_pages(app: FastAPI, pages: AnalystPages) -> None:
     """Add the page and what it asks for; none of it is part of the interface that OpenAPI describes."""
     _add_shell(app)
+    _add_lists(app, pages)
+    _add_details(app, pages)
+    _add_posts(app, pages)
 
-    async def html_response(work: Callable[[], bytes], after: Callable[[], None] = lambda: None) -> Response:
-        return Response(await pages.run(work, after), media_type="text/html; charset=utf-8")
 
-    async def taken(request: Request, model: type[Model], work: Callable[[Model], bytes]) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        body = await read_body(request.stream(), headers, pages.limits, pages.memory)
-        return await html_response(lambda: work(parse(body.plain(), model)), body.close)
+def _add_lists(app: FastAPI, pages: AnalystPages) -> None:
+    @app.get("/page/queue", include_in_schema=False)
+    async def queue(state: str = "new", q: str = "", sort: str = "p_value", page: str = "0") -> Response:
+        if state not in (*STATES, "all") or sort not in SORTS or len(q) > MAX_ID_CHARS or not _is_number(page):
+            raise ProblemError(422, "there is no such list")
+        return await _html(pages, lambda: pages.queued(Wanted(state, q.strip(), sort, int(page))))
 
-    @app.post("/page/cards", include_in_schema=False)
-    async def cards(request: Request) -> Response:
-        return await taken(request, ScoreIn, pages.cards)
-
-    @app.post("/page/pasted", include_in_schema=False)
-    async def pasted(request: Request) -> Response:
-        return await taken(request, PastedIn, pages.pasted)
-
-    @app.post("/page/marks", include_in_schema=False)
-    async def mark(request: Request) -> Response:
-        return await taken(request, MarkIn, pages.mark)
-
-    @app.get("/page/marks", include_in_schema=False)
-    async def marks() -> Response:
-        return await html_response(pages.marks)
-
-    @app.get("/page/sessions/{session_id:path}", include_in_schema=False)
-    async def session(session_id: str, account_id: str | None = None) -> Response:
-        for text in (session_id, *filter(None, [account_id])):
-            check_id(text)
-        return await html_response(lambda: pages.live(session_id, account_id))
-
-    @app.get("/page/accounts/{account_id:path}", include_in_schema=False)
-    async def account(account_id: str) -> Response:
-        check_id(account_id)
-        return await html_response(lambda: pages.lookup(account_id))
-
-    @app.get("/page/flagged", include_in_schema=False)
-    async def flagged() -> Response:
-        return await html_response(pages.flagged)
+    @app.get("/page/decisions", include_in_schema=False)
+    async def decisions() -> Response:
+        return await _html(pages, pages.decisions)
 
     @app.get("/page/campaigns", include_in_schema=False)
     async def campaigns() -> Response:
-        return await html_response(pages.campaign_list)
+        return await _html(pages, pages.campaign_list)
+
+    @app.get("/page/labels.{kind}", include_in_schema=False)
+    async def labels(kind: str) -> Response:
+        if kind not in _KINDS:
+            raise ProblemError(404, "there is nothing here")
+        body = await pages.run(lambda: pages.labels(kind), _nothing)
+        return Response(
+            body, headers={"content-disposition": f"attachment; filename=labels.{kind}"}, media_type=_KINDS[kind]
+        )
+
+
+def _add_details(app: FastAPI, pages: AnalystPages) -> None:
+    @app.get("/page/account", include_in_schema=False)
+    async def account(name: Annotated[str, Query(alias="id")] = "") -> Response:
+        check_id(name)
+        return await _html(pages, lambda: pages.account_page(name))
+
+    @app.get("/page/session", include_in_schema=False)
+    async def session(name: Annotated[str, Query(alias="id")] = "", account: str | None = None) -> Response:
+        for text in (name, *filter(None, [account])):
+            check_id(text)
+        return await _html(pages, lambda: pages.session_page(account or None, name))
+
+    @app.get("/page/decision", include_in_schema=False)
+    async def decision(n: str = "") -> Response:
+        if not _is_number(n):
+            raise ProblemError(404, "there is no decision of this number")
+        return await _html(pages, lambda: pages.sheet(int(n)))
+
+
+def _add_posts(app: FastAPI, pages: AnalystPages) -> None:
+    async def taken(request: Request, model: type[Model], work: Callable[[Model], bytes], kind: str) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        body = await read_body(request.stream(), headers, pages.limits, pages.memory)
+        return Response(await pages.run(lambda: work(parse(body.plain(), model)), body.close), media_type=kind)
+
+    @app.post("/page/pasted", include_in_schema=False)
+    async def pasted(request: Request) -> Response:
+        return await taken(request, PastedIn, pages.pasted, _HTML)
+
+    @app.post("/page/decisions", include_in_schema=False)
+    async def decide(request: Request) -> Response:
+        by = request.scope.get("state", {}).get("key") or "without a key"
+        return await taken(request, DecisionIn, lambda given: pages.decided(given, by), _JSON)
 
 
 def _add_shell(app: FastAPI) -> None:
-    html, css, script = (_fragment(name) for name in ("page.html", "page.css", "page.js"))
+    html, css, script = (fragment(name) for name in ("page.html", "page.css", "page.js"))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return Response(html, media_type="text/html; charset=utf-8", headers={"content-security-policy": _POLICY})
+        return Response(html, media_type=_HTML, headers={"content-security-policy": _POLICY})
 
     @app.get("/page.css", include_in_schema=False)
     async def style() -> Response:
@@ -194,5 +114,12 @@ def _add_shell(app: FastAPI) -> None:
         return Response(script, media_type="text/javascript; charset=utf-8")
 
 
-def _fragment(template: str, **values: object) -> bytes:
-    return render(template, **values).encode()
+async def _html(pages: AnalystPages, work: Callable[[], bytes]) -> Response:
+    return Response(await pages.run(work, _nothing), media_type=_HTML)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and int(text) < _MAX_PAGE
+
+
+def _nothing() -> None: ...

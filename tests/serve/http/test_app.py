@@ -86,7 +86,7 @@ def test_ids_may_have_slashes(client: TestClient, name: str) -> None:
     assert client.post(f"/v1/sessions/{path}/exchanges", json=body).status_code == 200
     assert client.get(f"/v1/sessions/{path}").json()["verdict"]["session_id"] == name
     assert client.get(f"/v1/accounts/{path}").json()["account_id"] == name
-    assert client.get(f"/page/sessions/{path}").status_code == client.get(f"/page/accounts/{path}").status_code == 200
+    assert [client.get(f"/page/{kind}?id={path}").status_code for kind in ("session", "account")] == [200, 200]
     problem_of(client.get(f"/v1/sessions/canary{path}"), 404)
     assert 'route="/v1/sessions/{session_id}"' in client.get("/metrics").text
 
@@ -108,7 +108,7 @@ def test_a_request_that_is_sent_again_says_so(client: TestClient) -> None:
 def test_no_time_that_is_taken_is_a_fault_later(client: TestClient, at: float | str) -> None:
     body = {"account_id": "late", "exchanges": [{"prompt": "sort a list", "at": at}]}
     assert client.post("/v1/sessions/late/exchanges", json=body).status_code == 200
-    for path in ("/v1/sessions/late", "/v1/accounts/late", "/page/sessions/late", "/page/accounts/late"):
+    for path in ("/v1/sessions/late", "/v1/accounts/late", "/page/session?id=late", "/page/account?id=late"):
         assert client.get(path).status_code == 200, path
 
 
@@ -131,7 +131,7 @@ def test_an_answer_that_takes_too_long_is_a_503(make: Callable[..., TestClient])
 def test_other_sites_pages_are_refused_where_there_are_no_keys(make: Callable[..., TestClient]) -> None:
     client = make(hosts=())
     evil = {"host": "evil.example", "origin": "http://evil.example"}
-    for path in ("/", "/v1/bundle", "/metrics", "/openapi.json", "/page/flagged", "/v1/accounts/a"):
+    for path in ("/", "/v1/bundle", "/metrics", "/openapi.json", "/page/queue", "/v1/accounts/a"):
         problem_of(client.get(path, headers=evil), 421)
         problem_of(client.get(path, headers=evil | {"host": "localhost:8080"}), 403)
     assert client.get("/v1/bundle", headers={"host": "localhost:8080"}).status_code == 200

@@ -168,7 +168,7 @@ def test_a_port_in_use_is_named(bundle_folder: Path, tmp_path: Path, monkeypatch
         monkeypatch.setattr(name, lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        environment = {"STILLWATCH_SEEN_SESSIONS": str(tmp_path / "seen")}
+        environment = {"STILLWATCH_SEEN_SESSIONS": str(tmp_path / "seen"), "STILLWATCH_REVIEW": str(tmp_path / "r.db")}
         settings = settings_of("127.0.0.1", port, bundle_folder, environment)
         with pytest.raises(OSError, match=f"^port {port} of 127.0.0.1 is in use$"):
             run(settings)

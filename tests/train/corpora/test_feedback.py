@@ -1,4 +1,4 @@
-"""The round trip: a verdict marked wrong becomes a label that training reads and learns from."""
+"""The round trip: a verdict that an analyst clears becomes a label that training reads and learns from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serve.analyst.feedback import Feedback, Mark
+from serve.adaptation.label_files import Label, json_lines
 from serve.cli import main
 from train.config.settings import Settings
 from train.corpora.loading import load_pool
@@ -21,14 +21,13 @@ def exchange(account: str, turn: int, words: str) -> str:
     return json.dumps(row) + "\n"
 
 
-def test_marked_sessions_are_learned_from(tiny_settings: Settings, tmp_path: Path) -> None:
-    store, source, out = tmp_path / "f.db", tmp_path / "in.jsonl", tmp_path / "labels"
+def test_decided_sessions_are_learned_from(tiny_settings: Settings, tmp_path: Path) -> None:
+    store, source, out = tmp_path / "labels.jsonl", tmp_path / "in.jsonl", tmp_path / "labels"
     accounts = [f"account-{index}" for index in range(8)]
     source.write_text("".join(exchange(a, turn, "reverse the lemon list") for a in accounts for turn in range(12)))
-    for index, account in enumerate(accounts):
-        mark = "confirmed" if index % 2 else "wrong"
-        Feedback(store).add(Mark(account, "s", "harvesting", mark, 0.9, 0.001, "b"))
-    assert main(["labels", str(source), "--feedback", str(store), "--out", str(out)]) == 0
+    states = ("cleared", "confirmed")
+    store.write_text("".join(json_lines(Label(own, "s", states[i % 2]) for i, own in enumerate(accounts))))
+    assert main(["labels", str(source), "--labels", str(store), "--out", str(out)]) == 0
     described = tuple(str(out / f"feedback_{label}.yaml") for label in ("harvesting", "organic"))
     corpora = replace(tiny_settings.corpora, described=described, cache_dir=str(tmp_path / "cache"))
     pool = load_pool(corpora, seed=0)

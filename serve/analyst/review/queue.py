@@ -1,0 +1,299 @@
+"""Review queue: sessions that were judged, their states, and the history of decisions, in SQLite or Postgres.
+
+A flagged session enters as new. A decision covers what is there when it is taken; sessions of the account that come
+later are new again. What was decided stays as it was judged then, except that a cleared session is new again where it
+is still flagged at twice its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from serve.adaptation.label_files import Label
+from serve.analyst.review.cases import (
+    MAX_NOTE_CHARS,
+    PAGE,
+    STATES,
+    Case,
+    DecidedMeanwhileError,
+    Decision,
+    QueueDownError,
+    QueuePage,
+    Wanted,
+    packed,
+    unpacked,
+)
+from serve.analyst.review.old_marks import take_marks
+from serve.analyst.review.tables import CASES, DECISIONS, VERDICTS, WRITES, lock, make, opened
+from serve.scoring.verdict import Verdict
+
+MAX_CASES = 250_000
+"""Cases that are stored; beyond that the oldest that nobody decided are dropped."""
+
+MAX_OF_ACCOUNT = 500
+"""Sessions and decisions of an account that are looked at, the last ones."""
+
+_ROWS = 500
+_ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
+    "p_value": (CASES.c.p_value.asc(), CASES.c.score.desc()), "score": (CASES.c.score.desc(),),
+    "n_exchanges": (CASES.c.n_exchanges.desc(),), "latest": (CASES.c.judged_at.desc(),),
+    "account": (CASES.c.account_id.asc(),),
+}  # fmt: skip
+_ONES = [column for column in CASES.c if column.name not in ("key", "account_key", "decision")]
+
+
+class ReviewQueue:
+    """Cases and decisions; safe between threads and processes.
+
+    Every method raises `QueueDownError` where the store does not answer.
+    """
+
+    def __init__(self, place: str) -> None:
+        """Open the queue in a file, or in a Postgres by its URL, or begin it.
+
+        Raises:
+            ValueError: when it is something else.
+        """
+        self._engine = opened(place)
+        self._writing = self._engine.execution_options(**{WRITES: True})
+        try:
+            with self._writing.begin() as connection:
+                make(connection)
+                for verdict, decision in take_marks(connection):
+                    _upsert(connection, [(_row(verdict, decision["at"]), verdict)], decision["at"])
+                    _decide(connection, verdict.account_id, verdict.session_id, decision)
+        except SQLAlchemyError as fault:
+            name = "the database" if "://" in place else place
+            raise ValueError(f"{name} can't be used as a review queue ({type(fault).__name__})") from None
+        except ValueError as fault:
+            raise ValueError(f"{place if '://' not in place else 'the database'}: {fault}") from None
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._engine.dispose()
+
+    def put(self, verdicts: Sequence[Verdict], *, stores_all: bool = False) -> int:
+        """Store what was judged, the last verdict on each session; gives how many sessions were looked at.
+
+        One that is not flagged is stored where the queue knows its account, or `stores_all`.
+        """
+        now = time.time()
+        rows = {row["key"]: (row, verdict) for row, verdict in ((_row(own, now), own) for own in verdicts)}
+        with self._writes() as connection:
+            known = {row["account_key"] for row, own in rows.values() if own.is_harvesting}
+            known |= set() if stores_all else _known(connection, {row["account_key"] for row, _ in rows.values()})
+            wanted = [pair for pair in rows.values() if stores_all or pair[0]["account_key"] in known]
+            for at in range(0, len(wanted), _ROWS):
+                _upsert(connection, wanted[at : at + _ROWS], now)
+            if wanted:
+                _drop_oldest(connection)
+        return len(wanted)
+
+    def page(self, wanted: Wanted) -> QueuePage:
+        """Cases in the order wanted."""
+        where = [CASES.c.state == wanted.state if wanted.state != "all" else CASES.c.state.in_(STATES)]
+        if wanted.text:
+            text = _stored(wanted.text)
+            own = (CASES.c.account_id, CASES.c.session_id)
+            where.append(or_(*(column.icontains(text, autoescape=True) for column in own)))
+        query = select(*_ONES).where(*where).order_by(*_ORDERS[wanted.sort], CASES.c.key)
+        with self._reads() as connection:
+            counted = select(CASES.c.state, func.count()).where(CASES.c.state.in_(STATES)).group_by(CASES.c.state)
+            counts = dict.fromkeys(STATES, 0) | dict(iter(connection.execute(counted).tuples()))
+            if wanted.text:
+                n_found = connection.execute(select(func.count()).select_from(CASES).where(*where)).scalar_one()
+            else:
+                n_found = sum(counts.values()) if wanted.state == "all" else counts[wanted.state]
+            rows = connection.execute(query.limit(PAGE).offset(wanted.page * PAGE)).all()
+        return QueuePage(wanted, tuple(map(_case, rows)), n_found, counts)
+
+    def sessions(self, account_id: str) -> tuple[Case, ...]:
+        """An account's cases in order of time, the last `MAX_OF_ACCOUNT`."""
+        when = func.coalesce(CASES.c.started_at, CASES.c.judged_at)
+        query = (
+            select(*_ONES)
+            .where(CASES.c.account_key == _key(account_id))
+            .order_by(when.desc(), CASES.c.session_id.desc())
+        )
+        with self._reads() as connection:
+            rows = connection.execute(query.limit(MAX_OF_ACCOUNT)).all()
+        return tuple(reversed([_case(row) for row in rows]))
+
+    def session(self, account_id: str, session_id: str) -> tuple[Case, Verdict] | None:
+        """One case and its verdict, None where the queue has none."""
+        query = select(*_ONES, VERDICTS.c.packed).join(VERDICTS, VERDICTS.c.key == CASES.c.key)
+        with self._reads() as connection:
+            row = connection.execute(query.where(CASES.c.key == _key(account_id, session_id))).one_or_none()
+        return None if row is None else (_case(row), unpacked(row.packed))
+
+    def decide(
+        self, account_id: str, session_id: str | None, state: str, *, note: str = "", by: str = "",
+        after: int | None = None,
+    ) -> Decision | None:  # fmt: skip
+        """Decide of one session, or of all of an account that are in the queue; None where there is none.
+
+        `after` is the number of the account's last decision that was seen, 0 for none.
+
+        Raises:
+            ValueError: when the state is none that is known, or the note too long.
+            DecidedMeanwhileError: when there is a later decision than that.
+        """
+        if state not in STATES or len(note) > MAX_NOTE_CHARS:
+            raise ValueError(f"expected a state of {', '.join(STATES)} and a note of up to {MAX_NOTE_CHARS} characters")
+        decision = {"state": state, "note": note, "by": by, "at": time.time()}
+        with self._writes() as connection:
+            return _decide(connection, account_id, session_id, decision, after)
+
+    def decisions(self, account_id: str | None = None) -> tuple[Decision, ...]:
+        """Decisions, the latest first; at most `MAX_OF_ACCOUNT`."""
+        query = select(DECISIONS).order_by(DECISIONS.c.number.desc()).limit(MAX_OF_ACCOUNT)
+        if account_id is not None:
+            query = query.where(DECISIONS.c.account_key == _key(account_id))
+        with self._reads() as connection:
+            return tuple(map(_decision, connection.execute(query).all()))
+
+    def decision(self, number: int) -> Decision | None:
+        """One decision, None where there is none of this number."""
+        with self._reads() as connection:
+            row = connection.execute(select(DECISIONS).where(DECISIONS.c.number == number)).one_or_none()
+        return None if row is None else _decision(row)
+
+    def labels(self) -> Iterator[Label]:
+        """What was decided of each session, in order of accounts and sessions."""
+        query: Select[Any] = (
+            select(
+                CASES.c.account_id, CASES.c.session_id, CASES.c.state, DECISIONS.c.by, DECISIONS.c.at, DECISIONS.c.note
+            )
+            .join(DECISIONS, DECISIONS.c.number == CASES.c.decision)
+            .where(CASES.c.state != "new")
+            .order_by(CASES.c.account_id, CASES.c.session_id)
+        )
+        with self._reads() as connection:
+            for row in connection.execution_options(yield_per=_ROWS).execute(query):
+                yield Label(*row)
+
+    @contextmanager
+    def _reads(self) -> Iterator[Connection]:
+        with _reached(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writes(self) -> Iterator[Connection]:
+        with _reached(), self._writing.begin() as connection:
+            lock(connection)
+            yield connection
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise DecidedMeanwhileError("somebody else decided of this account meanwhile: look again") from None
+    except SQLAlchemyError as fault:
+        raise QueueDownError(f"the review queue does not answer ({type(fault).__name__})") from None
+
+
+def _key(account_id: str, session_id: str | None = None) -> str:
+    """A name of fixed length for an account, or for one of its sessions; no two have the same."""
+    text = f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _stored(text: str) -> str:
+    """A text that both databases can hold."""
+    return text.replace("\0", "\u2400").encode("utf-8", "replace").decode()
+
+
+def _row(verdict: Verdict, now: float) -> dict[str, Any]:
+    names = ("n_exchanges", "started_at", "ended_at", "score", "p_value", "threshold", "label", "bundle")
+    return {name: getattr(verdict, name) for name in names} | {
+        "key": _key(verdict.account_id, verdict.session_id), "account_key": _key(verdict.account_id),
+        "account_id": _stored(verdict.account_id), "session_id": _stored(verdict.session_id), "judged_at": now,
+        "state": "new" if verdict.is_harvesting else "", "areas": json.dumps(dict(verdict.area_share)),
+    }  # fmt: skip
+
+
+def _known(connection: Connection, keys: set[str]) -> set[str]:
+    """Those of these accounts that the queue has."""
+    ordered, found = sorted(keys), set[str]()
+    for at in range(0, len(ordered), _ROWS):
+        part = CASES.c.account_key.in_(ordered[at : at + _ROWS])
+        found |= set(connection.execute(select(CASES.c.account_key).where(part).distinct()).scalars())
+    return found
+
+
+def _upsert(connection: Connection, pairs: Sequence[tuple[dict[str, Any], Verdict]], now: float) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(CASES)
+    new = statement.excluded
+    grown = and_(CASES.c.state == "cleared", new.state == "new", new.n_exchanges >= 2 * CASES.c.n_exchanges)
+    changed = {name: new[name] for name in pairs[0][0] if name != "key"}
+    statement = statement.on_conflict_do_update(
+        index_elements=[CASES.c.key], set_=changed, where=or_(CASES.c.state == "", CASES.c.state == "new", grown)
+    )
+    connection.execute(statement, [row for row, _ in pairs])
+    keys = CASES.c.key.in_([row["key"] for row, _ in pairs])
+    taken = set(connection.execute(select(CASES.c.key).where(keys, CASES.c.judged_at == now)).scalars())
+    texts = dialect.insert(VERDICTS)
+    texts = texts.on_conflict_do_update(index_elements=[VERDICTS.c.key], set_={"packed": texts.excluded.packed})
+    if own := [{"key": row["key"], "packed": packed(verdict)} for row, verdict in pairs if row["key"] in taken]:
+        connection.execute(texts, own)
+
+
+def _decide(
+    connection: Connection, account_id: str, session_id: str | None, decision: dict[str, Any], after: int | None = None
+) -> Decision | None:
+    own = _key(account_id)
+    covered = CASES.c.key == _key(account_id, session_id)
+    if session_id is None:
+        covered = and_(CASES.c.account_key == own, CASES.c.state.in_(STATES))
+    numbers = select(func.coalesce(func.max(DECISIONS.c.number), 0)).where(DECISIONS.c.account_key == own)
+    last = connection.execute(numbers).scalar_one()
+    if after is not None and after != last:
+        raise DecidedMeanwhileError("somebody else decided of this account meanwhile: look again")
+    n_sessions = connection.execute(select(func.count()).select_from(CASES).where(covered)).scalar_one()
+    if not n_sessions:
+        return None
+    clearest = select(VERDICTS.c.packed).join(CASES, VERDICTS.c.key == CASES.c.key).where(covered)
+    values = {name: _stored(value) if isinstance(value, str) else value for name, value in decision.items()} | {
+        "account_key": own, "after": last, "account_id": _stored(account_id), "n_sessions": n_sessions,
+        "session_id": None if session_id is None else _stored(session_id),
+        "packed": connection.execute(clearest.order_by(*_ORDERS["p_value"]).limit(1)).scalar_one(),
+    }  # fmt: skip
+    row = connection.execute(DECISIONS.insert().values(values).returning(*DECISIONS.c)).one()
+    connection.execute(update(CASES).where(covered).values(state=row.state, decision=row.number))
+    return _decision(row)
+
+
+def _drop_oldest(connection: Connection) -> None:
+    n_over = connection.execute(select(func.count()).select_from(CASES)).scalar_one() - MAX_CASES
+    if n_over <= 0:
+        return
+    undecided = CASES.c.state.in_(("", "new"))
+    oldest = select(CASES.c.key).where(undecided).order_by(CASES.c.judged_at, CASES.c.key).limit(n_over)
+    keys = connection.execute(oldest).scalars().all()
+    for at in range(0, len(keys), _ROWS):
+        for table in (CASES, VERDICTS):
+            connection.execute(delete(table).where(table.c.key.in_(keys[at : at + _ROWS])))
+
+
+def _case(row: Any) -> Case:
+    values = {column.name: getattr(row, column.name) for column in _ONES}
+    return Case(**values | {"areas": json.loads(row.areas)})
+
+
+def _decision(row: Row[Any]) -> Decision:
+    return Decision(
+        row.number, row.account_id, row.session_id, row.n_sessions, row.state, row.note, row.by, row.at,
+        unpacked(row.packed),
+    )  # fmt: skip
