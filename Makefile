@@ -9,11 +9,12 @@ demo: $(STAMP)
 	$(BIN)/python -m train experiment=demo
 	$(BIN)/python -m train.demo
 
+# Each worker has one core and one thread; what one process compiled, the others and those that tests start read.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # One environment for everything: the stamp is newer than what it was installed from.
 $(STAMP): pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -133,12 +134,15 @@ def module_of(target: str) -> str | None:
     return None
 
 
-IMPORTS = [
-    found
-    for package in ("serve", "train")
-    for path in files(package)
-    for found in imports_of(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
-]
+@functools.cache
+def all_imports() -> tuple[Import, ...]:
+    """All imports of both packages."""
+    return tuple(
+        found
+        for package in ("serve", "train")
+        for path in files(package)
+        for found in imports_of(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    )
 
 
 def test_the_reader_sees_deferred_relative_and_named_imports_but_no_type_checking() -> None:
@@ -167,22 +171,26 @@ def f():
 
 def test_serve_never_imports_the_workshop() -> None:
     assert [
-        str(found) for found in IMPORTS if found.file.startswith("serve/") and found.package in FORBIDDEN_IN_SERVE
+        str(found) for found in all_imports() if found.file.startswith("serve/") and found.package in FORBIDDEN_IN_SERVE
     ] == []
 
 
 def test_train_imports_serve() -> None:
-    assert any(found.file.startswith("train/") and found.package == "serve" for found in IMPORTS)
+    assert any(found.file.startswith("train/") and found.package == "serve" for found in all_imports())
 
 
 @pytest.mark.parametrize("package", OWNERS)
 def test_a_heavy_package_has_its_owners(package: str) -> None:
-    strangers = [str(found) for found in IMPORTS if found.package == package and found.file not in OWNERS[package]]
+    strangers = [
+        str(found) for found in all_imports() if found.package == package and found.file not in OWNERS[package]
+    ]
     assert strangers == []
 
 
 def test_sentence_transformers_is_only_imported_inside_functions() -> None:
-    early = [str(found) for found in IMPORTS if found.package == "sentence_transformers" and not found.is_deferred]
+    early = [
+        str(found) for found in all_imports() if found.package == "sentence_transformers" and not found.is_deferred
+    ]
     assert early == []
 
 
@@ -222,7 +230,7 @@ def test_a_door_names_what_is_there(door: Path) -> None:
 @pytest.mark.parametrize("package", ROOMS)
 def test_a_room_imports_only_rooms_before_it(package: str) -> None:
     upward = []
-    for found in IMPORTS:
+    for found in all_imports():
         target, own = module_of(found.target), room_of(found.file)
         if own is None or target is None or Path(target).parts[0] != package or Path(found.file).parts[0] != package:
             continue
@@ -241,7 +249,7 @@ def test_tests_lie_in_the_rooms_of_what_they_test() -> None:
 
 def test_there_is_no_import_cycle() -> None:
     graph: dict[str, set[str]] = {}
-    for found in IMPORTS:
+    for found in all_imports():
         target = module_of(found.target)
         if target is not None and target != found.file:
             graph.setdefault(found.file, set()).add(target)

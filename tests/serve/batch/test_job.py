@@ -217,7 +217,7 @@ def n_lines(path: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def test_a_job_killed_at_five_random_moments_goes_on_to_the_same_output(
+def test_a_job_killed_at_random_moments_goes_on_to_the_same_output(
     tmp_path: Path, exchanges: list[dict[str, Any]], bundle_folder: Path
 ) -> None:
     source = write(tmp_path / "in.jsonl", exchanges)
@@ -226,7 +226,7 @@ def test_a_job_killed_at_five_random_moments_goes_on_to_the_same_output(
     manifest = tmp_path / "_cut.jsonl.work" / "manifest.jsonl"
     arguments = ("score", source, "--out", out, "--bundle", bundle_folder, "--workers", 2, "--resume")
     parts = command(*arguments, prefix=SMALL_PARTS.replace("2_000", "500"))
-    for _ in range(5):
+    for _ in range(3):
         n_wanted = n_lines(manifest) + chance.randint(0, 9)
         process = subprocess.Popen(parts, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from serve.bundle.files import STATIC, BundleError
-from train.encoders import distillation as distill
 from train.encoders import static_encoder as static
 from train.encoders.settings import DistillSettings, EncoderSettings, EncoderSource
 from train.encoders.static_encoder import static_folder
@@ -27,7 +26,7 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (folder / "model.safetensors").write_text(f"{len(texts)} {seed}", encoding="utf-8")
         made.append(folder)
 
-    monkeypatch.setattr(distill, "distilled", distilled)
+    monkeypatch.setattr("train.encoders.distillation.distilled", distilled)
     return made
 
 

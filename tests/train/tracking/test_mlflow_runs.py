@@ -138,12 +138,12 @@ def test_artifacts_lie_below_mlruns_artifacts(store: Path) -> None:
     assert [path.read_text() for path in (store / "mlruns" / "artifacts").rglob("note.txt")] == ["hello"]
 
 
-N_WORKERS, N_FOLDS = 2, 8
+N_WORKERS, N_FOLDS = 2, 3
 WRITER = """
 import sys
 from train.tracking import mlflow_runs as tracking
 with tracking.tracked(sys.argv[1], "parallel", {"seed": 1}, {}):
-    for step in range(8):
+    for step in range(3):
         tracking.log_metrics({"value": float(step)}, step)
         with tracking.child(f"{sys.argv[1]} fold {step}"):
             tracking.log_metrics({"value": 1.0})
