@@ -96,12 +96,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Finds API sessions that harvest a model's capabilities.",
         epilog=EXIT_CODES,
     )
+    parser.add_argument("--version", action="version", version=f"stillwatch {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = commands.add_parser(command.name, help=command.help, description=command.help, epilog=EXIT_CODES)
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("stillwatch")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "(not installed)"
 
 
 if __name__ == "__main__":

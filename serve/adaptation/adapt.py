@@ -39,6 +39,7 @@ from serve.io.reading import read_all
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.sessionizing import Timeline, text_hashes
 from serve.sessions.size_classes import SIZE_EDGES, size_class
+from serve.sessions.wording import counted
 
 MAX_TEXT_BYTES = 512 << 20
 """Text beyond which only a share of the accounts, drawn by hash, is looked at."""
@@ -141,14 +142,15 @@ def adaptation_text(adapted: Adapted, fpr: float) -> str:
         f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
     ]
     lines = [
-        f"read        {adapted.n_rows:,} rows, {adapted.n_rejected:,} rejected; {adapted.n_accounts:,} accounts",
-        f"learned     {adapted.n_learned:,} sessions of half the accounts",
-        f"calibrated  {adapted.n_calibrated:,} sessions of the other half",
+        f"read        {counted(adapted.n_rows, 'row')}, {adapted.n_rejected:,} rejected; "
+        f"{counted(adapted.n_accounts, 'account')}",
+        f"learned     {counted(adapted.n_learned, 'session')} of half the accounts",
+        f"calibrated  {counted(adapted.n_calibrated, 'session')} of the other half",
         f"before      bundle {adapted.parent} flags {adapted.parent_flagged:.2%} of those at {fpr:.2%}",
         f"bundle      {adapted.bundle_id}",
     ]
     if adapted.n_confirmed:
-        lines.insert(3, f"confirmed   {adapted.n_confirmed:,} accounts of campaigns")
+        lines.insert(3, f"confirmed   {counted(adapted.n_confirmed, 'account')} of campaigns")
     if thin:
         lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are undecided at {fpr:.2%}")
     return "\n".join(lines)

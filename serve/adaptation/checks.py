@@ -14,6 +14,7 @@ from serve.adaptation.provider_rows import Rows, is_learned
 from serve.bundle.bundle import Bundle
 from serve.model.calibration import MIN_DECIDABLE
 from serve.sessions.sessionizing import Timeline
+from serve.sessions.wording import counted
 
 MIN_ACCOUNTS = 40
 MAX_HARVESTING_SHARE = 0.5
@@ -35,15 +36,15 @@ def check_size(rows: Rows, fpr: float) -> None:
     n_accounts = len(np.unique(rows.account))
     if n_accounts < MIN_ACCOUNTS:
         raise ValueError(
-            f"the traffic is of {n_accounts} accounts, expected at least {MIN_ACCOUNTS}: nobody may be both learned "
-            "from and calibrated on"
+            f"the traffic is of {counted(n_accounts, 'account')}, expected at least {MIN_ACCOUNTS}: nobody may be both "
+            "learned from and calibrated on"
         )
     needed = math.ceil(1.0 / fpr - 1e-9)
     n_usable = int((~is_learned(rows.account) & (rows.n_exchanges >= MIN_DECIDABLE)).sum())
     if n_usable < needed:
         raise ValueError(
-            f"the traffic is too small: {n_usable} sessions of at least {MIN_DECIDABLE} exchanges among the accounts "
-            f"to calibrate on, expected {needed}, since no p-value of fewer can be {fpr:g} or less"
+            f"the traffic is too small: {counted(n_usable, 'session')} of at least {MIN_DECIDABLE} exchanges among the "
+            f"accounts to calibrate on, expected {needed}, since no p-value of fewer can be {fpr:g} or less"
         )
 
 
@@ -75,12 +76,13 @@ def check_confirmed(campaigns: Timeline, benign: Timeline) -> int:
     accounts = pc.unique(pa.chunked_array([campaigns.account_ids]))
     n_both = int(pc.sum(pc.is_in(accounts, value_set=pc.unique(pa.chunked_array([benign.account_ids])))).as_py() or 0)
     if n_both:
-        raise ValueError(f"{n_both} accounts are in both the benign and the harvesting traffic, expected none")
+        raise ValueError(f"{counted(n_both, 'account')} in both the benign and the harvesting traffic, expected none")
     n_exchanges = len(campaigns.order)
     if len(accounts) < MIN_CONFIRMED_ACCOUNTS or n_exchanges < MIN_CONFIRMED_EXCHANGES:
         raise ValueError(
-            f"the harvesting traffic is of {len(accounts)} accounts and {n_exchanges} exchanges, expected at least "
-            f"{MIN_CONFIRMED_ACCOUNTS} and {MIN_CONFIRMED_EXCHANGES}: what is learned from some is tested on others"
+            f"the harvesting traffic is of {counted(len(accounts), 'account')} and {counted(n_exchanges, 'exchange')}, "
+            f"expected at least {MIN_CONFIRMED_ACCOUNTS} and {MIN_CONFIRMED_EXCHANGES}: what is learned from some is "
+            "tested on others"
         )
     return len(accounts)
 

@@ -17,7 +17,6 @@ from serve.capability.capability_map import CapabilityMap
 from serve.io.writers import replacing
 from serve.sessions.size_classes import SIZE_EDGES
 
-SUFFIX = ".html"
 MAX_MARKS = 2_000
 """Sessions and accounts, each, that are drawn at most; more are drawn evenly from all."""
 N_LISTED = 20
@@ -27,16 +26,6 @@ _TITLE_LETTER, _TITLE_LINE = 8.6, 18.0
 _MAX_RADIUS = 26.0
 _CHART_WIDTH, _CHART_HEIGHT = 900.0, 320.0
 _BAND = (0.05, 0.95)
-
-
-def check_page(path: Path) -> None:
-    """Refuse a name that isn't a page's.
-
-    Raises:
-        ValueError: naming what was expected.
-    """
-    if path.suffix.lower() != SUFFIX:
-        raise ValueError(f"{path}: output file must end in {SUFFIX}")
 
 
 def write_map(placed: MappedTraffic, bundle: Bundle, path: Path) -> None:

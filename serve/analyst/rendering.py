@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jinja2
 import numpy as np
@@ -13,12 +14,23 @@ import numpy as np
 from serve.scoring.explanation import Sum
 from serve.scoring.verdict_card import plain
 
+PAGE_SUFFIX = ".html"
 _ID_WIDTH, _SENTENCE_WIDTH = 64, 400
 
 
 def render(template: str, **values: object) -> str:
     """A page from a template of this package; whatever stands in the values is text, never markup."""
     return _ENVIRONMENT.get_template(template).render(**values)
+
+
+def check_page(path: Path) -> None:
+    """Refuse a name that isn't a page's.
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    if path.suffix.lower() != PAGE_SUFFIX:
+        raise ValueError(f"{path}: output file must end in {PAGE_SUFFIX}")
 
 
 def shown_id(text: str) -> str:

@@ -14,12 +14,12 @@ from serve.analyst.account_details import AccountDetails, Shade, account_details
 from serve.analyst.charts import Chart, histogram, timeline
 from serve.analyst.map_counts import MapCounts, cell_order, cell_skills, count_map
 from serve.analyst.map_drawing import MapDrawing
-from serve.analyst.rendering import render
+from serve.analyst.rendering import check_page, render
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import RELEASED
 from serve.campaigns.campaign_files import CampaignFile, read_campaigns
 from serve.io.discovery import InputError
-from serve.io.writers import replacing
+from serve.io.writers import check_places, replacing
 from serve.scoring import accounts
 from serve.scoring.accounts import suspects
 from serve.scoring.verdict import LABELS, Verdicts
@@ -114,17 +114,15 @@ class Page:
     titles: Mapping[str, str]
 
 
-def check_places(request: Request) -> None:
-    """Refuse a page that would take the place of an input, or that can't be put where it should.
+def check_request(request: Request) -> None:
+    """Refuse a page that would take the place of an input, can't be put where it should, or isn't named as one.
 
     Raises:
         ValueError: saying which.
     """
+    check_page(request.out)
     inputs = (request.verdicts, request.accounts, request.campaigns, *request.exchanges)
-    if request.out.resolve() in [path.resolve() for path in inputs if path is not None]:
-        raise ValueError(f"{request.out}: output file is also an input")
-    if not request.out.resolve().parent.is_dir():
-        raise ValueError(f"{request.out}: can't be written, there is no folder {request.out.resolve().parent}")
+    check_places((request.out,), [path for path in inputs if path is not None])
 
 
 def write_report(request: Request) -> Page:
@@ -133,7 +131,7 @@ def write_report(request: Request) -> Page:
     Raises:
         ValueError: when an input isn't what it should be, or the page would take the place of one.
     """
-    check_places(request)
+    check_request(request)
     shown = page(request)
     text = render("report.html", page=shown)
     with replacing(request.out) as part:

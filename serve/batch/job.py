@@ -33,6 +33,7 @@ from serve.jobs.progress import Progress
 from serve.jobs.summary import Summary
 from serve.jobs.tasks import ReadTask, TaskError, part_name, rejects_name
 from serve.scoring import accounts, verdict
+from serve.sessions.wording import counted
 
 _PARTITION_BYTES = 32 << 20
 _LEAST_PARTITIONS, _MAX_PARTITIONS = 16, 2048
@@ -189,7 +190,8 @@ def _tip(fault: Exception, work: Checkpoint) -> str:
     if not (n_done := len(work.done)):
         return ""
     when = " once that file can be read as it was" if isinstance(fault, InputError) else ""
-    return f" ({n_done} finished parts are kept in {work.folder}: go on with --resume{when})"
+    kept = f"{counted(n_done, 'finished part')} {'is' if n_done == 1 else 'are'} kept"
+    return f" ({kept} in {work.folder}: go on with --resume{when})"
 
 
 def _read_all(tasks: tuple[ReadTask, ...], engine: Executor, work: Checkpoint, progress: Progress) -> None:
@@ -197,7 +199,7 @@ def _read_all(tasks: tuple[ReadTask, ...], engine: Executor, work: Checkpoint, p
     for done in engine.run([task for task in tasks if task.index not in work.reads]):
         work.add(done)
         n_rows = sum(part.n_rows for read in work.reads.values() for part in read.slices)
-        progress.tell(len(work.reads), len(tasks), "parts of the input", f" ({n_rows:,} rows)")
+        progress.tell(len(work.reads), len(tasks), "parts of the input", f" ({counted(n_rows, 'row')})")
     _require_columns(counts_by_file(work))
 
 
@@ -228,7 +230,7 @@ def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, 
     for done in engine.run(tasks):
         work.add(done)
         n_sessions = sum(done.n_sessions for done in work.judgements.values())
-        progress.tell(n_judged(work), sum(n_kept), "exchanges", f" ({n_sessions:,} sessions)")
+        progress.tell(n_judged(work), sum(n_kept), "exchanges", f" ({counted(n_sessions, 'session')})")
 
 
 def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:

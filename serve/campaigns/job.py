@@ -22,7 +22,7 @@ from serve.campaigns.results import SCHEMA, CampaignResult, members, report
 from serve.campaigns.sketches import Sketches, sketch
 from serve.features.session_features import observe
 from serve.io.discovery import Found, discover, plan
-from serve.io.writers import check_suffix, replacing, writing
+from serve.io.writers import check_places, check_suffix, replacing, writing
 from serve.jobs.checkpoint import ReadDone
 from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.partitions import read_partition
@@ -57,14 +57,8 @@ class CampaignJob:
             raise ValueError(f"{self.out}: output file must end in .json")
         if self.members is not None:
             check_suffix(self.members)
-        places = [os.path.realpath(path) for path in (self.out, self.rejects, self.members, self.indicators) if path]
-        if len(set(places)) < len(places):
-            raise ValueError(f"{self.out}: two outputs have the same name")
-        for place in places:
-            if not Path(place).parent.is_dir():
-                raise ValueError(f"{place}: can't be written; there is no folder {Path(place).parent}")
-            if place in [os.path.realpath(path) for path in self.inputs]:
-                raise ValueError(f"{place}: output file is also an input")
+        outputs = (self.out, self.rejects, self.members, self.indicators)
+        check_places([path for path in outputs if path], self.inputs)
 
 
 @dataclass(frozen=True, slots=True)

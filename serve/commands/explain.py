@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import read_inputs
 from serve.commands.options import add_bundle, add_exchanges
+from serve.sessions.wording import counted
 
 if TYPE_CHECKING:
     from serve.io.reading import Selected
@@ -57,7 +58,7 @@ def _explain(options: argparse.Namespace) -> int:
         index for index, name in enumerate(timeline.session_ids.to_pylist()) if by_account or name == options.session
     ]
     if selected.n_rejected:
-        print(f"stillwatch: {selected.n_rejected:,} rows can't be used (score lists them)", file=sys.stderr)
+        print(f"stillwatch: {counted(selected.n_rejected, 'row')} can't be used (score lists them)", file=sys.stderr)
     if not own:
         wanted = f"account {plain(options.account)}" if by_account else f"session {plain(options.session)}"
         raise ValueError(f"no {wanted} in {', '.join(map(str, options.exchanges))}")

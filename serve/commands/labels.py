@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import read_inputs
 from serve.commands.options import add_exchanges
+from serve.sessions.wording import counted
 
 if TYPE_CHECKING:
     from serve.adaptation.label_files import Label
@@ -29,7 +30,7 @@ def _labels(options: argparse.Namespace) -> int:
     with read_inputs(options) as inputs:
         found = export(labels, inputs.paths, options.out)
     for label, n_sessions in found.n_sessions.items():
-        print(f"{n_sessions:,} {label} session{'s' * (n_sessions != 1)} of {found.n_prompts[label]:,} prompts")
+        print(f"{counted(n_sessions, f'{label} session')} of {counted(found.n_prompts[label], 'prompt')}")
     if n := found.n_missing:
         print(f"{n:,} labelled session{'s have' if n != 1 else ' has'} no exchange in these files")
     if found.descriptions:

@@ -10,6 +10,7 @@ from pathlib import Path
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import finish, read_inputs, require_rows
 from serve.commands.options import add_bundle, add_exchanges, add_reading, add_sample
+from serve.sessions.wording import counted
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -31,20 +32,20 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from serve.analyst.report import Request, check_places, write_report
+    from serve.analyst.report import Request, check_request, write_report
     from serve.bundle.files import RELEASED
 
     request = Request(
         options.verdicts, options.out, tuple(map(Path, options.exchanges)), options.accounts, options.campaigns,
         options.bundle or RELEASED,
     )  # fmt: skip
-    check_places(request)
+    check_request(request)
     with ExitStack() as stack:
         if options.exchanges:
             request = replace(request, exchanges=stack.enter_context(read_inputs(options)).paths)
         page = write_report(request)
     size = options.out.stat().st_size
-    print(f"{options.out} ({size:,} bytes): {page.n_flagged:,} of {page.n_sessions:,} sessions flagged")
+    print(f"{options.out} ({size:,} bytes): {page.n_flagged:,} of {counted(page.n_sessions, 'session')} flagged")
     return DONE
 
 
@@ -56,8 +57,9 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(options: argparse.Namespace) -> int:
-    from serve.analyst.map_page import check_page, write_map
+    from serve.analyst.map_page import write_map
     from serve.analyst.mapped_traffic import check_share, map_traffic
+    from serve.analyst.rendering import check_page
     from serve.bundle.bundle import Bundle
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import MAX_REJECTED_SHARE
@@ -71,7 +73,8 @@ def _map(options: argparse.Namespace) -> int:
     write_map(placed, bundle, options.out)
     reached = int((placed.cells > 0).sum())
     print(
-        f"placed   {placed.n_prompts:,} prompts of {len(placed.sessions):,} sessions, {placed.n_none:,} of them nowhere"
+        f"placed   {counted(placed.n_prompts, 'prompt')} of {counted(len(placed.sessions), 'session')}, "
+        f"{placed.n_none:,} of them nowhere"
     )
     print(f"reached  {reached:,} of {len(placed.cells):,} cells")
     print(f"wrote    {options.out}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from serve.jobs.progress import span
+from serve.sessions.wording import counted
 
 MAX_REJECTED_SHARE = 0.05
 """Share of rows above which a job that wrote everything still says that something is wrong."""
@@ -67,27 +68,30 @@ def summary_text(summary: Summary) -> str:
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
-    ignored = f" ({summary.n_ignored:,} files of other kinds left out)" if summary.n_ignored else ""
-    yield "read", f"{summary.n_rows:,} rows of {summary.n_files:,} files{ignored}"
+    ignored = f" ({counted(summary.n_ignored, 'file')} of other kinds left out)" if summary.n_ignored else ""
+    yield "read", f"{counted(summary.n_rows, 'row')} of {counted(summary.n_files, 'file')}{ignored}"
     if summary.n_untimed:
-        yield "untimed", f"{summary.n_untimed:,} rows have no time (column at): ordered as they came, cut by no pause"
+        yield "untimed", f"{_without_time(summary.n_untimed)} (column at): ordered as they came, cut by no pause"
     for note, count in summary.notes.items():
         yield "noted", f"{count:,} {note}"
     if summary.n_left_out:
-        yield "sample", f"{summary.n_left_out:,} rows of other accounts left out"
-    scored = f"{summary.n_exchanges:,} exchanges, {summary.n_sessions:,} sessions, {summary.n_accounts:,} accounts"
-    yield "scored", scored
+        yield "sample", f"{counted(summary.n_left_out, 'row')} of other accounts left out"
+    own = counted(summary.n_exchanges, "exchange"), counted(summary.n_sessions, "session")
+    yield "scored", f"{', '.join(own)}, {counted(summary.n_accounts, 'account')}"
     if summary.n_altered:
-        yield (
-            "altered",
-            f"{summary.n_altered:,} prompts with hidden characters or look-alikes (by account: altered_prompts)",
-        )
-    yield "rejected", f"{summary.n_rejected:,} rows ({summary.n_rejected / max(summary.n_rows, 1):.2%})"
+        altered = counted(summary.n_altered, "prompt")
+        yield "altered", f"{altered} with hidden characters or look-alikes (by account: altered_prompts)"
+    yield "rejected", f"{counted(summary.n_rejected, 'row')} ({summary.n_rejected / max(summary.n_rows, 1):.2%})"
     for reason, count in summary.reasons.items():
         yield "", f"  {count:,} {reason}"
-    yield "flagged", f"{summary.n_flagged:,} sessions, {summary.n_flagged_accounts:,} accounts"
+    yield "flagged", f"{counted(summary.n_flagged, 'session')}, {counted(summary.n_flagged_accounts, 'account')}"
     stages = ", ".join(f"{stage} {span(seconds)}" for stage, seconds in summary.seconds.items())
-    yield "time", f"{span(summary.clock_seconds)} on the clock; work of {summary.n_processes} processes: {stages}"
+    processes = counted(summary.n_processes, "process", "processes")
+    yield "time", f"{span(summary.clock_seconds)} on the clock; work of {processes}: {stages}"
     yield "memory", f"{summary.peak_bytes / 2**20:,.0f} MiB (the peaks of all processes together)"
     for path, size in summary.written.items():
         yield "wrote", f"{path} ({size:,} bytes)"
+
+
+def _without_time(n_rows: int) -> str:
+    return f"{counted(n_rows, 'row')} {'has' if n_rows == 1 else 'have'} no time"

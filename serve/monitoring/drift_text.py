@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serve.io.writers import replacing
 from serve.monitoring.drift import MIN_SESSIONS, Drift
+from serve.sessions.wording import counted
 
 
 def drift_text(found: Drift, *, n_shown: int = 10) -> str:
@@ -16,7 +17,8 @@ def drift_text(found: Drift, *, n_shown: int = 10) -> str:
 
 
 def _lines(found: Drift, n_shown: int) -> Iterator[str]:
-    yield f"{found.n_sessions:,} sessions (worth {found.n_effective:,.0f} independent ones) against {found.reference}"
+    worth = f"worth {found.n_effective:,.0f} independent ones"
+    yield f"{counted(found.n_sessions, 'session')} ({worth}) against {found.reference}"
     yield f"bundle {found.bundle}"
     yield ""
     yield f"{'feature':34s} {'PSI':>7s} {'alarms at':>9s} {'energy':>7s} {'before':>7s} {'now':>7s}"

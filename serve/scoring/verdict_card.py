@@ -13,6 +13,7 @@ from serve.model.calibration import BASE_RATE, MIN_DECIDABLE, posterior
 from serve.scoring.explanation import Sum
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Sessions
+from serve.sessions.wording import counted
 
 N_STEPS = 24
 SHOWN_CHARS = 1_000
@@ -44,7 +45,7 @@ def card(
     account = f"account {plain(verdict.account_id)}"
     lines = [
         f"{account}, all sessions as one" if is_account else f"session {plain(verdict.session_id)} of {account}",
-        f"{verdict.n_exchanges:,} exchanges{_period(verdict)}",
+        f"{counted(verdict.n_exchanges, 'exchange')}{_period(verdict)}",
         "",
         f"{verdict.label}   score {verdict.score:.4f} (flagged from {verdict.threshold:.4f}), p-value "
         f"{verdict.p_value:.4f}",
@@ -123,7 +124,7 @@ def _why(verdict: Verdict) -> Iterator[str]:
 def _meaning(verdict: Verdict, prior: float | None) -> Iterator[str]:
     """Why a session is undecided, and what its score means at another base rate."""
     if verdict.label == "undecided" and verdict.n_exchanges < MIN_DECIDABLE:
-        yield f"undecided: too short, {verdict.n_exchanges} exchanges of the {MIN_DECIDABLE} that it takes to clear one"
+        yield f"undecided: too short, {verdict.n_exchanges} of the {MIN_DECIDABLE} exchanges that it takes to clear one"
     elif verdict.label == "undecided":
         yield "undecided: this bundle knows too few benign sessions of this size to judge one"
     yield f"the score is the probability of harvesting if {BASE_RATE:.0%} of all sessions were".replace("%", " %")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -258,7 +259,7 @@ def test_explain_finds_sessions_that_were_cut(
     assert main([*arguments, "team/7/19700101T000000Z"]) == 0
     shown = capsys.readouterr()
     assert "2 exchanges, 1970-01-01 00:00:00 to 1970-01-01 00:01:00 UTC" in shown.out
-    assert shown.err == "stillwatch: 1 rows can't be used (score lists them)\n"
+    assert shown.err == "stillwatch: 1 row can't be used (score lists them)\n"
     assert main([*arguments, "gone\x1b[2J"]) == 2
     assert "no session gone�[2J in" in capsys.readouterr().err
 
@@ -282,6 +283,12 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert "usage: stillwatch" in capsys.readouterr().err
+
+
+def test_it_names_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"stillwatch {version('stillwatch')}\n"
 
 
 def test_help_lists_the_commands_and_escapes_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
@@ -381,5 +388,5 @@ def test_rejects_of_logs_are_in_the_summary(
     assert main(["score", str(log), "--out", str(out), "--bundle", str(bundle_folder)]) == 3
     shown = capsys.readouterr().out
     rejects = out.with_name("v.jsonl.rejects.jsonl")
-    assert "rejected   1 rows" in shown
+    assert "rejected   1 row " in shown
     assert f"({rejects.stat().st_size:,} bytes)" in shown

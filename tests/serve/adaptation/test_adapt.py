@@ -242,11 +242,11 @@ def renamed(sessions: tuple[Session, ...], prefix: str) -> tuple[Session, ...]:
 @pytest.mark.parametrize(
     ("confirmed", "message"),
     [
-        (campaign(1, 1, size=60), "is of 1 accounts and 120 exchanges, expected at least 2 and 50"),
+        (campaign(1, 1, size=60), "is of 1 account and 120 exchanges, expected at least 2 and 50"),
         (campaign(2, 1, size=12), "is of 2 accounts and 48 exchanges, expected at least 2 and 50"),
         (
             (*campaign(20, 1), *renamed(benign(300, 11)[:2], "")),
-            r"^2 accounts are in both the benign and the harvesting traffic, expected none",
+            r"^2 accounts in both the benign and the harvesting traffic, expected none",
         ),
         (renamed(benign(300, 17), "other "), r"looks like the benign traffic \(AUROC 0\.[3-6]\d on accounts left out"),
     ],

@@ -186,7 +186,9 @@ def test_wrong_requests_end_with_one_line(
     other = judged / "other.jsonl"
     other.write_text((judged / "a.jsonl").read_text().splitlines()[0] + "\n")
     for arguments, said in (
-        (["--out", verdicts], "output file is also an input"),
+        (["--out", verdicts], "output file must end in .html"),
+        (["--out", str(judged / "r.txt")], "output file must end in .html"),
+        (["--out", str(judged / "r.html"), "--accounts", str(judged / "r.html")], "output file lies in the input"),
         (["--out", str(judged / "no" / "r.html")], "there is no folder"),
         (["--out", str(judged / "r.html"), "--accounts", str(other)], "are not those of the verdicts"),
         (["--out", str(judged / "r.html"), "--campaigns", verdicts], "holds no campaigns"),

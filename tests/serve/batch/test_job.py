@@ -202,7 +202,7 @@ def test_a_job_that_stops_at_any_task_goes_on_to_the_same_output(
             for module in (tasks, judge_task):
                 patch.setattr(module, "digests", quota)
             with pytest.raises(
-                JobStoppedError, match=r"No space left on device \(\d+ finished parts are kept .*--resume"
+                JobStoppedError, match=r"No space left on device \(\d+ finished parts? (is|are) kept .*--resume"
             ):
                 run(source, out, bundle_folder, accounts=roll_up, resume=True)
         assert not out.exists()
@@ -295,7 +295,7 @@ def test_a_fault_of_one_input_says_where_the_parts_of_others_are_kept(
     write(tmp_path / "in" / "a.jsonl.gz", exchanges)
     (tmp_path / "in" / "b.jsonl.gz").write_bytes(gzip.compress(b'{"account_id": "a", "prompt": "x"}\n' * 1000)[:-10])
     monkeypatch.setattr(batch, "_SHARE_BYTES", (1_000, 1_000))
-    message = r"b\.jsonl\.gz: can't be read .*\(1 finished parts are kept in .*_out\.jsonl\.work"
+    message = r"b\.jsonl\.gz: can't be read .*\(1 finished part is kept in .*_out\.jsonl\.work"
     with pytest.raises(JobStoppedError, match=message):
         run(tmp_path / "in", tmp_path / "out.jsonl", bundle_folder)
 

@@ -122,7 +122,7 @@ def test_outputs_that_would_overwrite_each_other_or_an_input_are_refused(tmp_pat
     source = tmp_path / "x.jsonl"
     with pytest.raises(ValueError, match="two outputs"):
         CampaignJob((source,), tmp_path / "a.json", tmp_path / "a.json")
-    with pytest.raises(ValueError, match="output file is also an input"):
+    with pytest.raises(ValueError, match="output file lies in the input"):
         CampaignJob((tmp_path / "r.jsonl",), tmp_path / "a.json", tmp_path / "r.jsonl")
     with pytest.raises(ValueError, match=r"output file must end in \.json"):
         CampaignJob((source,), tmp_path / "a.txt", tmp_path / "r.jsonl")

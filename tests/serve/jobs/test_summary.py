@@ -15,7 +15,7 @@ SUMMARY = Summary(
 
 def test_all_that_was_read_is_accounted_for() -> None:
     assert summary_text(SUMMARY).splitlines() == [
-        "read       1,000 rows of 2 files (1 files of other kinds left out)",
+        "read       1,000 rows of 2 files (1 file of other kinds left out)",
         "noted      7 times in milliseconds",
         "scored     950 exchanges, 20 sessions, 10 accounts",
         "altered    4 prompts with hidden characters or look-alikes (by account: altered_prompts)",

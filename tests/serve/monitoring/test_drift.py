@@ -95,8 +95,9 @@ def test_harvesting_alone_does_not_raise_the_estimated_rate_of_false_positives(b
     attacked = drift(replace(now, p_value=np.where(np.arange(2000) < 600, 0.001, now.p_value)), usual, bundle)
     assert attacked.fpr_flagged > 0.3
     assert attacked.fpr_estimated == pytest.approx(calm.fpr_estimated, rel=0.2)
-    moved = drift(replace(now, p_value=now.p_value * 0.3), usual, bundle)
-    assert moved.fpr_estimated > 2 * calm.fpr_estimated
+    moved = drift(replace(now, p_value=now.p_value**5), usual, bundle)
+    assert moved.fpr_estimated > 1.5 * calm.fpr_estimated
+    assert moved.alarms == ("scores as p-values",)
 
 
 def test_size_alone_is_no_drift(bundle: Bundle) -> None:

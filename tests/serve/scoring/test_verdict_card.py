@@ -41,7 +41,7 @@ def test_a_card_says_what_a_score_means_and_why_nothing_is_decided(
     assert "posterior 0.0089, if 0.1 % were" in card(verdict, [], prior=0.001)  # 9 to 1, times 1 to 999
     assert "undecided" not in card(verdict, [])
     short = dataclasses.replace(verdict, label="undecided", n_exchanges=3)
-    assert "undecided: too short, 3 exchanges of the 5 that it takes to clear one" in card(short, [])
+    assert "undecided: too short, 3 of the 5 exchanges that it takes to clear one" in card(short, [])
     assert "too few benign sessions of this size" in card(dataclasses.replace(short, n_exchanges=9), [])
 
 
