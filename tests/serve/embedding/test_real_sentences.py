@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -70,13 +65,13 @@ def test_minilm_reads_the_tokens_of_its_own_tokenizer(sentences: SentenceEncoder
     assert sentences.read([]).bounds.tolist() == [0]
 
 
-def test_a_minilm_vector_is_the_same_in_another_process(sentences: SentenceEncoder) -> None:
-    code = "import sys; from serve.embedding.encoders import minilm; print(minilm().embed(sys.argv[1:]).tolist())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *TEXTS], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True
-    )
-    other = np.array(json.loads(done.stdout.splitlines()[-1]))
-    assert other == pytest.approx(sentences.embed(TEXTS), abs=1e-5)
+def test_a_minilm_vector_is_that_of_another_process_on_another_machine(sentences: SentenceEncoder) -> None:
+    begins = sentences.embed([TEXTS[0], TEXTS[2]])[:, :6]
+    expected = [
+        [0.0404227, 0.0417255, 0.0616803, -0.0536142, -0.0081140, -0.0812166],
+        [-0.0188566, 0.0257666, -0.0019180, 0.0546760, -0.0156142, -0.0614414],
+    ]
+    assert begins == pytest.approx(np.array(expected), abs=1e-5)
 
 
 def test_minilm_gives_a_text_similarity_1_to_itself_and_puts_paraphrases_before_unrelated_prompts(

