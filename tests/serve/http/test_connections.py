@@ -35,7 +35,10 @@ async def answer(
 def port() -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
     protocol = bounded_protocol(8, HEAD_S, REQUEST_S)
-    config = uvicorn.Config(answer, http=protocol, lifespan="off", log_level="critical", timeout_keep_alive=30)  # type: ignore[arg-type]
+    config = uvicorn.Config(
+        answer, http=protocol, lifespan="off", log_level="critical", timeout_keep_alive=30,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True, kwargs={"sockets": [listener]})
     thread.start()
