@@ -21,6 +21,7 @@ from serve.bundle.files import (
     CAPABILITIES,
     CAPABILITY_VECTORS,
     CLASSIFIER,
+    COMMUNITIES,
     EXPERTS,
     FEATURES,
     PROMPT_SAMPLE,
@@ -33,6 +34,7 @@ from serve.features.prompt_training import DenseExamples
 from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
+from serve.model.community_model import CommunityModel
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def write_prompt_scorer(scorer: PromptScorer, sample: DenseExamples, folder: Pat
 def write_reference(benign_quantiles: NDArray[np.float64], folder: Path) -> None:
     """Write quantiles of every feature over benign sessions."""
     _write_arrays({"benign_quantiles": benign_quantiles}, folder / REFERENCE)
+
+
+def write_community_model(model: CommunityModel, folder: Path) -> None:
+    """Write what tells campaigns from other accounts that ask alike."""
+    (folder / COMMUNITIES).write_text(json.dumps(model.values(), indent=1) + "\n", encoding="utf-8")
 
 
 def _write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.campaigns.mixture import Mixture
+from serve.campaigns.similarity_graph import unit_rows
 from serve.campaigns.sketches import Items
 from serve.model.community_model import CommunityFeatures
 
@@ -29,6 +30,7 @@ _MIN_OF_MEDIAN_GAIN = 0.1
 _FAR, _LEAST_SPREAD = 4.0, 0.05
 _MIN_PART = 0.3
 _N_DRAWN = 50
+_N_ACCOUNTS, _N_OF_ACCOUNT = 32, 8
 _MIN_ITEMS = 10
 _TEMPER = 0.5
 
@@ -96,6 +98,7 @@ def measure(
             apart=_apart(community, items, senders, weight),
             broad=_broad(community, blended, items, weight),
             tied=float(np.log(np.median(blended.gain[community.accounts, community.index]))),
+            shared_out=_shared_out(community, items),
         )
         for community in found
     )
@@ -123,3 +126,23 @@ def _broad(community: Community, blended: Mixture, items: Items, weight: NDArray
     weights = (blended.part[:, community.index] * weight)[community.items]
     cells = np.bincount(items.cell[community.items].astype(np.int64) + 1, weights=weights)
     return float(np.log(np.sum(1.0 - (1.0 - cells / cells.sum()) ** _N_DRAWN)))
+
+
+def _shared_out(community: Community, items: Items) -> float:
+    """Mean cosine of prompts of different accounts less that of one account's, in a sample of both; 0 where no account
+    has two."""
+    owner = items.owner[community.items]
+    names, first, counts = np.unique(owner, return_index=True, return_counts=True)
+    some = np.unique(np.linspace(0, len(names) - 1, _N_ACCOUNTS).astype(np.int64))
+    rows = [
+        community.items[first[own] + np.unique(np.linspace(0, counts[own] - 1, _N_OF_ACCOUNT).astype(np.int64))]
+        for own in some.tolist()
+    ]
+    chosen = np.concatenate(rows)
+    vectors = unit_rows(items.vector[chosen])
+    cosines = (vectors @ vectors.T).astype(np.float64)
+    is_own = items.owner[chosen][:, None] == items.owner[chosen][None]
+    inside = is_own & ~np.eye(len(chosen), dtype=np.bool_)
+    if is_own.all() or not inside.any():
+        return 0.0
+    return float(cosines[~is_own].mean() - cosines[inside].mean())

@@ -157,13 +157,11 @@ def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64],
     account = np.fromiter((index[name] for name in sessions.account_ids), np.int64, len(sessions))
     owner = account[prompts.session_of]
     texts = canonical_sessions(sessions.prompts, sessions.offsets)
-    hashes = np.frombuffer(
-        b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts), np.uint64
-    )
+    hashes = text_hashes(texts)
     evidence = np.tanh(prompts.evidence / 2.0)  # twice the probability less one: how far a prompt leans, -1 to 1
     items = _deduplicated(Items(
         owner=owner, text=hashes.copy(), count=np.ones(len(texts), np.int64),
-        priority=_priority(evidence[:, 0], hashes, _salt(names)[owner]),
+        priority=_priority(evidence[:, 0], hashes, text_hashes(names)[owner]),
         evidence=evidence.astype(np.float32), vector=prompts.vectors, area=prompts.assigned.area,
         skill=prompts.assigned.skill, cell=prompts.assigned.cell, keys=np.zeros((len(texts), N_KEYS), np.uint64),
         at=sessions.at,
@@ -186,6 +184,12 @@ def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64],
     )
 
 
+def text_hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """What stands for each canonical text in a sketch."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, np.uint64)
+
+
 def _keys(prompts: Sequence[str], hashes: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Skeleton keys of the prompts whose texts have these hashes; what wraps a session is part of a skeleton."""
     distinct, first = np.unique(hashes, return_index=True)
@@ -200,11 +204,6 @@ def _priority(evidence: NDArray[np.float64], text: NDArray[np.uint64], salt: NDA
     chance = ((mixed * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(11)).astype(np.float64) + 1.0
     weight = np.exp(_TILT * np.clip(evidence.astype(np.float32).astype(np.float64), -2.0, 2.0))
     return np.asarray(weight / (chance / 2.0**53))
-
-
-def _salt(names: Sequence[str]) -> NDArray[np.uint64]:
-    digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
-    return np.frombuffer(digests, np.uint64)
 
 
 def _deduplicated(items: Items) -> Items:

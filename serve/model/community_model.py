@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-import numpy as np
-
-MAX_SPREADS = 3.0
-"""Scales from its mean beyond which a sign says no more."""
-
-_PARTS = ("mean", "scale", "weight", "intercept", "threshold")
+_BY_SIGN = ("mean", "scale", "weight", "low", "high")
+_NUMBERS = ("intercept", "threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +17,17 @@ class CommunityFeatures:
 
     `lean`: mean evidence for harvest of what the accounts share, less that for a person or a product, whichever is
     larger. `apart`: share of it that nobody outside sends too. `broad`: log of the cells that 50 of the shared prompts
-    reach. `tied`: log of the median gain (nats) that ties an account. For all but the last, what was kept of an account
-    counts by the square root of what it stands for.
+    reach. `tied`: log of the median gain (nats) that ties an account. `shared_out`: by how much the prompts of one
+    account are less alike (mean cosine) than those of different ones; about 0 where accounts work off one queue, below
+    where each has a subject or data of its own. For the first three, what was kept of an account counts by the square
+    root of what it stands for.
     """
 
     lean: float
     apart: float
     broad: float
     tied: float
+    shared_out: float
 
 
 FEATURES = tuple(field.name for field in fields(CommunityFeatures))
@@ -36,12 +35,14 @@ FEATURES = tuple(field.name for field in fields(CommunityFeatures))
 
 @dataclass(frozen=True, slots=True)
 class CommunityModel:
-    """A logistic model of signs: means, scales and weights by sign, an intercept, and the log-odds from which a
-    community is called a campaign."""
+    """A logistic model of signs: means, scales and weights by sign, the values below and above which a sign says no
+    more, an intercept, and the log-odds from which a community is called a campaign."""
 
     mean: Mapping[str, float]
     scale: Mapping[str, float]
     weight: Mapping[str, float]
+    low: Mapping[str, float]
+    high: Mapping[str, float]
     intercept: float
     threshold: float
 
@@ -58,13 +59,12 @@ class CommunityModel:
         return self.log_odds(signs) > self.threshold
 
     def _spreads(self, name: str, sign: float) -> float:
-        """How many scales a sign lies from the mean, `MAX_SPREADS` at most either way."""
-        return float(np.clip((sign - self.mean[name]) / self.scale[name], -MAX_SPREADS, MAX_SPREADS))
+        """How many scales a sign, within its bounds, lies from the mean."""
+        return (min(max(sign, self.low[name]), self.high[name]) - self.mean[name]) / self.scale[name]
 
     def values(self) -> dict[str, Any]:
         """What `of_values` reads: numbers and objects of numbers, as JSON has them."""
-        return {"mean": dict(self.mean), "scale": dict(self.scale), "weight": dict(self.weight),
-                "intercept": self.intercept, "threshold": self.threshold}  # fmt: skip
+        return {name: dict(getattr(self, name)) for name in _BY_SIGN} | {name: getattr(self, name) for name in _NUMBERS}
 
     @classmethod
     def of_values(cls, given: object) -> Self:
@@ -73,12 +73,14 @@ class CommunityModel:
         Raises:
             ValueError: when parts or signs are missing or unknown, or a number isn't finite, or a scale not above 0.
         """
-        if not isinstance(given, dict) or set(given) != set(_PARTS):
-            raise ValueError(f"a community model is no object of {', '.join(_PARTS)}")
-        mean, scale, weight = (_by_sign(name, given[name]) for name in ("mean", "scale", "weight"))
+        if not isinstance(given, dict) or set(given) != {*_BY_SIGN, *_NUMBERS}:
+            raise ValueError(f"a community model is no object of {', '.join((*_BY_SIGN, *_NUMBERS))}")
+        mean, scale, weight, low, high = (_by_sign(name, given[name]) for name in _BY_SIGN)
         if any(value <= 0.0 for value in scale.values()):
             raise ValueError("a community model has a scale that isn't above 0")
-        return cls(mean, scale, weight, *(_number(name, given[name]) for name in ("intercept", "threshold")))
+        if any(low[name] > high[name] for name in FEATURES):
+            raise ValueError("a community model has a sign whose low lies above its high")
+        return cls(mean, scale, weight, low, high, *(_number(name, given[name]) for name in _NUMBERS))
 
 
 def _by_sign(part: str, given: object) -> dict[str, float]:
@@ -94,9 +96,11 @@ def _number(name: str, given: object) -> float:
 
 
 BUILT_IN = CommunityModel(
-    mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04},
-    scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34},
-    weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03},
+    mean={"lean": -0.8, "apart": 0.53, "broad": 2.89, "tied": 4.04, "shared_out": 0.0},
+    scale={"lean": 0.54, "apart": 0.31, "broad": 1.0, "tied": 1.34, "shared_out": 1.0},
+    weight={"lean": 3.17, "apart": 1.86, "broad": 0.56, "tied": 1.03, "shared_out": 0.0},
+    low={"lean": -2.42, "apart": -0.4, "broad": -0.11, "tied": 0.02, "shared_out": -3.0},
+    high={"lean": 0.82, "apart": 1.46, "broad": 5.89, "tied": 8.06, "shared_out": 3.0},
     intercept=-11.5,
     threshold=0.0,
 )

@@ -7,85 +7,54 @@ customers, who ask alike as well.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.campaigns.detector import linked
+from serve.campaigns.sketches import text_hashes
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import train
-from serve.model.community_model import FEATURES
+from serve.sessions.canonical_text import canonical
 from train.corpora.pool import Pool
 from train.encoders.prompt_cache import PromptCache
+from train.learning.community_table import CommunityTable
 from train.learning.evidence import EvidenceSettings, lessons
 from train.learning.sketched_population import sketched
-from train.synthesis.population import PopulationSettings, populate
+from train.synthesis.population import Population, PopulationSettings, populate, without_twins
 
-MIN_PURE = 0.8
-"""Share of a community's accounts that are of campaigns from which it counts as one, and below whose complement it
-counts as benign; what lies between is not learned from."""
 _KINDS = ("harvest", "person", "product")
 _MIN_PROMPTS = 290
+_MAIN = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One population of every fold: customers of a product, dilution (None for one without campaigns), and whether
+    benign accounts are drawn from all sources, three in four of which the scorer saw."""
+
+    customers: tuple[int, int]
+    dilution: float | None
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CommunitySettings:
-    """Folds, and for each a population of every number of customers and dilution (None for one without campaigns).
-
-    `known` populations draw benign accounts from all sources, three in four of which the scorer saw.
-    """
+    """Folds, and the populations of each: benign accounts drawn, campaigns, accounts a campaign, exchanges an
+    account."""
 
     n_folds: int = 4
-    n_benign: int = 320
-    n_campaigns: int = 4
-    accounts: tuple[int, int] = (10, 40)
-    exchanges: tuple[int, int] = (25, 60)
-    customers: tuple[tuple[int, int], ...] = ((1, 20), (20, 150))
-    known_customers: tuple[tuple[int, int], ...] = ((1, 60),)
-    dilutions: tuple[float | None, ...] = (None, 0.0, 0.5, 0.75, 0.9)
-    evidence: EvidenceSettings = field(default_factory=lambda: EvidenceSettings(max_prompts=2000, max_draws=100_000))
-
-
-@dataclass(frozen=True)
-class CommunityTable:
-    """Communities as columns (n,): `signs` (n, n_features), `harvest_share` of their accounts that are of campaigns,
-    `n_accounts`, the fold whose campaigns and sources they are of, and whether benign sources were known."""
-
-    signs: NDArray[np.float64]
-    harvest_share: NDArray[np.float64]
-    n_accounts: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    is_known: NDArray[np.bool_]
-
-    @property
-    def is_campaign(self) -> NDArray[np.bool_]:
-        """Whether nearly all accounts are of campaigns."""
-        return np.asarray(self.harvest_share >= MIN_PURE)
-
-    @property
-    def is_benign(self) -> NDArray[np.bool_]:
-        """Whether hardly any account is of a campaign."""
-        return np.asarray(self.harvest_share <= 1.0 - MIN_PURE)
-
-    def where(self, chosen: NDArray[np.bool_]) -> CommunityTable:
-        """The communities that are chosen."""
-        return CommunityTable(
-            self.signs[chosen], self.harvest_share[chosen], self.n_accounts[chosen], self.fold[chosen],
-            self.is_known[chosen],
-        )  # fmt: skip
-
-    @classmethod
-    def joined(cls, parts: Sequence[CommunityTable]) -> Self:
-        """Communities of all parts, in order."""
-        return cls(
-            np.concatenate([part.signs for part in parts]), np.concatenate([part.harvest_share for part in parts]),
-            np.concatenate([part.n_accounts for part in parts]), np.concatenate([part.fold for part in parts]),
-            np.concatenate([part.is_known for part in parts]),
-        )  # fmt: skip
+    n_benign: int = 420
+    n_campaigns: int = 6
+    accounts: tuple[int, int] = (8, 32)
+    exchanges: tuple[int, int] = (25, 55)
+    plans: tuple[Plan, ...] = (
+        Plan((1, 20), 0.0), Plan((20, 150), 0.5), Plan((1, 20), 0.75), Plan((20, 150), 0.9), Plan((1, 60), 0.5, True),
+        Plan((5, 60), 0.9),
+    )  # fmt: skip
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
 
 @dataclass(frozen=True)
@@ -97,19 +66,28 @@ class LeftOutGroups:
 
 
 def left_out_groups(pool: Pool, n_folds: int, *, seed: int) -> tuple[LeftOutGroups, ...]:
-    """Groups of each kind dealt over the folds; starter groups are learned from in all of them.
+    """Groups of each kind dealt over the folds; starter campaigns, too small to share out, are learned from in all.
 
     Raises:
         ValueError: when there are fewer groups of a kind than folds.
     """
     hands = []
     for offset, kind in enumerate(_KINDS):
-        names = sorted(set(pool.groups[(pool.kinds == kind) & ~pool.is_starter].tolist()))
-        if len(names) < n_folds:
-            raise ValueError(f"the corpora hold {len(names)} groups of kind {kind}, expected at least {n_folds}")
-        shuffled = np.random.default_rng(seed + offset).permutation(names).tolist()
-        hands.append([tuple(sorted(shuffled[fold::n_folds])) for fold in range(n_folds)])
+        real = sorted(set(pool.groups[(pool.kinds == kind) & ~pool.is_starter].tolist()))
+        if len(real) < n_folds:
+            raise ValueError(f"the corpora hold {len(real)} groups of kind {kind}, expected at least {n_folds}")
+        dealt = [_dealt(real, n_folds, seed + offset)]
+        if kind != "harvest":
+            dealt.append(
+                _dealt(sorted(set(pool.groups[(pool.kinds == kind) & pool.is_starter].tolist())), n_folds, seed)
+            )
+        hands.append([tuple(sorted(name for hand in dealt for name in hand[fold])) for fold in range(n_folds)])
     return tuple(LeftOutGroups(c, p + q) for c, p, q in zip(*hands, strict=True))
+
+
+def _dealt(names: list[str], n_hands: int, seed: int) -> list[list[str]]:
+    shuffled = np.random.default_rng(seed).permutation(names).tolist()
+    return [shuffled[hand::n_hands] for hand in range(n_hands)]
 
 
 def composed_communities(
@@ -117,24 +95,50 @@ def composed_communities(
 ) -> Iterator[CommunityTable]:
     """The communities of one population after another."""
     topic = cache.lookup_raw(pool.texts).assigned.cell.astype(np.int64)
-    organic = np.isin(pool.kinds, ("person", "product"))
+    known = np.flatnonzero(np.isin(pool.kinds, ("person", "product")))
     for fold, held in enumerate(left_out_groups(pool, settings.n_folds, seed=seed)):
         scorer = _scorer(pool, cache, held, settings.evidence, seed)
         harvest = _large_enough(pool, held.campaigns)
-        known, new = np.flatnonzero(organic), np.flatnonzero(np.isin(pool.groups, held.sources))
-        sides = [(new, False, customers) for customers in settings.customers]
-        sides += [(known, True, customers) for customers in settings.known_customers]
-        for index, ((benign, is_known, customers), dilution) in enumerate(itertools.product(sides, settings.dilutions)):
+        new = np.flatnonzero(np.isin(pool.groups, held.sources))
+        for index, plan in enumerate(settings.plans):
             asked = PopulationSettings(
-                settings.n_benign, 0 if dilution is None else min(settings.n_campaigns, len(harvest)),
-                settings.accounts, settings.exchanges, customers, dilution or 0.0,
+                settings.n_benign,
+                0 if plan.dilution is None else max(1, min(settings.n_campaigns, len(harvest) // 2)),
+                settings.accounts, settings.exchanges, plan.customers, plan.dilution or 0.0,
             )  # fmt: skip
-            population = populate(pool, benign, harvest, topic, asked, seed=seed + 1000 * fold + index)
-            found = linked(sketched(population, pool, cache, scorer))[1]
-            yield _table(
-                [tuple(getattr(signs, name) for name in FEATURES) for _, signs in found],
-                [population.campaign[community.accounts] != "" for community, _ in found], fold, is_known,
-            )  # fmt: skip
+            drawn = populate(
+                pool, known if plan.is_known else new, harvest, topic, asked, seed=seed + 1000 * fold + index
+            )
+            population = without_twins(drawn, pool)
+            yield _communities(population, pool, cache, scorer, fold, plan)
+
+
+def _communities(
+    population: Population, pool: Pool, cache: PromptCache, scorer: PromptScorer, fold: int, plan: Plan
+) -> CommunityTable:
+    sketches = sketched(population, pool, cache, scorer)
+    blended, found = linked(sketches)
+    tasks = text_hashes([canonical(pool.texts[row]) for row in population.rows[population.is_task].tolist()])
+    is_task = np.isin(sketches.items.text, tasks)
+    accounts = [community.accounts for community, _ in found]
+    n = len(found)
+    return CommunityTable.of(
+        [signs for _, signs in found],
+        task_share=np.array([
+            np.average(is_task[own.items], weights=blended.part[own.items, own.index]) for own, _ in found
+        ], dtype=np.float64),
+        harvest_share=np.array([(population.campaign[own] != "").mean() for own in accounts], dtype=np.float64),
+        n_accounts=np.array([len(own) for own in accounts], dtype=np.int64),
+        source=np.array([_main_sources(population, pool, own) for own in accounts], dtype=np.str_),
+        dilution=np.full(n, np.nan if plan.dilution is None else plan.dilution),
+        fold=np.full(n, fold), is_known=np.full(n, plan.is_known),
+    )  # fmt: skip
+
+
+def _main_sources(population: Population, pool: Pool, accounts: NDArray[np.int64]) -> str:
+    """The groups that a fifth of these accounts' exchanges are of, or more, joined by a plus."""
+    names, counts = np.unique(pool.groups[population.of_accounts(accounts).rows], return_counts=True)
+    return "+".join(names[counts >= _MAIN * counts.sum()].tolist())
 
 
 def _scorer(pool: Pool, cache: PromptCache, held: LeftOutGroups, settings: EvidenceSettings, seed: int) -> PromptScorer:
@@ -145,14 +149,3 @@ def _scorer(pool: Pool, cache: PromptCache, held: LeftOutGroups, settings: Evide
 def _large_enough(pool: Pool, groups: Sequence[str]) -> list[str]:
     names, counts = np.unique(pool.groups, return_counts=True)
     return sorted(set(groups) & set(names[counts >= _MIN_PROMPTS].tolist()))
-
-
-def _table(
-    signs: list[tuple[float, ...]], of_campaign: list[NDArray[np.bool_]], fold: int, is_known: bool
-) -> CommunityTable:
-    n = len(signs)
-    return CommunityTable(
-        np.array(signs, dtype=np.float64).reshape(n, len(FEATURES)),
-        np.array([own.mean() for own in of_campaign]), np.array([len(own) for own in of_campaign], dtype=np.int64),
-        np.full(n, fold), np.full(n, is_known),
-    )  # fmt: skip

@@ -20,6 +20,7 @@ from train.synthesis.compose import ORGANIC_KINDS, Composer
 _KIND_SHARES = (0.45, 0.25, 0.3)
 _MIN_TOPIC = 60
 _SHARD = 10
+_MAX_TWIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ class Population:
     def owner(self) -> NDArray[np.int64]:
         """Account of each exchange."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def of_accounts(self, kept: NDArray[np.int64]) -> Population:
+        """The population of these accounts alone, in this order."""
+        parts = [np.arange(self.offsets[account], self.offsets[account + 1]) for account in kept.tolist()]
+        chosen = np.concatenate([np.zeros(0, np.int64), *parts])
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        return Population(self.rows[chosen], offsets, self.kind[kept], self.campaign[kept], self.is_task[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +198,25 @@ class _Draw:
         rows = np.empty(len(is_task), dtype=np.int64)
         rows[is_task], rows[~is_task] = tasks, cover
         return _Account("harvest", name, rows, is_task)
+
+
+def without_twins(population: Population, pool: Pool) -> Population:
+    """The population without people and aggregators a fifth of whose texts are an earlier one's, too.
+
+    A small corpus is drawn from again and again, but two people don't type the same prompts: they would ask more alike
+    than any campaign.
+    """
+    seen: set[str] = set()
+    kept = []
+    for account in range(len(population)):
+        if population.kind[account] in ("person", "aggregator"):
+            rows = population.rows[population.offsets[account] : population.offsets[account + 1]]
+            texts = {pool.texts[row] for row in rows.tolist()}
+            if len(texts & seen) > _MAX_TWIN * len(texts):
+                continue
+            seen |= texts
+        kept.append(account)
+    return population.of_accounts(np.array(kept, dtype=np.int64))
 
 
 def _sharded(groups: list[NDArray[np.int64]]) -> NDArray[np.int64]:

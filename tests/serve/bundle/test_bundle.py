@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from serve.bundle.bundle import Bundle, read_capabilities
 from serve.bundle.files import (
     CALIBRATION,
     CLASSIFIER,
+    COMMUNITIES,
     FEATURES,
     FORMAT_VERSION,
     MANIFEST,
@@ -25,10 +27,11 @@ from serve.bundle.files import (
     BundleError,
 )
 from serve.bundle.manifest import content_id, manifest_digest, sha256, verify, write_manifest
-from serve.bundle.writing import write_capabilities
+from serve.bundle.writing import write_capabilities, write_community_model
 from serve.capability.capability_map import CapabilityMap
 from serve.features.prompt_training import HARVEST, ORGANIC
 from serve.features.session_features import feature_names
+from serve.model.community_model import BUILT_IN
 from serve.scoring.scorer import Scorer
 
 Copy = Callable[[], Path]
@@ -361,3 +364,20 @@ def test_the_released_training_rows_hold_features_and_no_text(released_scorer: S
     assert set(released_scorer.bundle.manifest["features"]) <= set(rows.column_names)
     texts = [field.name for field in rows.schema if str(field.type).endswith("string")]
     assert all(max(map(len, rows[name].unique().to_pylist())) < 200 for name in texts)
+
+
+def test_a_bundle_without_a_model_of_communities_has_the_built_in_one(bundle_folder: Path) -> None:
+    assert not (bundle_folder / COMMUNITIES).exists()
+    assert Bundle.load(bundle_folder).communities == BUILT_IN
+
+
+def test_a_model_of_communities_is_read_and_a_wrong_one_refused(copied_bundle: Copy) -> None:
+    folder = copied_bundle()
+    stricter = dataclasses.replace(BUILT_IN, threshold=2.5)
+    write_community_model(stricter, folder)
+    relist(folder)
+    assert Bundle.untried(folder).communities == stricter
+    (folder / COMMUNITIES).write_text(json.dumps(stricter.values() | {"scale": {}}))
+    relist(folder)
+    with pytest.raises(BundleError, match="scale is no object of lean"):
+        Bundle.untried(folder)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -92,3 +94,20 @@ def test_an_account_whose_share_looks_like_a_persons_is_left_out():
     blended, items = shared(10)
     items.evidence[20:30] = (-0.2, 0.4, -0.4)
     assert communities_of(blended, items)[0].accounts.tolist() == [0, 1, *range(3, 10)]
+
+
+def test_accounts_with_subjects_of_their_own_share_nothing_out():
+    """Eight accounts along eight axes: two prompts of one are the same, those of two have nothing in common."""
+    blended, items = shared(8)
+    vectors = np.zeros((80, 8), np.int8)
+    vectors[np.arange(80), items.owner] = 100
+    own = dataclasses.replace(items, vector=vectors)
+    assert signs_of(blended, own).shared_out == pytest.approx(-1.0)
+
+
+def test_accounts_that_work_off_one_queue_are_as_alike_as_their_own_prompts():
+    blended, items = shared(8)
+    vectors = np.zeros((80, 8), np.int8)
+    vectors[np.arange(80), np.random.default_rng(0).integers(8, size=80)] = 100
+    assert signs_of(blended, dataclasses.replace(items, vector=vectors)).shared_out == pytest.approx(0.0, abs=0.05)
+    assert signs_of(blended, items).shared_out == pytest.approx(0.0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from serve.model.community_model import FEATURES, CommunityFeatures
-from train.learning.communities import CommunityTable
-from train.learning.community_model import fit_communities, log_odds, reliability
+from train.learning.community_model import FittedCommunities, fit_communities, log_odds, passing_text, reliability
+from train.learning.community_table import CommunityTable
 
 N = 400
 
@@ -16,9 +16,11 @@ def table(*, n: int = N, seed: int = 0, apart: float = 4.0) -> CommunityTable:
     is_campaign = np.arange(n) % 2
     signs = rng.normal(size=(n, len(FEATURES)))
     signs[:, 0] += apart * is_campaign
+    share = is_campaign.astype(np.float64)
     return CommunityTable(
-        signs, is_campaign.astype(np.float64), np.full(n, 10), np.arange(n) // 2 % 4, np.zeros(n, np.bool_)
-    )
+        signs, share, share.copy(), np.full(n, 10), np.array([f"s{index}" for index in range(n)]),
+        np.full(n, 0.5), np.arange(n) // 2 % 4, np.zeros(n, np.bool_),
+    )  # fmt: skip
 
 
 def test_the_sign_that_tells_campaigns_apart_weighs_most():
@@ -54,19 +56,20 @@ def test_mixed_communities_teach_nothing():
     plain = table()
     mixed = table(n=80, seed=1)
     mixed.signs[:] = 100.0
-    mixed.harvest_share[:] = 0.5
+    mixed.task_share[:] = 0.5
     assert fit_communities(CommunityTable.joined([plain, mixed]), 0.05).model == fit_communities(plain, 0.05).model
 
 
 def test_log_odds_of_a_table_are_those_of_each_community():
     model = fit_communities(table(), 0.05).model
-    rows = np.array([[0.1, 0.2, 0.3, 0.4], [9.0, -9.0, 0.0, 1.0]])
+    rows = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [9.0, -9.0, 0.0, 1.0, -0.1]])
     expected = [model.log_odds(CommunityFeatures(*row)) for row in rows]
     assert log_odds(model, rows) == pytest.approx(expected)
 
 
 def test_campaigns_of_one_fold_alone_are_refused():
     alone = table()
+    alone.task_share[alone.fold > 0] = 0.0
     alone.harvest_share[alone.fold > 0] = 0.0
     with pytest.raises(ValueError, match="no campaigns of two folds"):
         fit_communities(alone, 0.05)
@@ -78,3 +81,33 @@ def test_reliability_counts_both_kinds_alike():
     lines = reliability(odds, one, (0.0, 0.5, 1.0)).splitlines()
     assert lines[1].split() == ["0.00", "to", "0.50", "1", "0", "0.119", "0.000"]
     assert lines[2].split() == ["0.50", "to", "1.00", "3", "2", "0.953", "0.667"]
+
+
+def test_no_sign_may_speak_for_innocence():
+    turned = table()
+    turned.signs[:, 1] = -turned.signs[:, 0]
+    assert fit_communities(turned, 0.05).model.weight[FEATURES[1]] == 0.0
+
+
+def test_communities_of_one_source_count_less_each_than_those_of_many():
+    """Half of the benign communities are one source's, which looks like campaigns."""
+    many, one = table(), table()
+    for own in (many, one):
+        own.signs[own.is_benign & (np.arange(N) % 4 == 0), 0] += 4.0
+    one.source[one.is_benign & (np.arange(N) % 4 == 0)] = "the same"
+    assert fit_communities(one, 0.05).model.weight[FEATURES[0]] > fit_communities(many, 0.05).model.weight[FEATURES[0]]
+
+
+def test_what_passes_is_counted_by_kind_and_dilution():
+    five = table(n=5)
+    five.task_share[:] = five.harvest_share[:] = (1.0, 1.0, 0.0, 0.0, 0.5)
+    five.n_accounts[:] = (10, 20, 30, 40, 50)
+    five.dilution[:2] = (0.0, 0.9)
+    model = fit_communities(table(), 0.05).model
+    above = model.threshold + 1.0
+    lines = passing_text(FittedCommunities(model, np.array([above, -9.0, above, -9.0, -9.0])), five).splitlines()
+    assert [line.split()[:4] for line in lines[:3]] == [
+        ["benign", "1", "of", "2"], ["mixed", "0", "of", "1"], ["campaigns", "1", "of", "2"]
+    ]  # fmt: skip
+    assert "30 accounts that are of no campaign" in lines[0]
+    assert [" ".join(line.split()[:5]) for line in lines[3:]] == ["at 0% 1 of 1", "at 90% 0 of 1"]

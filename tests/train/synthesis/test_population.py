@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.corpora.pool import Pool, PromptRow, Source
-from train.synthesis.population import Population, PopulationSettings, populate
+from train.synthesis.population import Population, PopulationSettings, populate, without_twins
 
 N = 400
 
@@ -65,3 +65,26 @@ def test_a_seed_draws_the_same_population(pool: Pool):
 def test_more_campaigns_than_corpora_are_refused(pool: Pool):
     with pytest.raises(ValueError, match="3 campaign groups for 4 campaigns"):
         drawn(pool, n_campaigns=4)
+
+
+def test_people_who_send_what_another_sent_are_left_out(pool: Pool):
+    found = drawn(pool)
+    alone = without_twins(found, pool)
+    people = [
+        set(alone.rows[alone.offsets[account] : alone.offsets[account + 1]].tolist())
+        for account in np.flatnonzero(np.isin(alone.kind, ("person", "aggregator"))).tolist()
+    ]
+    assert 1 < len(people) < np.isin(found.kind, ("person", "aggregator")).sum()
+    for index, own in enumerate(people):
+        assert len(own & set().union(*people[:index])) <= 0.2 * len(own)
+    assert (alone.campaign != "").sum() == (found.campaign != "").sum()
+    assert (alone.kind == "product").sum() == (found.kind == "product").sum()
+
+
+def test_a_population_of_some_accounts_is_theirs_alone(pool: Pool):
+    found = drawn(pool)
+    some = found.of_accounts(np.array([3, 1]))
+    expected = [found.rows[found.offsets[account] : found.offsets[account + 1]] for account in (3, 1)]
+    assert some.rows.tolist() == np.concatenate(expected).tolist()
+    assert some.kind.tolist() == found.kind[[3, 1]].tolist()
+    assert len(found.of_accounts(np.zeros(0, np.int64))) == 0
