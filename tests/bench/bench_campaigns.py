@@ -40,7 +40,6 @@ from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import PromptInputs, PromptScorer  # noqa: E402
 from serve.features.prompt_training import train  # noqa: E402
 from serve.features.session_features import Evidenced  # noqa: E402
-from serve.model.community_model import BUILT_IN  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
 from serve.sessions.canonical_text import canonical  # noqa: E402
 from serve.sessions.normalization import canonical_sessions, form  # noqa: E402
@@ -83,7 +82,8 @@ class Bench:
 
     def __init__(self, corpora: Path, bundle: Path) -> None:
         self.pool = load_pool(
-            CorporaSettings(dir=corpora, use=("train", "evaluate"), starter_prompts=24_000, max_prompts=6_000), seed=0
+            CorporaSettings(dir=str(corpora), use=("train", "evaluate"), starter_prompts=24_000, max_prompts=6_000),
+            seed=0,
         )
         self.bundle = Bundle.load(bundle)
         self.cache = PromptCache(self.bundle.encoder, self.bundle.capabilities)
@@ -130,7 +130,7 @@ class Bench:
         """A prompt scorer that saw nothing of the population's campaigns."""
         held = np.unique(self.pool.groups[population.rows[population.is_task]])
         learned = lessons(self.pool, np.flatnonzero(~np.isin(self.pool.groups, held)), self.cache, self.settings)
-        return train(learned.examples, self.settings.training, seed=0)
+        return train(learned.examples, self.settings, seed=0)
 
     def sketches(self, population: Population) -> Sketches:
         """What would be kept of the population's accounts; no session is judged."""
@@ -207,7 +207,7 @@ def bench_population(bench: Bench, options: argparse.Namespace) -> None:
             population = bench.population(PopulationSettings(dilution=dilution), seed=seed)
             sketches, scores = bench.judged(population)
             began = time.monotonic()
-            found = find(sketches, bench.bundle.capabilities)
+            found = find(sketches, bench.bundle.capabilities, bench.bundle.communities)
             seconds = time.monotonic() - began
             result, is_harvest = truth(population, found.campaign), population.campaign != ""
             print(
@@ -230,7 +230,9 @@ def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
             for community, signs in linked(sketches)[1]:
                 names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
                 share = counts.max() / counts.sum()
-                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(BUILT_IN.log_odds(signs))
+                (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(
+                    bench.bundle.communities.log_odds(signs)
+                )
     for name, odds in (("campaigns, lowest", np.sort(campaigns)), ("benign or mixed, highest", np.sort(benign)[::-1])):
         print(f"{len(odds):5} {name}: {', '.join(f'{value:+.2f}' for value in odds[:12])}")
 
@@ -240,7 +242,7 @@ def bench_benign(bench: Bench, options: argparse.Namespace) -> None:
     n_clean = 0
     for seed in range(options.seed, options.seed + options.n_benign):
         population = bench.population(PopulationSettings(n_campaigns=0), seed=10_000 + seed)
-        found = find(bench.sketches(population), bench.bundle.capabilities)
+        found = find(bench.sketches(population), bench.bundle.capabilities, bench.bundle.communities)
         n_clean += not found.campaigns
         accused = ", ".join(
             f"{len(campaign.ties)} accounts ({campaign.confidence:.2f})" for campaign in found.campaigns
@@ -259,7 +261,9 @@ def bench_split(bench: Bench, options: argparse.Namespace) -> None:
         benign = bench.population(PopulationSettings(n_campaigns=0), seed=options.seed)
         rows = rng.permutation(np.flatnonzero(bench.pool.groups == group))[:5_000]
         population = with_campaigns(bench, benign, [(group, list(np.array_split(rows, n_accounts)))])
-        result = truth(population, find(bench.sketches(population), bench.bundle.capabilities).campaign)
+        result = truth(
+            population, find(bench.sketches(population), bench.bundle.capabilities, bench.bundle.communities).campaign
+        )
         print(f"{n_accounts:8}  {5_000 // n_accounts:18}  {result.recall:6.3f}  {result.precision:9.3f}", flush=True)
 
 
@@ -278,7 +282,7 @@ def bench_event(bench: Bench, options: argparse.Namespace) -> None:
             parts.append(np.concatenate([own, rng.choice(cover, size=size - len(own))]))
         campaigns.append((area, parts))
     population = with_campaigns(bench, benign, campaigns)
-    found = find(bench.sketches(population), bench.bundle.capabilities)
+    found = find(bench.sketches(population), bench.bundle.capabilities, bench.bundle.communities)
     print("campaign     exchanges  found   accounts  found   top areas")
     sizes = np.diff(population.offsets)
     for area, *_ in EVENT:
@@ -309,7 +313,7 @@ def bench_indicators(bench: Bench, options: argparse.Namespace) -> None:
         strangers = PopulationSettings(n_benign=0, n_campaigns=min(4, len(rest)), dilution=dilution)
         others = bench.population(strangers, seed=options.seed + 501, harvest=rest)
         sketches = bench.sketches(here)
-        found = find(sketches, bench.bundle.capabilities)
+        found = find(sketches, bench.bundle.capabilities, bench.bundle.communities)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "indicators.json"
             n_cells = len(bench.bundle.capabilities.cells)
@@ -374,7 +378,7 @@ def link(folder: Path, bundle_folder: Path) -> None:
     assert sketches is not None
     before = peak_gib()
     began, worked = time.monotonic(), time.process_time()
-    found = find(sketches, bundle.capabilities)
+    found = find(sketches, bundle.capabilities, bundle.communities)
     seconds, worked = time.monotonic() - began, time.process_time() - worked
     print(
         f"linked in {seconds:.0f} s ({worked:.0f} s of processor time), {peak_gib():.2f} GiB at the peak "
