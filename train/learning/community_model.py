@@ -13,7 +13,7 @@ from serve.model.community_model import FEATURES, CommunityFeatures, CommunityMo
 from serve.model.refitting import logistic
 from train.learning.community_table import CommunityTable
 
-_STRENGTH = 30.0
+_STRENGTH = 100.0
 _DIGITS = 3
 _LOW, _HIGH = 8.0, 3.0
 _SAYS_NO_MORE = {"broad": 1.5, "shared_out": 0.0}
@@ -59,10 +59,11 @@ def _fitted(table: CommunityTable) -> CommunityModel:
     """A model whose numbers are rounded as they are written, with threshold 0."""
     pure = table.where(table.is_campaign | table.is_benign)
     weight = _weights(pure)
-    mean = np.average(pure.signs, axis=0, weights=weight)
-    scale = np.sqrt(np.average((pure.signs - mean) ** 2, axis=0, weights=weight))
-    scale = np.maximum(scale, 10.0**-_DIGITS)
-    high = np.minimum(mean + _HIGH * scale, [_SAYS_NO_MORE.get(name, np.inf) for name in FEATURES])
+    most = np.array([_SAYS_NO_MORE.get(name, np.inf) for name in FEATURES])
+    capped = np.minimum(pure.signs, most)
+    mean = np.average(capped, axis=0, weights=weight)
+    scale = np.maximum(np.sqrt(np.average((capped - mean) ** 2, axis=0, weights=weight)), 10.0**-_DIGITS)
+    high = np.minimum(mean + _HIGH * scale, most)
     blank = CommunityModel(
         _named(mean), _named(scale), dict.fromkeys(FEATURES, 1.0), _named(mean - _LOW * scale), _named(high), 0.0, 0.0
     )
