@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from serve.commands.command import Command
 from serve.commands.inputs import finish, read_job_inputs
-from serve.commands.options import add_bundle, add_exchanges, add_job, rejects_of, workers_of
+from serve.commands.options import add_bundle, add_exchanges, add_job, progress_of, rejects_of, workers_of
 
 
 def _add_campaigns(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,6 @@ def _campaigns(options: argparse.Namespace) -> int:
     from serve.bundle.files import RELEASED
     from serve.campaigns.job import CampaignJob, run
     from serve.campaigns.results import summary_text
-    from serve.jobs.progress import Progress
 
     began_at = time.monotonic()
     job = CampaignJob(
@@ -47,7 +45,7 @@ def _campaigns(options: argparse.Namespace) -> int:
     )
     trusted(job.bundle)
     with read_job_inputs(options, each_file=options.archive is not None) as inputs:
-        outcome = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        outcome = run(replace(job, inputs=inputs.paths), progress_of(options))
     print(summary_text(outcome, time.monotonic() - began_at))
     return finish(inputs, outcome.is_clean)
 

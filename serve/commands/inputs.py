@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.commands.command import DONE, TOO_MANY_REJECTS
-from serve.commands.options import rejects_of
+from serve.commands.options import progress_of, rejects_of
 
 if TYPE_CHECKING:
     from serve.io.inputs import Inputs
@@ -36,7 +36,10 @@ def read_inputs(options: argparse.Namespace, out: Path | None = None, *, each_fi
         else:
             folder = import_folder(out)
         resume = getattr(options, "resume", None)
-        inputs = stack.enter_context(prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume))
+        with progress_of(options) as progress:
+            inputs = stack.enter_context(
+                prepared(options.exchanges, folder, choice, each_file=each_file, resume=resume, watcher=progress)
+            )
         yield inputs
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serve.commands.command import DONE, Command
 from serve.commands.inputs import finish
-from serve.commands.options import add_exchanges
+from serve.commands.options import add_exchanges, progress_of
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -21,9 +21,9 @@ def _import(options: argparse.Namespace) -> int:
     from serve.io.importing import Choice
     from serve.io.inputs import import_to
 
-    inputs = import_to(
-        options.exchanges, options.out, Choice(options.format, columns.parsed(options.columns)), options.rejects
-    )
+    choice = Choice(options.format, columns.parsed(options.columns))
+    with progress_of(options) as progress:
+        inputs = import_to(options.exchanges, options.out, choice, options.rejects, progress)
     code = finish(inputs, is_clean=True)
     print(f"wrote {options.out} ({options.out.stat().st_size:,} bytes)")
     return code

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serve.jobs.progress import Progress
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +28,18 @@ def add_exchanges(parser: argparse.ArgumentParser, metavar: str) -> None:
     add_reading(parser)
 
 
+def progress_of(options: argparse.Namespace) -> Progress:
+    """Who is told on stderr how far the work is; with `--quiet` nobody hears it."""
+    from serve.jobs.progress import Progress
+
+    return Progress(io.StringIO() if options.quiet else sys.stderr)
+
+
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Add `--format` and `--columns`: how logs are read."""
+    """Add `--format` and `--columns`: how logs are read; and `--quiet`, for `progress_of`."""
     parser.add_argument("--format", metavar="NAME", help="read as this format (default: recognised by content)")
     parser.add_argument("--columns", metavar="FIELD=COLUMN,...", help="columns of a table: account_id=user,prompt=text")
+    parser.add_argument("--quiet", action="store_true", help="say nothing of how far the work is")
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from serve.commands.command import Command
 from serve.commands.inputs import finish, read_job_inputs
-from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, rejects_of, workers_of
+from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, progress_of, rejects_of, workers_of
 
 if TYPE_CHECKING:
     from serve.io.inputs import Inputs
@@ -39,7 +38,6 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(options: argparse.Namespace) -> int:
     from serve.batch.job import Job, check, run
     from serve.bundle.files import RELEASED
-    from serve.jobs.progress import Progress
     from serve.jobs.summary import summary_text
 
     job = Job(
@@ -56,7 +54,7 @@ def _score(options: argparse.Namespace) -> int:
     )
     check(job)
     with read_job_inputs(options) as inputs:
-        summary = run(replace(job, inputs=inputs.paths), Progress(sys.stderr))
+        summary = run(replace(job, inputs=inputs.paths), progress_of(options))
     summary = _with_rejects(summary, inputs, job.rejects)
     print(summary_text(summary))
     for line in _clearest(summary.clearest, options):

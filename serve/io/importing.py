@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import pyarrow as pa
 
@@ -34,6 +34,18 @@ SCHEMA = pa.schema([
 _PARTITION_BYTES = 64 << 20
 _MAX_PARTITIONS = 512
 _ROWS_PER_TABLE = 20_000
+
+
+class Watcher(Protocol):
+    """Who is told how far reading is; `serve.jobs.progress.Progress` is one."""
+
+    def begin(self, stage: str, n_before: int) -> None:
+        """A stage begins, `n_before` units of which were done before."""
+        ...
+
+    def tell(self, n_done: int, n_all: int, unit: str) -> None:
+        """`n_done` of `n_all` units are done."""
+        ...
 
 
 @dataclass
@@ -154,10 +166,14 @@ class Import:
                 reading.rejected[outcome.reason] += 1
                 rejects.write(_reject(log, outcome))
 
-    def write(self, writer: Writer) -> None:
+    def write(self, writer: Writer, watcher: Watcher | None = None) -> None:
         """Write the rows of what was read, by partition of accounts, then account, then time."""
         self._spill.flush()
+        if watcher:
+            watcher.begin("threads", 0)
         for index in range(self._n_partitions):
+            if watcher:
+                watcher.tell(index, self._n_partitions, "parts")
             requests, texts = read_partition(self._folder, index)
             for table in _tables(_rows(requests, texts, self.reading)):
                 writer.add(table)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from serve.io.discovery import InputError, below, kind_of, located
 from serve.io.formats import columns
 from serve.io.import_folder import REJECTS, has_import, imported_before, imported_files, make_folder, write_manifest
-from serve.io.importing import SCHEMA, Choice, Import, Reading, format_of, require_rows
+from serve.io.importing import SCHEMA, Choice, Import, Reading, Watcher, format_of, require_rows
 from serve.io.logs.files import Log
 from serve.io.logs.opening import LogError
 from serve.io.logs.requests import Format
@@ -71,13 +71,14 @@ def prepared(
     *,
     each_file: bool = False,
     resume: bool | None = None,
+    watcher: Watcher | None = None,
 ) -> Iterator[Inputs]:
     """Inputs to read, with imported logs in `folder`, which is removed at the end.
 
     With `resume`, what an earlier run imported is used again if its logs are the same and its files as it wrote them;
     a command that can't be resumed gives None. The folder of one that can stays where it was interrupted or stopped (a
     `RuntimeError`) after all logs were imported, or where there was an import to resume. `each_file` imports every log
-    on its own, so that it can be told later whether it was read before.
+    on its own, so that it can be told later whether it was read before. `watcher` is told how far reading is.
 
     Raises:
         InputError: when an input isn't there, or something else is in the folder's place.
@@ -87,7 +88,7 @@ def prepared(
     lock = make_folder(folder)
     is_resumed, is_whole, is_kept = bool(resume) and has_import(folder), False, False
     try:
-        inputs = _prepared(located(map(str, locations), folder), folder, choice, each_file, resume)
+        inputs = _prepared(located(map(str, locations), folder), folder, choice, each_file, resume, watcher)
         is_whole = resume is not None and bool(inputs.readings)
         yield inputs
     except BaseException as fault:
@@ -99,14 +100,21 @@ def prepared(
         lock.close()
 
 
-def _prepared(paths: Sequence[Path], folder: Path, choice: Choice, each_file: bool, resume: bool | None) -> Inputs:
+def _prepared(
+    paths: Sequence[Path],
+    folder: Path,
+    choice: Choice,
+    each_file: bool,
+    resume: bool | None,
+    watcher: Watcher | None,
+) -> Inputs:
     plain, logs, left_out = _sorted_out(paths, choice)
     marks = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path, _ in logs]
     identity: dict[str, object] = {"logs": marks, "form": choice.form, "columns": dict(choice.columns)}
     rejects = folder / REJECTS
     readings = imported_before(folder, identity) if resume else None
     if readings is None:
-        readings = _import_all(logs, folder, each_file)
+        readings = _import_all(logs, folder, each_file, watcher)
         if not plain:
             require_rows(readings)
         if not plain and not readings:
@@ -190,11 +198,13 @@ def _is_utf8_lines(file: Path) -> bool:
     return kind_of(file) == "jsonl" and (b"\n" in head or b"\r" not in head)
 
 
-def _import_all(logs: Sequence[tuple[Path, Format]], folder: Path, each_file: bool) -> tuple[Reading, ...]:
+def _import_all(
+    logs: Sequence[tuple[Path, Format]], folder: Path, each_file: bool, watcher: Watcher | None
+) -> tuple[Reading, ...]:
     for path in folder.glob("imported-*"):
         path.unlink()
     (folder / REJECTS).write_text("")
-    return tuple(_import(own, folder, each_file) for own in _groups(logs, each_file))
+    return tuple(_import(own, folder, each_file, watcher) for own in _groups(logs, each_file))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,31 +223,46 @@ def _groups(logs: Sequence[tuple[Path, Format]], each_file: bool) -> list[_Group
     return [_Group(forms[name], tuple(own)) for (name, _), own in paths.items()]
 
 
-def _import(group: _Group, folder: Path, each_file: bool) -> Reading:
+def _import(group: _Group, folder: Path, each_file: bool, watcher: Watcher | None) -> Reading:
     name = group.form.name
     if each_file:
         name += f"-{hashlib.sha256(str(group.paths[0]).encode()).hexdigest()[:12]}"
     out = folder / f"imported-{name}.parquet"
     with writing(out, SCHEMA) as writer:
-        reading = _read(group, writer, folder)
+        reading = _read(group, writer, folder, watcher)
     newest = max(path.stat().st_mtime_ns for path in group.paths)
     os.utime(out, ns=(newest, newest))
     return reading
 
 
-def _read(group: _Group, writer: Writer, folder: Path, *, with_system: bool = False) -> Reading:
+def _read(
+    group: _Group, writer: Writer, folder: Path, watcher: Watcher | None, *, with_system: bool = False
+) -> Reading:
     """Write the plain rows of logs of one format, and rows that can't be understood to a file in `folder`."""
-    n_bytes = sum(path.stat().st_size for path in group.paths)
-    job = Import(group.form, folder, n_bytes, with_system=with_system)
+    sizes = [path.stat().st_size for path in group.paths]
+    job = Import(group.form, folder, sum(sizes), with_system=with_system)
+    if watcher:
+        watcher.begin(f"read {group.form.title}", 0)
     with (folder / REJECTS).open("a", encoding="utf-8") as rejects:
-        for path in group.paths:
-            job.read(Log(path), rejects)
-    job.write(writer)
+        for place, path in enumerate(group.paths):
+            job.read(Log(path, _watch(watcher, sum(sizes[:place]), sum(sizes))), rejects)
+    job.write(writer, watcher)
     return job.reading
 
 
-def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path | None = None) -> Inputs:
+def _watch(watcher: Watcher | None, n_before: int, n_all: int) -> Callable[[int], None] | None:
+    """What tells the watcher of bytes of a log, `n_before` of earlier logs being read."""
+    if watcher is None:
+        return None
+    return lambda n_read: watcher.tell(n_before + n_read >> 20, n_all >> 20, "MiB")
+
+
+def import_to(
+    locations: Sequence[str], out: Path, choice: Choice, rejects: Path | None = None, watcher: Watcher | None = None
+) -> Inputs:
     """Write the plain rows of logs of any formats to `out`, and rows that can't be understood to `rejects`.
+
+    `watcher` is told how far reading is.
 
     Raises:
         ValueError: when an input isn't there, is of no known format or can't be read on, or `out` says no kind.
@@ -250,7 +275,7 @@ def import_to(locations: Sequence[str], out: Path, choice: Choice, rejects: Path
         logs = [*((file, columns.FORMAT) for path in plain for file in _plain_files(path)), *logs]
         with writing(out, SCHEMA) as writer:
             groups = _groups(logs, each_file=False)
-            readings = tuple(_read(group, writer, folder, with_system=True) for group in groups)
+            readings = tuple(_read(group, writer, folder, watcher, with_system=True) for group in groups)
         found = (folder / REJECTS).read_bytes() if (folder / REJECTS).exists() else b""
     if rejects:
         rejects.write_bytes(found)

@@ -6,11 +6,11 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,8 @@ from serve.io.logs.opening import MAX_RECORD_CHARS, LogError, first_bytes, open_
 
 SAMPLE_RECORDS = 400
 _SAMPLE_CHARS = 1 << 20
+_WATCHED_ROWS = 64
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,11 @@ class Sample:
 class Log:
     """A file of unknown kind; every method reads it from the start."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Read the file at `path`."""
+    def __init__(self, path: str | Path, watch: Callable[[int], None] | None = None) -> None:
+        """Read the file at `path`; `watch` is called now and then with the bytes of it that are read."""
         self.path = Path(path)
+        self._watch = watch
+        self._file: pa.OSFile | None = None
 
     @property
     def name(self) -> str:
@@ -70,13 +74,13 @@ class Log:
         if self.kind == "parquet":
             yield from self._parquet_rows()
         elif self.kind == "csv":
-            with open_text(self.path) as stream:
-                yield from _csv_rows(stream, self.head, self.path)
+            with self._text() as stream:
+                yield from self._watched(_csv_rows(stream, self.head, self.path))
         elif self.kind == "lines":
             yield from line_values(self.lines())
         elif self.kind == "json":
-            with open_text(self.path) as stream:
-                yield from json_values(stream, self.path)
+            with self._text() as stream:
+                yield from self._watched(json_values(stream, self.path))
 
     def lines(self) -> Iterator[str]:
         """Lines without their ends, which may be of any system.
@@ -84,14 +88,26 @@ class Log:
         Raises:
             LogError: when the file can't be read on.
         """
-        with open_text(self.path) as stream:
-            while line := read_line(stream, self.path):
-                yield line.rstrip("\n")
+        with self._text() as stream:
+            yield from self._watched(_lines(stream, self.path))
 
     def text(self) -> str:
         """All of a text file, up to the size of one record."""
         with open_text(self.path) as stream:
             return read_chars(stream, MAX_RECORD_CHARS, self.path)
+
+    def _text(self) -> io.TextIOWrapper:
+        return open_text(self.path, self._opened)
+
+    def _opened(self, file: pa.OSFile) -> None:
+        self._file = file
+
+    def _watched(self, rows: Iterator[_Row]) -> Iterator[_Row]:
+        """These rows; now and then it is told how far the file is read."""
+        for number, row in enumerate(rows):
+            if self._watch and self._file and number % _WATCHED_ROWS == 0:
+                self._watch(self._file.tell())
+            yield row
 
     def _sampled(self, text: str) -> Iterator[Record]:
         if self.kind in ("parquet", "json"):
@@ -105,11 +121,18 @@ class Log:
         try:
             with pq.ParquetFile(self.path, pre_buffer=False) as file:
                 for batch in file.iter_batches(256):
+                    if self._watch:
+                        self._watch(self.path.stat().st_size * line // max(file.metadata.num_rows, 1))
                     for row in batch.to_pylist():
                         line += 1
                         yield Record(line, row)
         except (OSError, ValueError, pa.ArrowException) as fault:
             raise LogError(f"{self.path}: can't be read beyond row {line}: {type(fault).__name__}") from None
+
+
+def _lines(stream: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    while line := read_line(stream, path):
+        yield line.rstrip("\n")
 
 
 def _kind_of(head: str) -> str:

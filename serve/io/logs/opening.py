@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,14 +18,16 @@ class LogError(ValueError):
     """A log that can't be read on: names the file and says why; never quotes it."""
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """The bytes of a file, without the compression that its first bytes show.
+def open_bytes(path: Path, opened: Callable[[pa.OSFile], None] | None = None) -> BinaryIO:
+    """The bytes of a file, without the compression that its first bytes show; `opened` is given the file itself.
 
     Raises:
         LogError: when it can't be opened.
     """
     try:
         raw = pa.OSFile(str(path))
+        if opened:
+            opened(raw)
         head = raw.read(4)
         codec = next((codec for magic, codec in _MAGIC.items() if head.startswith(magic)), None)
         raw.seek(0)
@@ -34,7 +37,7 @@ def open_bytes(path: Path) -> BinaryIO:
     return io.BufferedReader(stream, 1 << 20) if codec else stream
 
 
-def open_text(path: Path) -> io.TextIOWrapper:
+def open_text(path: Path, opened: Callable[[pa.OSFile], None] | None = None) -> io.TextIOWrapper:
     """The text of a file in the encoding that its first bytes show; what can't be decoded becomes lone surrogates.
 
     Raises:
@@ -42,7 +45,7 @@ def open_text(path: Path) -> io.TextIOWrapper:
     """
     head = first_bytes(path)
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), _without_mark(head))
-    return io.TextIOWrapper(open_bytes(path), encoding=encoding, errors="surrogateescape", newline=None)
+    return io.TextIOWrapper(open_bytes(path, opened), encoding=encoding, errors="surrogateescape", newline=None)
 
 
 def first_bytes(path: Path) -> bytes:

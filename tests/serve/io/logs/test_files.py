@@ -125,3 +125,13 @@ def test_any_bytes_are_read_without_a_traceback(tmp_path_factory, data):
         _ = log.sample
     except LogError:
         pass
+
+
+@pytest.mark.parametrize("data", [LINES.encode() * 200, json.dumps(ROWS * 200).encode(), gzip.compress(LINES.encode())])
+def test_a_watcher_hears_how_far_a_file_is_read(tmp_path, data):
+    path = tmp_path / "log"
+    path.write_bytes(data)
+    heard = []
+    assert len(list(Log(path, heard.append).records())) % 3 == 0
+    assert heard == sorted(heard)
+    assert 0 < heard[-1] <= len(data)
