@@ -24,15 +24,21 @@ FILES = sorted(path for path in CASES.glob("*.*") if path.name not in ("README.m
 NAMES = {"parts_column": "columns", "messages_column": "columns", "sharegpt_lines": "sharegpt"}
 
 
-def imported(path, out, form=None):
+class Nowhere:
+    """A writer for rows that nobody looks at."""
+
+    def add(self, table):
+        """See `Writer.add`."""
+
+
+def imported(path, writer, form=None):
     log = Log(path)
     chosen = format_of(log, Choice(form))
     if chosen is None:
         return None, None
-    job, rejects = Import(chosen, out.parent, path.stat().st_size), io.StringIO()
+    job, rejects = Import(chosen, path.parent, path.stat().st_size), io.StringIO()
     job.read(log, rejects)
-    with writing(out, SCHEMA) as writer:
-        job.write(writer)
+    job.write(writer)
     return chosen.name, job.reading
 
 
@@ -47,7 +53,10 @@ def checker():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_case_is_recognised_and_right(tmp_path, path, checker):
     case = json.loads((CASES / "EXPECTED.json").read_text(encoding="utf-8"))[path.stem]
-    name, reading = imported(path, tmp_path / "out.jsonl")
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    with writing(tmp_path / "out.jsonl", SCHEMA) as writer:
+        name, reading = imported(copy, writer)
     assert name == NAMES.get(path.stem, path.stem)
     assert checker.compare(case, checker.read(tmp_path / "out.jsonl")) is None
     assert reading.rejected.total() == case["rejected"]
@@ -117,8 +126,8 @@ def fuzz(path, folder, seeds):
         log = folder / path.name
         log.write_bytes(changed.encode("utf-8", "surrogatepass"))
         try:
-            _, reading = imported(log, folder / "out.jsonl")
-            imported(log, folder / "out.jsonl", luck.choice(FORMATS).name)
+            _, reading = imported(log, Nowhere())
+            imported(log, Nowhere(), luck.choice(FORMATS).name)
         except LogError:
             continue
         assert reading is None or reading.n_prompts >= 0
