@@ -8,6 +8,7 @@ was written; 3 done, but more than 5 % of the rows were rejected; 4 the job stop
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from serve.commands.server import SERVE
 
 COMMANDS = SCORE, EXPLAIN, CAMPAIGNS, REPORT, DRIFT, MAP, ADAPT, SERVE, LABELS, IMPORT, FORMATS, BUNDLE
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _QUOTING = ("pyarrow", "pydantic_core")
 
 
@@ -47,11 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
         return DONE
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
-        from serve.batch.job import JobStoppedError
-
-        if isinstance(fault, JobStoppedError):
-            return _fail(f"{_said(fault)}{_kept(options)}", STOPPED)
-        return _fail(_said(fault), UNUSABLE)
+        return _failed(fault, options)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -64,9 +62,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 
+def _failed(fault: Exception, options: argparse.Namespace) -> int:
+    """Say what went wrong and how to go on; the exit code."""
+    from serve.batch.job import JobStoppedError
+
+    if isinstance(fault, JobStoppedError):
+        return _fail(f"{_said(fault)}{_kept(options)}", STOPPED)
+    if isinstance(fault, OSError) and fault.errno in _FULL:
+        place = fault.filename or getattr(options, "out", None) or "standard output"
+        return _fail(f"{place}: {fault.strerror}{_tip(options)}", STOPPED)
+    return _fail(_said(fault), UNUSABLE)
+
+
 def _said(fault: BaseException) -> str:
     """What a fault says; only its kind where it is of a library that quotes what it read."""
     name = type(fault).__name__
+    if isinstance(fault, OSError) and fault.filename and fault.strerror:
+        return f"{fault.filename}: {fault.strerror}"
     is_quoting = type(fault).__module__.partition(".")[0] in _QUOTING
     return f"{name}: something can't be read or judged" if is_quoting else str(fault)
 

@@ -175,18 +175,19 @@ def _engine(job: Job, found: Found) -> Executor:
 
 @contextmanager
 def _stopping(work: Checkpoint) -> Iterator[None]:
-    """Turn faults on the way into `JobStoppedError`."""
+    """Turn faults on the way into `JobStoppedError`; where nothing can be judged, leave nothing to go on from."""
     try:
         yield
+    except UselessInputError:
+        work.forget()
+        raise
     except (InputError, TaskError, OSError, pa.ArrowException) as fault:
         text = str(fault) if isinstance(fault, InputError | TaskError) else f"{work.folder.parent}: {fault_text(fault)}"
         raise JobStoppedError(text + _tip(fault, work)) from fault
 
 
 def _tip(fault: Exception, work: Checkpoint) -> str:
-    """What is kept and how to go on, where that can help; the folder of a job that can't go on is removed."""
-    if isinstance(fault, UselessInputError):
-        work.forget()
+    """What is kept and how to go on, where that can help."""
     if not (n_done := len(work.done)):
         return ""
     when = " once that file can be read as it was" if isinstance(fault, InputError) else ""
@@ -209,9 +210,7 @@ def _require_columns(files: Mapping[str, FileCount]) -> None:
         n_rows = count.n_rows - sum(count.reasons[reason] for reason in NOT_ROWS)
         for name, reason in MISSING.items():
             if n_rows and count.reasons[reason] == n_rows:
-                raise UselessInputError(
-                    f"{path}: no row has a column {name}, expected account_id and prompt in every row"
-                )
+                raise UselessInputError(f"{path}: no row has a usable {name}, expected one in every row")
 
 
 def _rows_by_partition(work: Checkpoint) -> list[int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from serve.http.problems import Fault, ProblemError
+from serve.io.json_values import REPEATED, RepeatedKeyError, parse_json
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_FAULTS = 20
@@ -165,12 +166,23 @@ def parse(body: bytes | bytearray, model: type[Model], n_values: int = MAX_VALUE
         ProblemError: 413 or 422, with where and why, never with what was sent.
     """
     refuse_too_many(body, n_values)
+    _refuse_repeated_keys(body)
     try:
         return _validated(body, model)
     except ValidationError as fault:
         found = fault.errors(include_url=False, include_context=False, include_input=False)
         faults = tuple(Fault(_pointer(error["loc"]), _reason(error["type"], error["msg"])) for error in found)
         raise ProblemError(422, "the body can't be used; its first faults are listed", faults[:MAX_FAULTS]) from None
+
+
+def _refuse_repeated_keys(body: bytes | bytearray) -> None:
+    """Refuse an object that names a key twice, so that two readers may see two objects."""
+    try:
+        parse_json(body.decode())
+    except RepeatedKeyError:
+        raise ProblemError(422, REPEATED) from None
+    except ValueError:
+        pass  # the parser of the model says what is wrong
 
 
 def _validated(body: bytes | bytearray, model: type[Model]) -> Model:

@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     FailFast,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from serve.http.problems import ProblemError
+from serve.io.logs.values import own_id
 from serve.io.single_request import session_of
 from serve.io.timestamps import seconds
 from serve.sessions.prompt_text import MAX_PROMPT_CHARS
@@ -31,7 +33,9 @@ MAX_TIME_CHARS = 64
 
 _PROMPT = f"Any text; of one longer than {MAX_PROMPT_CHARS:,} characters the head and the tail are read."
 
-Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS)]
+_SYSTEM = "Taken so that requests can be passed on as they are; no verdict depends on it."
+
+Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(own_id)]
 
 
 def check_id(text: str) -> None:
@@ -54,9 +58,9 @@ class ExchangeIn(BaseModel):
         | Annotated[StrictInt, Field(ge=TIMES[0], lt=TIMES[1])]
         | Annotated[StrictStr, Field(max_length=MAX_TIME_CHARS)]
         | None,
-        Field(description="Seconds since 1970, or a time as in ISO 8601, in UTC where it has no offset."),
+        Field(description="Seconds since 1970, or ISO 8601 (UTC without offset); a text that is no time is refused."),
     ] = None
-    system: Annotated[StrictStr, Field(max_length=MAX_SYSTEM_CHARS)] | None = None
+    system: Annotated[StrictStr, Field(max_length=MAX_SYSTEM_CHARS, description=_SYSTEM)] | None = None
 
     @model_validator(mode="after")
     def _usable(self) -> ExchangeIn:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from serve.io.discovery import InputError
+from serve.io.discovery import InputError, fault_text
 from serve.io.importing import Reading
 from serve.io.writers import locked, sha256
 
@@ -27,7 +27,10 @@ def make_folder(folder: Path) -> BinaryIO:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is in the way: it is no folder")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as fault:
+        raise InputError(f"{folder.parent}: can't be written: {fault_text(fault)}") from None
     if folder.stat().st_uid != os.geteuid():
         raise InputError(f"{folder} belongs to another user, expected a folder of one's own")
     if any(folder.iterdir()) and not (folder / _MARK).is_file():

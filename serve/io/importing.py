@@ -29,7 +29,8 @@ SCHEMA = pa.schema([
     ("account_id", pa.large_string()), ("session_id", pa.large_string()), ("at", pa.float64()),
     ("prompt", pa.large_string()), ("system", pa.large_string()),
 ])  # fmt: skip
-"""Columns of imported rows: `at` in seconds since 1970, null where unknown; `system` only where it was asked for."""
+"""Columns of imported rows: `at` in seconds since 1970, null where unknown; `system` only where it was asked for, for
+people who read the rows: no verdict depends on it."""
 
 _PARTITION_BYTES = 64 << 20
 _MAX_PARTITIONS = 512

@@ -108,6 +108,8 @@ def check_places(outputs: Sequence[Path], inputs: Sequence[Path | str]) -> None:
             raise ValueError(f"{path}: is a folder, expected a file to write")
         if not place.parent.is_dir():
             raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
+        if not os.access(place.parent, os.W_OK):
+            raise ValueError(f"{path}: can't be written, {place.parent} is not writable")
         for source in map(os.path.realpath, inputs):
             if place.is_relative_to(source):
                 raise ValueError(f"{path}: output file lies in the input {source}")

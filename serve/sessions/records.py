@@ -35,7 +35,7 @@ def _is_encodable(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One prompt that a client sent; `at` is in seconds since 1970 (UTC); `system` may hold a tool schema.
+    """One prompt that a client sent; `at` is in seconds since 1970 (UTC); no verdict depends on `system`.
 
     The prompt is kept as `prompt_text` makes it: NULs and lone surrogates replaced, and cut where it is very long.
 

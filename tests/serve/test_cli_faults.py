@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +27,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def never(*_: object) -> NoReturn:
+def never(*_: object, **__: object) -> NoReturn:
     raise AssertionError("logs were imported")
 
 
@@ -137,3 +139,26 @@ def test_an_empty_input_is_named_as_it_was_given(
     (empty := tmp_path / "empty.jsonl").write_text("")
     assert main([command, str(empty), "--out", str(tmp_path / out), "--bundle", str(bundle_folder)]) == 2
     assert capsys.readouterr().err == f"stillwatch: {empty}: 0 usable rows, expected exchanges\n"
+
+
+@pytest.mark.parametrize("name", ["/data/part.jsonl", None])
+def test_a_full_disk_stops_a_command_and_names_the_place(
+    log: Path, name: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+
+    monkeypatch.setattr(inputs, "Import", full)
+    out = log.with_name("rows.jsonl")
+    assert main(["import", str(log), "--out", str(out)]) == 4
+    assert capsys.readouterr().err == f"stillwatch: {name or out}: No space left on device\n"
+    assert [path.name for path in log.parent.iterdir()] == [log.name]
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(inputs, "Import", never)
+    assert main(["score", str(log), "--out", str(log.with_name("v.jsonl"))]) == 2
+    assert f"can't be written, {log.parent} is not writable" in capsys.readouterr().err

@@ -22,6 +22,17 @@ def text_id(value: object) -> str | None:
     return unicodedata.normalize("NFC", storable(value).strip()) or None
 
 
+def own_id(text: str) -> str:
+    """An id that is a text, trimmed and in NFC.
+
+    Raises:
+        ValueError: when nothing is left.
+    """
+    if (found := text_id(text)) is None:
+        raise ValueError("an id is blank")
+    return found
+
+
 def first_id(*values: object) -> str | None:
     """The first of these ids that is one."""
     return next((name for name in map(text_id, values) if name is not None), None)

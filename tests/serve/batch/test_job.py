@@ -257,8 +257,9 @@ def test_a_sample_has_the_verdicts_of_the_whole(
 @pytest.mark.parametrize("rows", [[{"account_id": "a"}] * 3, [{"prompt": "hello"}, {"prompt": "again"}]])
 def test_a_file_without_a_column_is_said(tmp_path: Path, bundle_folder: Path, rows: list[dict[str, str]]) -> None:
     source = write(tmp_path / "in.jsonl", rows)
-    with pytest.raises(JobStoppedError, match=r"in\.jsonl: no row has a column (prompt|account_id), expected"):
+    with pytest.raises(InputError, match=r"in\.jsonl: no row has a usable (prompt|account_id), expected"):
         run(source, tmp_path / "out.jsonl", bundle_folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_no_exchange_at_all_gives_empty_outputs(tmp_path: Path, bundle_folder: Path) -> None:

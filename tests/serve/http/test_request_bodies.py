@@ -156,3 +156,25 @@ def test_what_follows_gzip_data_is_not_ignored(more: bytes) -> None:
     with pytest.raises(ProblemError) as fault:
         body_of(gzip.compress(b"{}") + more, BodyMemory(1 << 20), BodyLimits()).plain()
     assert fault.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"sessions": [], "sessions": []}',
+        b'{"sessions": [{"exchanges": [{"prompt": "canary", "pr\\u006fmpt": "b"}]}]}',
+    ],
+)
+def test_a_key_that_comes_twice_is_refused(body: bytes) -> None:
+    with pytest.raises(ProblemError, match="a key comes twice") as caught:
+        parse(body, ScoreIn)
+    assert caught.value.status == 422
+    assert "canary" not in str(caught.value)
+
+
+def test_ids_are_trimmed_and_composed_as_those_of_files() -> None:
+    session = {"session_id": " s ", "account_id": "e\u0301\t", "exchanges": [{"prompt": "hello"}]}
+    (found,) = parse(json.dumps({"sessions": [session]}).encode(), ScoreIn).sessions
+    assert (found.session_id, found.account_id) == ("s", "\u00e9")
+    with pytest.raises(ProblemError):
+        parse(json.dumps({"sessions": [session | {"account_id": "  "}]}).encode(), ScoreIn)
