@@ -96,3 +96,8 @@ audit: $(STAMP)
 .PHONY: bench-reasons
 bench-reasons: $(STAMP)
 	$(BIN)/python tests/bench/bench_reasons.py
+
+# The analyst's page with 100,000 sessions in its queue; needs Debian's package chromium.
+.PHONY: bench-page
+bench-page: $(STAMP)
+	$(BIN)/python tests/bench/bench_page.py

@@ -127,7 +127,7 @@ class _Room:
     def title(self, text: str, x: float, y: float) -> float:
         """How high an area's name is written: at `y`, or as near above or below as there is room."""
         width = _TITLE_LETTER * len(text)
-        steps = sorted(range(-6, 7), key=abs)
+        steps = sorted(range(-24, 25), key=abs)
         tops = (y + step * _TITLE_LINE - _TITLE_LINE / 2 for step in steps)
         free = (top for top in tops if self.take(x - width / 2, top, width, _TITLE_LINE))
         return next(free, y - _TITLE_LINE / 2) + _TITLE_LINE * 0.75

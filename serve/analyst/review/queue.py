@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from serve.adaptation.label_files import Label
 from serve.analyst.review.cases import (
+    MAX_COUNTED,
     MAX_NOTE_CHARS,
     PAGE,
     STATES,
@@ -43,12 +44,13 @@ MAX_OF_ACCOUNT = 500
 """Sessions and decisions of an account that are looked at, the last ones."""
 
 _ROWS = 500
+_NAME = 256
 _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
-    "p_value": (CASES.c.p_value.asc(), CASES.c.score.desc()), "score": (CASES.c.score.desc(),),
-    "n_exchanges": (CASES.c.n_exchanges.desc(),), "latest": (CASES.c.judged_at.desc(),),
-    "account": (CASES.c.account_id.asc(),),
+    "p_value": (CASES.c.p_value, CASES.c.key), "score": (CASES.c.score.desc(), CASES.c.key.desc()),
+    "n_exchanges": (CASES.c.n_exchanges.desc(), CASES.c.key.desc()),
+    "latest": (CASES.c.judged_at.desc(), CASES.c.key.desc()), "account": (CASES.c.names, CASES.c.key),
 }  # fmt: skip
-_ONES = [column for column in CASES.c if column.name not in ("key", "account_key", "decision")]
+_ONES = [column for column in CASES.c if column.name not in ("key", "account_key", "names", "decision")]
 
 
 class ReviewQueue:
@@ -102,18 +104,18 @@ class ReviewQueue:
         """Cases in the order wanted."""
         where = [CASES.c.state == wanted.state if wanted.state != "all" else CASES.c.state.in_(STATES)]
         if wanted.text:
-            text = _stored(wanted.text)
-            own = (CASES.c.account_id, CASES.c.session_id)
-            where.append(or_(*(column.icontains(text, autoescape=True) for column in own)))
-        query = select(*_ONES).where(*where).order_by(*_ORDERS[wanted.sort], CASES.c.key)
+            where.append(CASES.c.names.contains(_stored(wanted.text).lower(), autoescape=True))
+        own, begin = select(CASES.c.key).where(*where).order_by(*_ORDERS[wanted.sort]), wanted.page * PAGE
         with self._reads() as connection:
             counted = select(CASES.c.state, func.count()).where(CASES.c.state.in_(STATES)).group_by(CASES.c.state)
             counts = dict.fromkeys(STATES, 0) | dict(iter(connection.execute(counted).tuples()))
-            if wanted.text:
-                n_found = connection.execute(select(func.count()).select_from(CASES).where(*where)).scalar_one()
+            if wanted.text:  # looked for once, for what is shown and for how many there are
+                found = connection.execute(own.limit(begin + MAX_COUNTED + 1)).scalars().all()
+                n_found, keys = len(found), found[begin : begin + PAGE]
             else:
                 n_found = sum(counts.values()) if wanted.state == "all" else counts[wanted.state]
-            rows = connection.execute(query.limit(PAGE).offset(wanted.page * PAGE)).all()
+                keys = connection.execute(own.limit(PAGE).offset(begin)).scalars().all()
+            rows = connection.execute(select(*_ONES).where(CASES.c.key.in_(keys)).order_by(*_ORDERS[wanted.sort])).all()
         return QueuePage(wanted, tuple(map(_case, rows)), n_found, counts)
 
     def sessions(self, account_id: str) -> tuple[Case, ...]:
@@ -206,12 +208,17 @@ def _reached() -> Iterator[None]:
 def _key(account_id: str, session_id: str | None = None) -> str:
     """A name of fixed length for an account, or for one of its sessions; no two have the same."""
     text = f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _stored(text: str) -> str:
     """A text that both databases can hold."""
     return text.replace("\0", "\u2400").encode("utf-8", "replace").decode()
+
+
+def _names(verdict: Verdict) -> str:
+    """What a search looks into; short enough for an index of either database."""
+    return "\n".join(_stored(name).lower()[:_NAME] for name in (verdict.account_id, verdict.session_id))
 
 
 def _row(verdict: Verdict, now: float) -> dict[str, Any]:
@@ -220,6 +227,7 @@ def _row(verdict: Verdict, now: float) -> dict[str, Any]:
         "key": _key(verdict.account_id, verdict.session_id), "account_key": _key(verdict.account_id),
         "account_id": _stored(verdict.account_id), "session_id": _stored(verdict.session_id), "judged_at": now,
         "state": "new" if verdict.is_harvesting else "", "areas": json.dumps(dict(verdict.area_share)),
+        "names": _names(verdict),
     }  # fmt: skip
 
 
@@ -268,7 +276,7 @@ def _decide(
     values = {name: _stored(value) if isinstance(value, str) else value for name, value in decision.items()} | {
         "account_key": own, "after": last, "account_id": _stored(account_id), "n_sessions": n_sessions,
         "session_id": None if session_id is None else _stored(session_id),
-        "packed": connection.execute(clearest.order_by(*_ORDERS["p_value"]).limit(1)).scalar_one(),
+        "packed": connection.execute(clearest.order_by(CASES.c.p_value, CASES.c.score.desc()).limit(1)).scalar_one(),
     }  # fmt: skip
     row = connection.execute(DECISIONS.insert().values(values).returning(*DECISIONS.c)).one()
     connection.execute(update(CASES).where(covered).values(state=row.state, decision=row.number))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.analyst.review import cases
 from serve.analyst.review import inbox as inboxes
 from serve.analyst.review import queue as queues
 from serve.analyst.review.account_life import AccountLife
@@ -116,7 +117,7 @@ def test_what_was_decided_stays_as_it_was_judged_unless_it_doubles(queue: Review
     assert (case.state, verdict.n_exchanges) == ("new", 40)
 
 
-def test_pages_are_sorted_searched_and_counted(queue: ReviewQueue) -> None:
+def test_pages_are_sorted_searched_and_counted(queue: ReviewQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [
         replace(FLAGGED, session_id=f"s{i:03}", account_id=f"Team_{i % 7}", p_value=i / 1000, score=1 - i / 500)
         for i in range(120)
@@ -130,6 +131,13 @@ def test_pages_are_sorted_searched_and_counted(queue: ReviewQueue) -> None:
     assert [own.session_id for own in found.cases[:2]] == ["s003", "s010"]
     assert names(queue, text="100") == ["s100"]
     assert names(queue, text="%") == names(queue, text="DROP TABLE") == names(queue, text="\0<B>") == ["last"]
+    with monkeypatch.context() as patched:
+        patched.setattr(queues, "MAX_COUNTED", 60)
+        patched.setattr(cases, "MAX_COUNTED", 60)
+        found = queue.page(Wanted(text="team_"))
+        assert (len(found.cases), found.n_found, found.is_counted) == (50, 61, False)
+        found = queue.page(Wanted(text="team_", page=2))
+        assert (len(found.cases), found.n_found, found.is_counted) == (20, 120, True)
     with pytest.raises(ValueError, match="sort"):
         Wanted(sort="score; --")
     assert queue.sessions(HOSTILE)[0].account_id == HOSTILE.replace("\0", "\u2400")
