@@ -1,4 +1,8 @@
-"""Charts: counts as bars that a page can draw, in percent of the height and width that it has."""
+"""Charts: counts as bars that a page can draw, in percent of the height and width that it has.
+
+All rows of a chart have one scale, so that they can be compared. Where there are several, heights are square roots of
+counts, so that a row of few is seen beside one of many.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ _STEP_NAMES = ("minute", "5 minutes", "15 minutes", "hour", "3 hours", "6 hours"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`count` between `low` (inclusive) and `high`, `height` in percent of the highest bar of its row."""
+    """`count` between `low` (inclusive) and `high`, `height` in percent of the highest bar of its chart."""
 
     low: str
     high: str
@@ -50,11 +54,11 @@ class Chart:
 def histogram(groups: Mapping[str, NDArray[np.float64]], n_bars: int = 40) -> Chart:
     """Counts of numbers from 0 to 1, a row a group; 1 itself falls in the last bar."""
     names = [f"{edge / n_bars:.3f}" for edge in range(n_bars + 1)]
-    rows = tuple(
-        _row(name, np.bincount(np.minimum((own * n_bars).astype(np.int64), n_bars - 1), minlength=n_bars), names)
+    counts = {
+        name: np.bincount(np.minimum((own * n_bars).astype(np.int64), n_bars - 1), minlength=n_bars)
         for name, own in groups.items()
-    )
-    return Chart(rows, ("0", "0.25", "0.5", "0.75", "1"), f"{1 / n_bars:.3f}")
+    }
+    return Chart(_rows(counts, names), ("0", "0.25", "0.5", "0.75", "1"), f"{1 / n_bars:.3f}")
 
 
 def timeline(groups: Mapping[str, NDArray[np.float64]]) -> Chart | None:
@@ -72,20 +76,27 @@ def timeline(groups: Mapping[str, NDArray[np.float64]]) -> Chart | None:
     step *= max(1, math.ceil((last - begin + 1) / step / MAX_TIME_BARS))
     n_bars = int((last - begin) // step) + 1
     names = [_time(begin + step * index, step) for index in range(n_bars + 1)]
-    rows = tuple(
-        _row(group, np.bincount(((own - begin) // step).astype(np.int64), minlength=n_bars), names)
-        for group, own in known.items()
-    )
-    return Chart(rows, (names[0], names[-1]), name)
+    counts = {
+        group: np.bincount(((own - begin) // step).astype(np.int64), minlength=n_bars) for group, own in known.items()
+    }
+    return Chart(_rows(counts, names), (names[0], names[-1]), name)
 
 
-def _row(name: str, counts: NDArray[np.int64], names: Sequence[str]) -> Row:
-    most = int(counts.max(initial=0))
-    bars = tuple(
-        Bar(names[index], names[index + 1], count, round(100.0 * count / max(most, 1), 2))
-        for index, count in enumerate(counts.tolist())
+def _rows(groups: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> tuple[Row, ...]:
+    most = max([1, *(int(counts.max(initial=0)) for counts in groups.values())])
+    power = 0.5 if len(groups) > 1 else 1.0
+    return tuple(
+        Row(
+            group,
+            tuple(
+                Bar(names[index], names[index + 1], count, round(100.0 * (count / most) ** power, 2))
+                for index, count in enumerate(counts.tolist())
+            ),
+            int(counts.max(initial=0)),
+            int(counts.sum()),
+        )
+        for group, counts in groups.items()
     )
-    return Row(name, bars, most, int(counts.sum()))
 
 
 def _time(seconds: float, step: int) -> str:

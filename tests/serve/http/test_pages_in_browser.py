@@ -31,6 +31,14 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe i
 
 CHROMIUM = os.environ.get("STILLWATCH_CHROMIUM") or shutil.which("chromium")
 WIDTHS = (1440, 390)
+LABELS = """() => {
+  const boxes = [...document.querySelectorAll("svg text")]
+    .map(e => [e.textContent, e.closest("svg"), e.getBoundingClientRect()]);
+  return boxes.flatMap(([a, own, p], i) => boxes.slice(i + 1)
+    .filter(([, other, q]) => own === other && p.left < q.right && q.left < p.right)
+    .filter(([, , q]) => p.top + 1 < q.bottom && q.top + 1 < p.bottom)
+    .map(([b]) => `${a} | ${b}`));
+}"""
 OUTSIDE = """() => [...document.querySelectorAll('a, button, input, select, textarea, summary')]
   .filter(e => e.checkVisibility() && !e.matches('.skip'))
   .filter(e => { const r = e.getBoundingClientRect(); return r.width && (r.left < 0 || r.right > innerWidth + 1); })
@@ -125,6 +133,7 @@ def test_a_report_is_whole_in_a_browser(
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OVERLAPS) == []
+        assert page.evaluate(LABELS) == []
         violations = axe.Axe().run(page).response["violations"]
         assert [v["id"] for v in violations if v["impact"] in ("serious", "critical", "moderate")] == []
         context.close()
@@ -229,7 +238,7 @@ def test_from_the_list_to_an_exported_label_by_keyboard(
     page.locator("h2", has_text=first).wait_for()
     is_whole(page, width)
     page.screenshot(path=tmp_path / f"account-{width}.png", full_page=True)
-    assert "s-1, 2001-09-09 01:46: harvesting, score" in str(page.locator("rect title").first.text_content())
+    assert "s-1, 2001-09-09 01:46: harvesting, score" in str(page.locator("g title").first.text_content())
     page.locator("input[name=note]").focus()
     keys.type("cax, seen before")
     keys.press("Escape")
