@@ -21,8 +21,8 @@ MAX_MARKS = 2_000
 """Sessions and accounts, each, that are drawn at most; more are drawn evenly from all."""
 N_LISTED = 20
 _WIDTH, _HEIGHT, _MARGIN = 1200.0, 820.0, 70.0
-_LETTER, _LINE = 6.1, 12.0  # a letter's width and a line's height on the map, about
-_TITLE_LETTER, _TITLE_LINE = 8.6, 18.0
+_LETTER, _LINE = 6.7, 13.0  # a letter's width and a line's height on the map, about
+_TITLE_LETTER, _TITLE_LINE = 9.4, 18.0
 _MAX_RADIUS = 26.0
 _CHART_WIDTH, _CHART_HEIGHT = 900.0, 320.0
 _BAND = (0.05, 0.95)
