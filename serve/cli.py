@@ -23,13 +23,13 @@ from serve.commands.command import DONE, EXIT_CODES, INTERRUPTED, STOPPED, TERMI
 from serve.commands.drift import DRIFT
 from serve.commands.explain import EXPLAIN
 from serve.commands.inputs import import_folder
-from serve.commands.labels import LABELS
+from serve.commands.labels import LABELS, QUEUE
 from serve.commands.logs import FORMATS, IMPORT
 from serve.commands.pages import MAP, REPORT
 from serve.commands.score import SCORE
 from serve.commands.server import SERVE
 
-COMMANDS = SCORE, EXPLAIN, CAMPAIGNS, REPORT, DRIFT, MAP, ADAPT, SERVE, LABELS, IMPORT, FORMATS, BUNDLE
+COMMANDS = SCORE, EXPLAIN, CAMPAIGNS, REPORT, DRIFT, MAP, ADAPT, SERVE, QUEUE, LABELS, IMPORT, FORMATS, BUNDLE
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _QUOTING = ("pyarrow", "pydantic_core")

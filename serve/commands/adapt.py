@@ -59,7 +59,8 @@ def _adapt(options: argparse.Namespace) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stillwatch.")))
             parted = part(inputs.paths, labels, folder)
             benign, confirmed = (parted.benign,), tuple(filter(None, [parted.harvesting]))
-            progress(f"leaving out {parted.n_left_out:,} accounts, by the labels neither benign nor confirmed")
+            n = parted.n_left_out
+            progress(f"leaving out {n:,} account{'s' * (n != 1)}, by the labels neither benign nor confirmed")
         if options.harvesting:
             other = argparse.Namespace(**{**vars(options), "exchanges": options.harvesting})
             campaigns = stack.enter_context(read_inputs(other))

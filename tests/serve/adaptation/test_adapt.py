@@ -14,6 +14,7 @@ import pytest
 
 from serve.adaptation import classifier_refit, prompt_refit
 from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
+from serve.adaptation.label_files import Label, json_lines
 from serve.adaptation.provider_rows import DILUTIONS, are_learned
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import FEATURES, MANIFEST, PROMPT_SAMPLE, BundleError
@@ -283,10 +284,18 @@ def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path)
 def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(
     parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = traffic(tmp_path / "own.jsonl", benign(300, 11))
+    confirmed, others = campaign(20, 1), benign(300, 11)
+    own, labels = traffic(tmp_path / "own.jsonl", (*confirmed, *others)), tmp_path / "labels.jsonl"
+    decided = [Label(session.account_id, session.session_id, "confirmed") for session in confirmed]
+    decided.append(Label(others[0].account_id, others[0].session_id, "escalated"))
+    labels.write_text("".join(json_lines(decided)))
     wanted = ["adapt", str(own), "--out", str(tmp_path / "new"), "--bundle", str(parent), "--fpr", str(FPR)]
+    wanted += ["--labels", str(labels)]
     assert main(wanted) == 0
-    assert "calibrated" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "confirmed   20 accounts of campaigns" in said.out
+    assert f"{len({own.account_id for own in others}) - 1:,} accounts" in said.out
+    assert "leaving out 1 account," in said.err
     assert main(wanted) == 2
     assert "is there already" in capsys.readouterr().err
 
