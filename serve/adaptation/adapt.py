@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from serve.adaptation.benign_rows import UPPER, benign_rows
 from serve.adaptation.checks import check_benign, check_confirmed, check_size, check_told_apart
 from serve.adaptation.classifier_refit import OWN_SHARE, Refitted, refit
+from serve.adaptation.community_threshold import CommunityThreshold, community_threshold
 from serve.adaptation.prompt_refit import refit_scorers
 from serve.adaptation.provider_rows import CrossBundles, Rows, harvesting_rows, is_learned, rows_of
 from serve.bundle.bundle import Bundle
@@ -33,7 +34,7 @@ from serve.bundle.files import (
     BundleError,
 )
 from serve.bundle.manifest import write_manifest
-from serve.bundle.writing import Fitted, write_fitted
+from serve.bundle.writing import Fitted, write_community_model, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
 from serve.scoring.scorer import CHUNK_PROMPTS
@@ -74,8 +75,8 @@ class Adaptation:
 @dataclass(frozen=True, slots=True)
 class Adapted:
     """What was done: ids of the new bundle and of its parent, rows read and rejected, accounts and sessions on each
-    side, the share of held-out sessions that the parent flagged at the same FPR, and accounts of confirmed
-    campaigns."""
+    side, the share of held-out sessions that the parent flagged at the same FPR, accounts of confirmed campaigns, and
+    from what log-odds accounts that ask alike are a campaign."""
 
     bundle_id: str
     parent: str
@@ -87,6 +88,7 @@ class Adapted:
     parent_flagged: float
     n_by_class: tuple[int, ...]
     n_confirmed: int = 0
+    campaigns: CommunityThreshold | None = None
 
 
 def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None) -> Adapted:
@@ -122,10 +124,14 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
         check_told_apart(bundle.manifest["features"], learned, confirmed)
     progress("fitting the classifier")
     fitted = refit(bundles.served, stored, learned, aside, benign.accounts, confirmed)
+    progress("linking benign accounts")
+    communities = community_threshold(timeline, bundles.served)
+    bundles = replace(bundles, served=replace(bundles.served, communities=communities.model))
     adapted_from = {
         "bundle": bundle.bundle_id, "traffic_sha256": _digest(rows), "fpr": job.fpr, "own_share": OWN_SHARE,
         "n_accounts": len(np.unique(rows.account)), "n_learned": len(learned), "n_calibrated": len(aside),
         "n_calibrated_by_class": _counts(fitted.calibrated_n).tolist(), "n_confirmed_accounts": n_confirmed,
+        "n_communities": communities.n_communities,
     }  # fmt: skip
     progress("writing")
     bundle_id = _write(bundles, stored, (learned, confirmed), fitted, job, adapted_from)
@@ -133,6 +139,7 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     return Adapted(
         bundle_id, bundle.bundle_id, n_rows, n_rejected, len(np.unique(rows.account)), int(learned.is_whole.sum()),
         int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(fitted.calibrated_n).tolist()), n_confirmed,
+        communities,
     )  # fmt: skip
 
 
@@ -151,9 +158,20 @@ def adaptation_text(adapted: Adapted, fpr: float) -> str:
     ]
     if adapted.n_confirmed:
         lines.insert(3, f"confirmed   {counted(adapted.n_confirmed, 'account')} of campaigns")
+    if adapted.campaigns is not None:
+        lines.append(_campaigns_text(adapted.campaigns))
     if thin:
         lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are undecided at {fpr:.2%}")
     return "\n".join(lines)
+
+
+def _campaigns_text(campaigns: CommunityThreshold) -> str:
+    if not campaigns.n_communities:
+        return "campaigns   judged as before: too few benign accounts ask alike to set their threshold"
+    return (
+        f"campaigns   called so above log-odds {campaigns.model.threshold:g}, where none of "
+        f"{counted(campaigns.n_communities, 'community', 'communities')} of benign accounts lies"
+    )
 
 
 def _read(paths: Sequence[Path]) -> tuple[pa.Table, int, int]:
@@ -197,6 +215,7 @@ def _write(
             bundle.prompt_sample(), fitted.reference, _training_rows(names, stored, own, fitted),
         )  # fmt: skip
         write_fitted(parts, names, folder)
+        write_community_model(bundle.communities, folder)
         kept = {key: bundle.manifest[key] for key in ("encoder", "features", "data", "metrics")}
         bundle_id = write_manifest(folder, {**kept, "fpr": job.fpr, "adapted_from": dict(adapted_from)})
         folder.rename(job.out)

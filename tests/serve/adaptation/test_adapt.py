@@ -12,15 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.adaptation import classifier_refit, prompt_refit
+from serve.adaptation import classifier_refit, community_threshold, prompt_refit
 from serve.adaptation.adapt import Adaptation, adapt, adaptation_text
 from serve.adaptation.label_files import Label, json_lines
 from serve.adaptation.provider_rows import DILUTIONS, are_learned
 from serve.bundle.bundle import Bundle
-from serve.bundle.files import FEATURES, MANIFEST, PROMPT_SAMPLE, BundleError
+from serve.bundle.files import COMMUNITIES, FEATURES, MANIFEST, PROMPT_SAMPLE, BundleError
 from serve.bundle.manifest import verify, write_manifest
 from serve.cli import main
 from serve.io.discovery import InputError
+from serve.model.community_model import BUILT_IN, CommunityFeatures
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
 from tests.conftest import draw_sessions
@@ -30,9 +31,11 @@ FPR = 0.05
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny bundle needs few trees, and its prompt scorer longer steps."""
+    """A tiny bundle needs few trees, and its prompt scorer longer steps; its accounts ask alike, all in one way."""
     for module, changes in ((classifier_refit, {"n_rounds": 40, "n_threads": 1}), (prompt_refit, {"rate": 1e-2})):
         monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, **changes))
+    signs = CommunityFeatures(*[9.0] * 5)
+    monkeypatch.setattr(community_threshold, "linked", lambda sketches: (None, [(None, signs)]))
 
 
 @pytest.fixture
@@ -275,10 +278,24 @@ def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path)
     done = adapt(Adaptation((own,), tmp_path / "out", parent, FPR, (confirmed,)), heard.append)
     assert heard == [
         "reading", "judging with the bundle as it is", "training the prompt scorer", "scoring sessions",
-        "fitting the classifier", "writing",
+        "fitting the classifier", "linking benign accounts", "writing",
     ]  # fmt: skip
     assert done.n_confirmed == 20
     assert "confirmed   20 accounts of campaigns" in adaptation_text(done, FPR).splitlines()
+
+
+def test_campaigns_are_called_so_above_every_community_of_benign_accounts(parent: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    done = adapt(Adaptation((traffic(tmp_path / "own.jsonl", benign(300, 11)),), out, parent, FPR))
+    highest = BUILT_IN.log_odds(CommunityFeatures(*[9.0] * 5))
+    model = Bundle.load(out).communities
+    assert model == dataclasses.replace(BUILT_IN, threshold=pytest.approx(highest, abs=1e-3))
+    assert COMMUNITIES in verify(out)["files"]
+    assert verify(out)["adapted_from"]["n_communities"] == 1
+    expected = (
+        f"campaigns   called so above log-odds {model.threshold:g}, where none of 1 community of benign accounts lies"
+    )
+    assert expected in adaptation_text(done, FPR).splitlines()
 
 
 def test_the_command_refuses_a_folder_that_is_there_and_tells_what_it_did(
