@@ -7,15 +7,13 @@ is still flagged at twice its size.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from serve.adaptation.label_files import Label
@@ -30,21 +28,20 @@ from serve.analyst.review.cases import (
     QueueDownError,
     QueuePage,
     Wanted,
-    packed,
     unpacked,
 )
 from serve.analyst.review.old_marks import take_marks
+from serve.analyst.review.stored_cases import drop_oldest, key_of, known_accounts, row_of, storable, upsert
 from serve.analyst.review.tables import CASES, DECISIONS, VERDICTS, WRITES, lock, make, opened
 from serve.scoring.verdict import Verdict
 
-MAX_CASES = 250_000
-"""Cases that are stored; beyond that the oldest that nobody decided are dropped."""
+MAX_DECISIONS = 1_000_000
+"""Decisions that are stored; beyond that nobody can decide any more."""
 
 MAX_OF_ACCOUNT = 500
 """Sessions and decisions of an account that are looked at, the last ones."""
 
 _ROWS = 500
-_NAME = 256
 _ORDERS: dict[str, tuple[ColumnElement[Any], ...]] = {
     "p_value": (CASES.c.p_value, CASES.c.key), "score": (CASES.c.score.desc(), CASES.c.key.desc()),
     "n_exchanges": (CASES.c.n_exchanges.desc(), CASES.c.key.desc()),
@@ -71,7 +68,7 @@ class ReviewQueue:
             with self._writing.begin() as connection:
                 make(connection)
                 for verdict, decision in take_marks(connection):
-                    _upsert(connection, [(_row(verdict, decision["at"]), verdict)], decision["at"])
+                    upsert(connection, [(row_of(verdict, decision["at"]), verdict)], decision["at"])
                     _decide(connection, verdict.account_id, verdict.session_id, decision)
         except SQLAlchemyError as fault:
             name = "the database" if "://" in place else place
@@ -89,22 +86,24 @@ class ReviewQueue:
         One that is not flagged is stored where the queue knows its account, or `stores_all`.
         """
         now = time.time()
-        rows = {row["key"]: (row, verdict) for row, verdict in ((_row(own, now), own) for own in verdicts)}
+        rows = {row["key"]: (row, verdict) for row, verdict in ((row_of(own, now), own) for own in verdicts)}
         with self._writes() as connection:
             known = {row["account_key"] for row, own in rows.values() if own.is_harvesting}
-            known |= set() if stores_all else _known(connection, {row["account_key"] for row, _ in rows.values()})
+            known |= (
+                set() if stores_all else known_accounts(connection, {row["account_key"] for row, _ in rows.values()})
+            )
             wanted = [pair for pair in rows.values() if stores_all or pair[0]["account_key"] in known]
             for at in range(0, len(wanted), _ROWS):
-                _upsert(connection, wanted[at : at + _ROWS], now)
+                upsert(connection, wanted[at : at + _ROWS], now)
             if wanted:
-                _drop_oldest(connection)
+                drop_oldest(connection)
         return len(wanted)
 
     def page(self, wanted: Wanted) -> QueuePage:
         """Cases in the order wanted."""
         where = [CASES.c.state == wanted.state if wanted.state != "all" else CASES.c.state.in_(STATES)]
         if wanted.text:
-            where.append(CASES.c.names.contains(_stored(wanted.text).lower(), autoescape=True))
+            where.append(CASES.c.names.contains(storable(wanted.text).lower(), autoescape=True))
         own, begin = select(CASES.c.key).where(*where).order_by(*_ORDERS[wanted.sort]), wanted.page * PAGE
         with self._reads() as connection:
             counted = select(CASES.c.state, func.count()).where(CASES.c.state.in_(STATES)).group_by(CASES.c.state)
@@ -123,7 +122,7 @@ class ReviewQueue:
         when = func.coalesce(CASES.c.started_at, CASES.c.judged_at)
         query = (
             select(*_ONES)
-            .where(CASES.c.account_key == _key(account_id))
+            .where(CASES.c.account_key == key_of(account_id))
             .order_by(when.desc(), CASES.c.session_id.desc())
         )
         with self._reads() as connection:
@@ -134,7 +133,7 @@ class ReviewQueue:
         """One case and its verdict, None where the queue has none."""
         query = select(*_ONES, VERDICTS.c.packed).join(VERDICTS, VERDICTS.c.key == CASES.c.key)
         with self._reads() as connection:
-            row = connection.execute(query.where(CASES.c.key == _key(account_id, session_id))).one_or_none()
+            row = connection.execute(query.where(CASES.c.key == key_of(account_id, session_id))).one_or_none()
         return None if row is None else (_case(row), unpacked(row.packed))
 
     def decide(
@@ -159,7 +158,7 @@ class ReviewQueue:
         """Decisions, the latest first; at most `MAX_OF_ACCOUNT`."""
         query = select(DECISIONS).order_by(DECISIONS.c.number.desc()).limit(MAX_OF_ACCOUNT)
         if account_id is not None:
-            query = query.where(DECISIONS.c.account_key == _key(account_id))
+            query = query.where(DECISIONS.c.account_key == key_of(account_id))
         with self._reads() as connection:
             return tuple(map(_decision, connection.execute(query).all()))
 
@@ -205,64 +204,11 @@ def _reached() -> Iterator[None]:
         raise QueueDownError(f"the review queue does not answer ({type(fault).__name__})") from None
 
 
-def _key(account_id: str, session_id: str | None = None) -> str:
-    """A name of fixed length for an account, or for one of its sessions; no two have the same."""
-    text = f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _stored(text: str) -> str:
-    """A text that both databases can hold."""
-    return text.replace("\0", "\u2400").encode("utf-8", "replace").decode()
-
-
-def _names(verdict: Verdict) -> str:
-    """What a search looks into; short enough for an index of either database."""
-    return "\n".join(_stored(name).lower()[:_NAME] for name in (verdict.account_id, verdict.session_id))
-
-
-def _row(verdict: Verdict, now: float) -> dict[str, Any]:
-    names = ("n_exchanges", "started_at", "ended_at", "score", "p_value", "threshold", "label", "bundle")
-    return {name: getattr(verdict, name) for name in names} | {
-        "key": _key(verdict.account_id, verdict.session_id), "account_key": _key(verdict.account_id),
-        "account_id": _stored(verdict.account_id), "session_id": _stored(verdict.session_id), "judged_at": now,
-        "state": "new" if verdict.is_harvesting else "", "areas": json.dumps(dict(verdict.area_share)),
-        "names": _names(verdict),
-    }  # fmt: skip
-
-
-def _known(connection: Connection, keys: set[str]) -> set[str]:
-    """Those of these accounts that the queue has."""
-    ordered, found = sorted(keys), set[str]()
-    for at in range(0, len(ordered), _ROWS):
-        part = CASES.c.account_key.in_(ordered[at : at + _ROWS])
-        found |= set(connection.execute(select(CASES.c.account_key).where(part).distinct()).scalars())
-    return found
-
-
-def _upsert(connection: Connection, pairs: Sequence[tuple[dict[str, Any], Verdict]], now: float) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(CASES)
-    new = statement.excluded
-    grown = and_(CASES.c.state == "cleared", new.state == "new", new.n_exchanges >= 2 * CASES.c.n_exchanges)
-    changed = {name: new[name] for name in pairs[0][0] if name != "key"}
-    statement = statement.on_conflict_do_update(
-        index_elements=[CASES.c.key], set_=changed, where=or_(CASES.c.state == "", CASES.c.state == "new", grown)
-    )
-    connection.execute(statement, [row for row, _ in pairs])
-    keys = CASES.c.key.in_([row["key"] for row, _ in pairs])
-    taken = set(connection.execute(select(CASES.c.key).where(keys, CASES.c.judged_at == now)).scalars())
-    texts = dialect.insert(VERDICTS)
-    texts = texts.on_conflict_do_update(index_elements=[VERDICTS.c.key], set_={"packed": texts.excluded.packed})
-    if own := [{"key": row["key"], "packed": packed(verdict)} for row, verdict in pairs if row["key"] in taken]:
-        connection.execute(texts, own)
-
-
 def _decide(
     connection: Connection, account_id: str, session_id: str | None, decision: dict[str, Any], after: int | None = None
 ) -> Decision | None:
-    own = _key(account_id)
-    covered = CASES.c.key == _key(account_id, session_id)
+    own = key_of(account_id)
+    covered = CASES.c.key == key_of(account_id, session_id)
     if session_id is None:
         covered = and_(CASES.c.account_key == own, CASES.c.state.in_(STATES))
     numbers = select(func.coalesce(func.max(DECISIONS.c.number), 0)).where(DECISIONS.c.account_key == own)
@@ -273,26 +219,16 @@ def _decide(
     if not n_sessions:
         return None
     clearest = select(VERDICTS.c.packed).join(CASES, VERDICTS.c.key == CASES.c.key).where(covered)
-    values = {name: _stored(value) if isinstance(value, str) else value for name, value in decision.items()} | {
-        "account_key": own, "after": last, "account_id": _stored(account_id), "n_sessions": n_sessions,
-        "session_id": None if session_id is None else _stored(session_id),
+    values = {name: storable(value) if isinstance(value, str) else value for name, value in decision.items()} | {
+        "account_key": own, "after": last, "account_id": storable(account_id), "n_sessions": n_sessions,
+        "session_id": None if session_id is None else storable(session_id),
         "packed": connection.execute(clearest.order_by(CASES.c.p_value, CASES.c.score.desc()).limit(1)).scalar_one(),
     }  # fmt: skip
     row = connection.execute(DECISIONS.insert().values(values).returning(*DECISIONS.c)).one()
+    if row.number > MAX_DECISIONS:
+        raise QueueDownError(f"the review queue is full: it holds {MAX_DECISIONS:,} decisions")
     connection.execute(update(CASES).where(covered).values(state=row.state, decision=row.number))
     return _decision(row)
-
-
-def _drop_oldest(connection: Connection) -> None:
-    n_over = connection.execute(select(func.count()).select_from(CASES)).scalar_one() - MAX_CASES
-    if n_over <= 0:
-        return
-    undecided = CASES.c.state.in_(("", "new"))
-    oldest = select(CASES.c.key).where(undecided).order_by(CASES.c.judged_at, CASES.c.key).limit(n_over)
-    keys = connection.execute(oldest).scalars().all()
-    for at in range(0, len(keys), _ROWS):
-        for table in (CASES, VERDICTS):
-            connection.execute(delete(table).where(table.c.key.in_(keys[at : at + _ROWS])))
 
 
 def _case(row: Any) -> Case:

@@ -198,7 +198,7 @@ document.addEventListener("submit", async (event) => {
 let waiting = 0;
 one("search").addEventListener("input", () => {
   clearTimeout(waiting);
-  waiting = setTimeout(() => search(true), 80);
+  waiting = setTimeout(() => search(true), 60);
 });
 one("sort").addEventListener("change", () => search(true));
 addEventListener("hashchange", (event) => {

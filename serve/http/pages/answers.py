@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from serve.analyst.review.account_life import AccountLife
 from serve.analyst.review.cases import DecidedMeanwhileError, QueueDownError, Wanted, verdict_of
 from serve.analyst.review.inbox import Inbox
 from serve.analyst.review.queue import ReviewQueue
-from serve.campaigns.campaign_files import CampaignFile, read_campaigns
+from serve.campaigns.campaign_files import CampaignFile, Entry, read_campaigns
 from serve.http.pages.schemas import DecisionIn, PastedIn
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import BodyLimits, BodyMemory
+from serve.io.discovery import InputError, fault_text
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Sessions
@@ -59,7 +61,7 @@ class AnalystPages:
         scorer = self.scorer()
         life = AccountLife.of(account_id, sessions, live, scorer.bundle.capabilities.areas, scorer.fpr)
         own = [
-            entry.campaign_id for entry in (self._campaigns() or CampaignFile(0, 0, None, ())).entries
+            entry.campaign_id for entry in self._entries()
             if account_id in [member.account_id for member in entry.members]
         ]  # fmt: skip
         return fragment(
@@ -129,7 +131,11 @@ class AnalystPages:
 
     def campaign_list(self) -> bytes:
         """Campaigns of the file that the service was given."""
-        return fragment("campaigns.html", campaign_list=self._campaigns(), titles=self._titles())
+        try:
+            found = self._campaigns()
+        except InputError:
+            raise ProblemError(503, "the file of campaigns can't be read; the service was given it") from None
+        return fragment("campaigns.html", campaign_list=found, titles=self._titles())
 
     def _decide(self, given: DecisionIn, by: str) -> Any:
         return self.queue.decide(
@@ -148,7 +154,21 @@ class AnalystPages:
             raise ProblemError(409, str(fault)) from fault
 
     def _campaigns(self) -> CampaignFile | None:
-        return None if self.campaigns is None else read_campaigns(self.campaigns)
+        if self.campaigns is None:
+            return None
+        try:
+            changed_at = self.campaigns.stat().st_mtime_ns
+        except OSError as fault:
+            raise InputError(f"{self.campaigns}: {fault_text(fault)}") from None
+        return _campaign_file(self.campaigns, changed_at)
+
+    def _entries(self) -> tuple[Entry, ...]:
+        """Campaigns, none where they can't be read: an account can be looked at without them."""
+        try:
+            found = self._campaigns()
+        except InputError:
+            return ()
+        return () if found is None else found.entries
 
     def _areas(self, verdict: Verdict) -> tuple[AreaLine, ...]:
         return area_lines(verdict, self._titles(), self.scorer().bundle, None, None)
@@ -163,6 +183,12 @@ def _known(ask: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         return ask()
     except ProblemError:
         return None
+
+
+@lru_cache(maxsize=1)
+def _campaign_file(path: Path, changed_at: int) -> CampaignFile:
+    """The campaigns of a file, read again where it was changed since."""
+    return read_campaigns(path)
 
 
 def fragment(template: str, **values: object) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.analyst.review import cases
+from serve.analyst.review import cases, stored_cases
 from serve.analyst.review import inbox as inboxes
 from serve.analyst.review import queue as queues
 from serve.analyst.review.account_life import AccountLife
@@ -92,7 +92,7 @@ def test_a_decision_covers_what_is_there_and_is_kept_in_order(queue: ReviewQueue
     assert "s1" not in [own.session_id for own in queue.labels()]
 
 
-def test_nobody_decides_over_what_they_have_not_seen(queue: ReviewQueue) -> None:
+def test_nobody_decides_over_what_they_have_not_seen(queue: ReviewQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.put([FLAGGED])
     assert queue.decide("nobody", None, "confirmed") is None
     assert queue.decide("a1", "none", "confirmed") is None
@@ -103,6 +103,10 @@ def test_nobody_decides_over_what_they_have_not_seen(queue: ReviewQueue) -> None
         queue.decide("a1", None, "maybe")
     with pytest.raises(ValueError, match="note"):
         queue.decide("a1", None, "cleared", note="x" * 501)
+    monkeypatch.setattr(queues, "MAX_DECISIONS", 0)
+    with pytest.raises(QueueDownError, match="full"):
+        queue.decide("a1", None, "cleared")
+    assert len(queue.decisions()) == 1
 
 
 def test_what_was_decided_stays_as_it_was_judged_unless_it_doubles(queue: ReviewQueue) -> None:
@@ -148,7 +152,7 @@ def test_pages_are_sorted_searched_and_counted(queue: ReviewQueue, monkeypatch: 
 def test_the_oldest_that_nobody_decided_make_room(queue: ReviewQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.put([FLAGGED])
     queue.decide("a1", "s1", "confirmed")
-    monkeypatch.setattr(queues, "MAX_CASES", 5)
+    monkeypatch.setattr(stored_cases, "MAX_CASES", 5)
     for i in range(7):
         queue.put([replace(FLAGGED, session_id=f"t{i}")])
     assert [own.session_id for own in queue.sessions("a1")] == ["s1", "t3", "t4", "t5", "t6"]

@@ -180,6 +180,12 @@ def test_campaigns_are_listed(make: Callable[..., TestClient], tmp_path: Path) -
     path.write_text(json.dumps({"n_accounts": 9, "n_exchanges": 90, "note": None, "campaigns": [campaign]}))
     with make(campaigns=path) as client:
         text = client.get("/page/campaigns").text
-        assert all(part in text for part in ("c1", "m1", "Coding", "90 % sure"))
+        assert all(part in text for part in ("c1", "#/account?id=m1", "Coding", "90 % sure"))
+        body = {"account_id": "m1", "exchanges": [{"prompt": "sort a list"}]}
+        client.post("/v1/sessions/s/exchanges", json=body)
+        assert "#/campaigns" in client.get("/page/account?id=m1").text
+        path.write_text("none any more")
+        assert client.get("/page/campaigns").status_code == 503
+        assert "Not among the 25 surest" in client.get("/page/account?id=m1").text
     with make() as client:
         assert "STILLWATCH_CAMPAIGNS" in client.get("/page/campaigns").text
