@@ -113,7 +113,7 @@ class Environment(BaseSettings):
             ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
             body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), campaigns=self.campaigns,
             account_header=self.account_header.lower(), gateways=self.gateways(),
-            review=_plain(self.review) or str(_state_dir() / "review.db"),
+            review=_plain(self.review), usual_review=_state_dir() / "review.db",
             hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
         )  # fmt: skip
 

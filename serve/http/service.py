@@ -51,7 +51,10 @@ class ServiceSettings:
     max_store_bytes: int = 1 << 30
     body: BodyLimits = field(default_factory=BodyLimits)
     review: str | None = None
-    """Where the review queue is: a file, or a Postgres by its URL. Without one it is gone when the process ends."""
+    """Where the review queue is: a file, or a Postgres by its URL."""
+
+    usual_review: Path | None = None
+    """The file of the queue where `review` names none; where it can't be used, the queue ends with the process."""
 
     campaigns: Path | None = None
     hosts: tuple[str, ...] | None = None
@@ -94,8 +97,7 @@ class Service:
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
         self.workers = WorkerPool(settings.n_workers, settings.n_waiting)
         self.body_memory = BodyMemory(settings.body.n_bytes_of_all)
-        self._aside = None if settings.review else tempfile.TemporaryDirectory(prefix="stillwatch.")
-        self.queue = ReviewQueue(settings.review or str(Path(self._aside.name if self._aside else "") / "review.db"))
+        self.queue, self._aside = _review_queue(settings)
         self.inbox = Inbox(self.queue)
         self.metrics.waiting.set_function(lambda: self.workers.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
@@ -198,6 +200,19 @@ def _seen_sessions(settings: ServiceSettings) -> SeenSessions | None:
             "%s can't be used (%s): after a restart, is_partial is false", settings.seen_sessions, fault.strerror
         )
         return None
+
+
+def _review_queue(settings: ServiceSettings) -> tuple[ReviewQueue, tempfile.TemporaryDirectory[str] | None]:
+    """The queue, and the folder that ends with the process where it is in one."""
+    if settings.review is not None:
+        return ReviewQueue(settings.review), None
+    try:
+        if settings.usual_review is not None:
+            return ReviewQueue(str(settings.usual_review)), None
+    except (OSError, ValueError) as fault:
+        LOG.warning("the review queue ends with this process: %s", fault)
+    aside = tempfile.TemporaryDirectory(prefix="stillwatch.")
+    return ReviewQueue(str(Path(aside.name) / "review.db")), aside
 
 
 def _warmed(scorer: Scorer) -> Scorer:

@@ -156,6 +156,17 @@ def test_a_live_session_is_decided_of_before_it_is_flagged(
         assert "calm" in client.get("/page/queue?state=confirmed").text
 
 
+def test_the_usual_place_of_the_queue_may_be_read_only(make: Callable[..., TestClient], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with make(usual_review=tmp_path / "file" / "review.db") as client:
+        assert client.get("/page/queue").status_code == 200
+    with pytest.raises(OSError, match="file"):
+        make(review=str(tmp_path / "file" / "review.db"))
+    with make(usual_review=tmp_path / "new" / "review.db") as client:
+        assert client.get("/page/queue").status_code == 200
+    assert (tmp_path / "new" / "review.db").stat().st_size > 0
+
+
 def test_verdicts_go_on_without_the_queue(make: Callable[..., TestClient], flagged: Session, tmp_path: Path) -> None:
     with make(review=str(tmp_path / "r.db")) as client:
         with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
