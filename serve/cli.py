@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from serve.bundle.signature import requiring
 from serve.commands.adapt import ADAPT
 from serve.commands.bundles import BUNDLE
 from serve.commands.campaigns import CAMPAIGNS
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return int(options.run(options))
+        with requiring(getattr(options, "require_signed", None)):
+            return int(options.run(options))
     except KeyboardInterrupt:
         return _fail(f"interrupted{_tip(options)}", INTERRUPTED)
     except _Terminated:

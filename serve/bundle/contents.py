@@ -73,10 +73,28 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: when it is too large, no JSON, too deep, or has numbers that aren't finite.
     """
+    return parse_json(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A JSON file of a bundle, not parsed.
+
+    Raises:
+        ValueError: when it is too large.
+    """
     if (size := path.stat().st_size) > _MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size} bytes, expected at most {_MAX_JSON_BYTES}")
+    return path.read_bytes()
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """What the content of the file `path` says.
+
+    Raises:
+        ValueError: when it is no JSON, too deep, or has numbers that aren't finite.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
     except _InfiniteError as fault:
         raise ValueError(f"{path} holds {fault}, expected finite numbers") from fault
     except (ValueError, RecursionError) as fault:

@@ -9,6 +9,9 @@ RELEASED = (Path(__file__).parents[1] / "released").resolve()
 """The bundle that ships with the package."""
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.minisig"
+"""Beside the manifest, where somebody signed it; the manifest can't list it."""
+
 CLASSIFIER = "classifier.txt"
 CAPABILITIES = "capabilities.json"
 CAPABILITY_VECTORS = "capabilities.safetensors"

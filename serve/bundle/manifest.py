@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from serve.bundle.contents import read_json
+from serve.bundle.contents import parse_json, read_bytes
 from serve.bundle.files import (
     CALIBRATION,
     CAPABILITIES,
@@ -23,9 +23,11 @@ from serve.bundle.files import (
     MANIFEST,
     PROMPT_SCORER,
     REFERENCE,
+    SIGNATURE,
     STATIC,
     BundleError,
 )
+from serve.bundle.signature import check_signature
 
 DIGEST = "manifest_sha256"
 _REQUIRED = (
@@ -50,7 +52,8 @@ def refusing(folder: Path) -> Iterator[None]:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check the manifest, the format version and every file's size and sha256; parse nothing else.
+    """Check the signature, where one is required, the manifest, the format version and every file's size and sha256;
+    parse nothing else.
 
     Raises:
         BundleError: saying what was found and expected.
@@ -59,7 +62,9 @@ def verify(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(f"{folder} holds no {MANIFEST}, expected a bundle folder")
     with refusing(folder):
-        manifest = read_json(path)
+        content = read_bytes(path)
+        check_signature(content, folder)
+        manifest = parse_json(content, path)
     if not isinstance(manifest, dict):
         raise BundleError(f"{path} holds a {type(manifest).__name__}, expected an object")
     version = manifest.get("format_version")
@@ -138,5 +143,8 @@ def sha256(path: Path) -> str:
 
 
 def _names(folder: Path) -> set[str]:
-    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    return {name for name in names if name != MANIFEST and not name.startswith(("__pycache__/", "__init__"))}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {
+        MANIFEST,
+        SIGNATURE,
+    }
+    return {name for name in names if not name.startswith(("__pycache__/", "__init__"))}

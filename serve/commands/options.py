@@ -13,8 +13,16 @@ if TYPE_CHECKING:
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
-    """Add `--bundle`, by default None: the released one."""
+    """Add `--bundle`, by default None: the released one; and `--require-signed`."""
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="bundle to judge with (default: the released one)")
+    add_signer(parser)
+
+
+def add_signer(parser: argparse.ArgumentParser) -> None:
+    """Add `--require-signed`, which `main` lets every reader of a bundle know of."""
+    parser.add_argument(
+        "--require-signed", metavar="KEY", help="refuse a bundle without a signature by this minisign key (or its file)"
+    )
 
 
 def add_exchanges(parser: argparse.ArgumentParser, metavar: str) -> None:
