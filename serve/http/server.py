@@ -30,6 +30,10 @@ from serve.http.service import ServiceSettings
 SHUTDOWN_S = 25
 """Longest that requests which were begun are waited for; less than the 30 s that Kubernetes gives."""
 
+END_S = 28.0
+"""When the process ends after SIGTERM, whatever a thread still does: before Kubernetes kills it."""
+
+_CUT_SHORT = 4
 
 SWITCH_S = 0.0005
 """How soon a thread that judges lets the event loop go on: a tenth of Python's default."""
@@ -170,7 +174,7 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests that were begun are finished.
+    """Serve until SIGTERM or Ctrl-C; requests that were begun are finished, or dropped after `END_S`.
 
     Raises:
         OSError: when the address can't be had.
@@ -189,7 +193,23 @@ def run(settings: ServerSettings) -> None:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=app.state.service.reload, daemon=True).start())
         LOG.info("listening on %s port %d", *listener.getsockname()[:2])
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which ends in time: neither it nor Python gives up on threads that go on."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was begun; see `END_S`."""
+        end = threading.Timer(END_S, _cut_short)
+        end.daemon = True
+        end.start()
+        await super().shutdown(sockets)
+
+
+def _cut_short() -> None:
+    LOG.error("work that was begun has not ended within %g s: it is dropped", END_S)
+    os._exit(_CUT_SHORT)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -35,6 +35,9 @@ from serve.sessions.records import Exchange, Session, Sessions
 
 _SEEN_TTL_FACTOR = 24
 
+CLOSE_S = 2.0
+"""Longest that threads are waited for once nobody waits for their answers any more."""
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
@@ -103,8 +106,9 @@ class Service:
         self._counting, self._loading = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
-        """Finish what was begun, and bring what was judged to the review queue."""
-        self.workers.close()
+        """Finish what was begun, within `CLOSE_S`, and bring what was judged to the review queue."""
+        if not self.workers.close(CLOSE_S):
+            LOG.error(json.dumps({"shutdown": "work that was begun has not ended", "waited_s": CLOSE_S}))
         self.inbox.flush_if_up()
         self.queue.close()
         if self._aside is not None:

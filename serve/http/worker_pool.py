@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from serve.http.problems import ProblemError
 
@@ -29,6 +29,7 @@ class WorkerPool:
             raise ValueError(f"{n_workers} workers and room for {n_waiting}, expected at least 1 and 0")
         self._pool = ThreadPoolExecutor(n_workers, thread_name_prefix="stillwatch")
         self._room = n_workers + n_waiting
+        self._begun: set[Future[Any]] = set()
         self.n_inside = 0
 
     def refuse_if_full(self) -> None:
@@ -56,6 +57,8 @@ class WorkerPool:
         self.n_inside += 1
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work)
+        self._begun.add(future)
+        future.add_done_callback(self._begun.discard)
         future.add_done_callback(lambda _: after())
         future.add_done_callback(lambda done: self._leave(loop, done))
         return await asyncio.wrap_future(future)
@@ -67,6 +70,7 @@ class WorkerPool:
         if not loop.is_closed():
             loop.call_soon_threadsafe(left)
 
-    def close(self) -> None:
-        """Finish what was begun."""
-        self._pool.shutdown(wait=True)
+    def close(self, seconds: float) -> bool:
+        """Take no more work, and wait so long for what was begun; whether all of it has ended."""
+        self._pool.shutdown(wait=False)
+        return not wait(tuple(self._begun), seconds).not_done

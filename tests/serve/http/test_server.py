@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from serve.cli import main
+from serve.http import server
 from serve.http.app import create_app
 from serve.http.server import Environment, is_loopback, run, settings_of
 from serve.http.service import ServiceSettings
@@ -153,12 +156,30 @@ def post(port: int, body: object) -> dict[str, dict[str, int]]:
     raise AssertionError("the server did not start")
 
 
+def test_a_thread_that_does_not_end_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("serve.http.server.os._exit", codes.append)
+    monkeypatch.setattr(server, "END_S", 0.01)
+    monkeypatch.setattr(server.LOG, "propagate", True)
+
+    async def slow(*_: object) -> None:
+        for _ in range(1000):
+            await asyncio.sleep(0 if codes else 0.01)
+
+    monkeypatch.setattr("uvicorn.Server.shutdown", slow)
+    asyncio.run(server._Server(uvicorn.Config(slow)).shutdown())
+    assert codes == [4]
+    assert "has not ended within 0.01 s: it is dropped" in caplog.text
+
+
 def test_the_readme_and_the_help_name_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     readme = (ROOT / "serve" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     shown = "".join(capsys.readouterr().out.split())
-    for name in Environment.model_fields:
+    for name in [*Environment.model_fields, "require_signed"]:
         assert f"`STILLWATCH_{name.upper()}`" in readme
         assert f"_{name.upper()}" in shown
 

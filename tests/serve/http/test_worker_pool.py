@@ -1,0 +1,52 @@
+"""The pool ends in time, whatever its threads do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from serve.http.problems import ProblemError
+from serve.http.worker_pool import WorkerPool
+
+
+def test_it_finishes_what_was_begun_or_says_that_it_has_not_ended() -> None:
+    async def closed(seconds: float) -> tuple[bool, float]:
+        pool, begun, goes_on = WorkerPool(1, 1), threading.Event(), threading.Event()
+
+        def work() -> None:
+            begun.set()
+            goes_on.wait(0.1 if seconds > 1 else 30)
+
+        asked = [asyncio.ensure_future(pool.run(work)) for _ in range(2)]
+        await asyncio.to_thread(begun.wait)
+        began_at = time.monotonic()
+        found = await asyncio.to_thread(pool.close, seconds)
+        waited = time.monotonic() - began_at
+        goes_on.set()
+        await asyncio.gather(*asked)
+        return found, waited
+
+    is_done, waited = asyncio.run(closed(0.1))
+    assert not is_done
+    assert 0.1 <= waited < 10
+    assert asyncio.run(closed(20))[0]
+
+
+def test_without_room_work_is_refused_and_what_it_held_is_let_go() -> None:
+    let_go: list[str] = []
+
+    async def refused() -> None:
+        pool, goes_on = WorkerPool(1, 0), threading.Event()
+        asked = asyncio.ensure_future(pool.run(goes_on.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(ProblemError, match="too many requests are waiting"):
+            await pool.run(lambda: None, lambda: let_go.append("body"))
+        goes_on.set()
+        assert await asked
+        assert pool.close(20)
+
+    asyncio.run(refused())
+    assert let_go == ["body"]
