@@ -101,3 +101,28 @@ bench-reasons: $(STAMP)
 .PHONY: bench-page
 bench-page: $(STAMP)
 	$(BIN)/python tests/bench/bench_page.py
+
+# A wheel and a source distribution of what is committed, in DIST; the same commit gives the same wheel to the byte.
+# `sbom` adds sbom.json: every package of an empty environment that the wheel is installed in.
+DIST ?= dist
+SHIP := .cache/ship
+SHIP_STAMP := $(SHIP)/.installed
+.PHONY: wheel sbom bench-wheel
+$(SHIP_STAMP): constraints.txt
+	$(PYTHON) -m venv --clear $(SHIP)
+	$(SHIP)/bin/python -m pip install --quiet --constraint constraints.txt build setuptools cyclonedx-bom
+	touch $(SHIP_STAMP)
+wheel: $(SHIP_STAMP)
+	rm -rf $(DIST) build/wheel
+	mkdir -p build/wheel
+	git -c tar.umask=0022 archive HEAD | tar --extract --same-permissions --directory build/wheel
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(SHIP)/bin/python -m build --no-isolation --outdir $(DIST) build/wheel >/dev/null
+	rm -r build/wheel
+sbom: wheel
+	$(PYTHON) -m venv --clear build/empty
+	build/empty/bin/python -m pip install --quiet --constraint constraints.txt $(DIST)/*.whl
+	$(SHIP)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file $(DIST)/sbom.json build/empty/bin/python
+
+# Two wheels compared; then seconds and MiB from an empty environment to verdicts of an OpenAI log.
+bench-wheel: $(SHIP_STAMP)
+	$(BIN)/python tests/bench/bench_wheel.py
