@@ -116,7 +116,7 @@ wheel: $(SHIP_STAMP)
 	rm -rf $(DIST) build/wheel
 	mkdir -p build/wheel
 	git -c tar.umask=0022 archive HEAD | tar --extract --same-permissions --directory build/wheel
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(SHIP)/bin/python -m build --no-isolation --outdir $(DIST) build/wheel >/dev/null
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(SHIP)/bin/python -m build --no-isolation --outdir $(DIST) build/wheel >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
 	rm -r build/wheel
 sbom: wheel
 	$(PYTHON) -m venv --clear build/empty

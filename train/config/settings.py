@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from serve.model.refitting import ClassifierSettings
+from train.config.ranges import out_of_range
 from train.config.search import SearchSettings
 from train.corpora.loading import CorporaSettings
 from train.corpora.suggestions import suggestion
@@ -118,7 +119,7 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     """Settings from plain nested values, the defaults where a value is missing.
 
     Raises:
-        SettingsError: when a key is misspelt or a value has the wrong type.
+        SettingsError: when a key is misspelt, or a value has the wrong type or is out of its range.
     """
     try:
         merged = OmegaConf.merge(schema(), dict(values))
@@ -128,6 +129,9 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     settings = _frozen(found)
     if not isinstance(settings, Settings):
         raise SettingsError(f"settings are of type {type(settings).__name__}, expected a mapping")
+    wrong = out_of_range(flat(settings))
+    if wrong is not None:
+        raise SettingsError(wrong)
     return settings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +107,19 @@ def answered(name: str, overrides: Sequence[str] | None, work: Callable[[Setting
 
 
 def main() -> int:
-    """`python -m train`: compose the settings and run; wrong settings end it with one line and exit code 2."""
+    """`python -m train`: compose the settings and run; wrong settings, Hydra's own too, end it with one line and exit
+    code 2."""
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that faults come here instead of being printed by Hydra
     try:
-        _application()
-    except (HydraException, OmegaConfBaseException) as fault:
-        if wants_traceback:
+        try:
+            _application()
+        finally:  # Hydra's help ends the process
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit doesn't write to it again
+    except (HydraException, OmegaConfBaseException, OSError, AssertionError) as fault:
+        if wants_traceback or _is_of_the_run(fault):
             raise
         return _refused(_said(fault))
     return 0
@@ -126,6 +133,12 @@ def _application(config: DictConfig) -> None:
         sys.stdout.write(_done_many(settings) if is_multirun else _done(settings))
     except (SettingsError, BundleError, ImportError) as fault:
         sys.exit(_refused(str(fault)))
+
+
+def _is_of_the_run(fault: BaseException) -> bool:
+    """Whether a fault came from the work itself, not from Hydra on its way there."""
+    work = _done.__code__, _done_many.__code__
+    return any(frame.f_code in work for frame, _ in traceback.walk_tb(fault.__traceback__))
 
 
 def _done(settings: Settings) -> str:
@@ -182,6 +195,8 @@ def _said(fault: BaseException) -> str:
     if isinstance(fault, MissingConfigException) and fault.options:
         group, _, choice = str(fault.missing_cfg_file).rpartition("/")
         return f"there is no {group} {choice!r}{suggestion(choice, list(fault.options))}"
+    if isinstance(fault, AssertionError):
+        return "a setting of hydra is of a type that it can't use"
     if isinstance(fault.__cause__, OmegaConfBaseException):
         return complaint(str(fault.__cause__))
     return complaint(str(fault))

@@ -27,6 +27,14 @@ from train.encoders.settings import EncoderSource
         ({"exam": {"lengths": ["ten"]}}, r"exam.lengths\[0\]: Value 'ten'"),
         ({"model": {"n_sessions": None}}, "model.n_sessions: .*None"),
         ({"corpora": {"starter": "perhaps"}}, "corpora.starter: Value 'perhaps' is not a valid bool"),
+        ({"evidence": {"max_prompts": -1}}, "evidence.max_prompts is -1, expected at least 1"),
+        ({"split": {"n_folds": 0}}, "split.n_folds is 0, expected at least 2"),
+        ({"classifier": {"learning_rate": -0.5}}, "classifier.learning_rate is -0.5, expected at least 0"),
+        ({"bundling": {"fpr": 1.5}}, "bundling.fpr is 1.5, expected 0 to 1"),
+        ({"exam": {"dilutions": [0, 2]}}, "exam.dilutions is 2.0, expected 0 to 1"),
+        ({"exam": {"lengths": [10, 0]}}, "exam.lengths is 0, expected at least 1"),
+        ({"model": {"n_sessions": float("inf")}}, "model.n_sessions"),
+        ({"evidence": {"rate": float("nan")}}, "evidence.rate is nan, expected at least 0"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(values: dict[str, Any], said: str) -> None:

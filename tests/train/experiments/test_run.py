@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,10 @@ def test_nothing_held_out_is_learned_from(tiny_settings: Settings, workplace: Pa
             "encoder.source: Invalid value 'foo', expected one of [released, distil, folder, minilm]",
         ),
         ("[[", "LexerNoViableAltException: [["),
+        ("evidence.max_prompts=-1", "evidence.max_prompts is -1, expected at least 1"),
+        ("hydra.run.dir=/proc/nope", "No such file or directory: '/proc/nope'"),
+        ("hydra.verbose=3", "a setting of hydra is of a type that it can't use"),
+        ("hydra.verbose=true seed=x", "seed: Value 'x' of type 'str' could not be converted to Integer"),
         ("corpora.starter=false", "corpora: none of starter, dir and described"),
         ("corpora=folder corpora.dir=/nowhere", "/nowhere/CARDS.json is not there"),
         ("capabilities.file=/nowhere.yaml", "/nowhere.yaml is not there"),
@@ -141,3 +146,12 @@ def test_the_command_says_what_it_can_do_and_leaves_no_litter(workplace: Path) -
     for word in ("experiment=NAME", "demo", "n_rounds", "python -m train.release", "corpora: both, folder, starter"):
         assert word in done.stdout
     assert not (ROOT / "outputs").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_fault(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end, start = os.pipe()
+    os.close(end)
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    with os.fdopen(start, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert runs.main() == 0
