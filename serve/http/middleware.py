@@ -87,6 +87,9 @@ class Middleware:
                 await passage.refused(ProblemError(503, f"no answer within {self._seconds:g} s", retry_after=1))
         except ProblemError as problem:
             await passage.refused(problem)
+        except asyncio.CancelledError:  # the service ends, and waited for this long enough
+            if not passage.status:
+                await passage.refused(ProblemError(503, "the service ends", retry_after=1))
         except ClientDisconnect:
             passage.status = passage.status or CLIENT_LEFT
         except Exception as fault:

@@ -67,7 +67,9 @@ class BridgedStore:
             except StoreDownError:
                 pass  # nobody knows whether it was put: its stamp is one of those that this state goes on from
         self._aside.put(key, state)
-        self._bases[key] = self._bases.get(key, frozenset()) | {held.stamp, new}
+        bases = self._bases.get(key, frozenset())
+        if is_shared or not bases:  # else nothing was sent to the store since, however often this is called
+            self._bases[key] = bases | {held.stamp, new}
         if len(self._bases) > MAX_LOST:
             self._bases.popitem(last=False)
         return False

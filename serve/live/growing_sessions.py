@@ -132,8 +132,8 @@ class LiveSessions:
 
     def _request(self, name: str, exchanges: tuple[Exchange, ...]) -> str:
         """A keyed digest of a request's name, and one of what it has."""
-        parts = [f"{len(own.prompt)}:{own.prompt}{own.at}:{own.system}" for own in exchanges]
-        return self.seal.digest(name, 8).hex() + self.seal.digest("".join(parts), 8).hex()
+        content = repr([(own.prompt, own.at, own.system) for own in exchanges])  # no two lists have the same
+        return self.seal.digest(name, 8).hex() + self.seal.digest(content, 8).hex()
 
     def _repeated(self, state: SessionState, scorer: Scorer, *, is_shared: bool) -> Observation:
         verdict = scorer.judge_rows(*state.judged(scorer.bundle)).verdict(0)

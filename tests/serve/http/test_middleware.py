@@ -51,3 +51,26 @@ def test_a_client_that_leaves_is_no_fault_of_the_service(
     assert not sent
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert app.state.service.body_memory.n_held == 0
+
+
+def test_a_request_that_the_end_of_the_service_cuts_off_is_told_so(bundle_folder: Path) -> None:
+    app = create_app(ServiceSettings(bundle=bundle_folder))
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError("not reached")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def cut_off() -> None:
+        request = asyncio.create_task(app(scope_of("/v1/score"), receive, send))
+        await asyncio.sleep(0.05)
+        request.cancel()
+        await request
+
+    asyncio.run(cut_off())
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert b"the service ends" in sent[1]["body"]

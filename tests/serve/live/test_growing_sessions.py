@@ -190,6 +190,13 @@ def test_a_request_that_is_sent_again_counts_once(tiny_scorer: Scorer) -> None:
         live.extend("a", own[:1], "s", request="r1")
 
 
+def test_no_two_lists_of_exchanges_are_taken_for_one_request(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer)
+    live.extend("a", (Exchange("a", system="x"), Exchange("b")), "s", request="r")
+    with pytest.raises(RepeatError, match="had other exchanges"):
+        live.extend("a", (Exchange("a", system="x1:bNone:None"),), "s", request="r")
+
+
 def test_a_request_is_known_across_the_cut_of_a_session_and_only_the_last_ones_are(tiny_scorer: Scorer) -> None:
     live = LiveSessions(tiny_scorer)
     live.extend("a", (Exchange("sort a list", 1e9),), request="r")
