@@ -70,6 +70,12 @@ bench-import: $(STAMP)
 fuzz-logs: $(STAMP)
 	$(BIN)/python tests/bench/fuzz_logs.py -n $(CHANGES)
 
+# Bundles, indicators, archives and checkpoints changed in ways that know their structure: FILES of each kind.
+FILES ?= 250
+.PHONY: fuzz-files
+fuzz-files: $(STAMP)
+	$(BIN)/python -W ignore tests/bench/fuzz_files.py --out .cache/fuzz -n $(FILES)
+
 .PHONY: bench-report
 bench-report: $(STAMP)
 	$(BIN)/python tests/bench/bench_report.py

@@ -222,13 +222,22 @@ def _discriminant(names: Mapping[str, Any], arrays: dict[str, NDArray[Any]]) -> 
 def _read_encoder(folder: Path, name: object) -> Encoder:
     """The static encoder is in its bundle; MiniLM, whose weights have 90 MB, is taken from its package, verified."""
     if name == STATIC:
-        return StaticEncoder(folder / STATIC)
+        return _read_static(folder)
     if name != MINILM:
         raise BundleError(f"{folder / MANIFEST} names the encoder {name!r}, expected {STATIC!r} or {MINILM!r}")
     try:
         return minilm()
     except ImportError as fault:
         raise BundleError(f"{folder} was learned with MiniLM's vectors: {fault}") from fault
+
+
+def _read_static(folder: Path) -> Encoder:
+    try:
+        return StaticEncoder(folder / STATIC)
+    except Exception as fault:  # libraries raise kinds of their own, and `tokenizers` this very one
+        if type(fault).__module__ == "builtins" and type(fault) is not Exception:
+            raise
+        raise BundleError(f"{folder / STATIC} can't be read ({type(fault).__name__})") from fault
 
 
 def _read_benign(folder: Path, n_areas: int, n_features: int) -> BenignProfile | None:

@@ -48,7 +48,7 @@ def written(folder: Path, source: Path) -> str:
     return "".join(path.read_bytes().decode("utf-8", "replace") for path in paths)
 
 
-@pytest.mark.parametrize("command", ["score", "explain", "campaigns"])
+@pytest.mark.parametrize("command", ["score", "explain", "campaigns", "import"])
 @pytest.mark.parametrize("kind", INPUTS)
 def test_no_prompt_of_an_input_that_fails_is_shown_or_left(
     tmp_path: Path,
@@ -69,8 +69,11 @@ def test_no_prompt_of_an_input_that_fails_is_shown_or_left(
         "score": ["--out", tmp_path / "out.jsonl", "--accounts", tmp_path / "accounts.jsonl", "--workers", 1],
         "campaigns": ["--out", tmp_path / "out.json", "--workers", 1],
         "explain": ["--account", "a"],
+        "import": ["--out", tmp_path / "rows.jsonl", "--rejects", tmp_path / "rejects.jsonl"],
     }
-    code = main([command, str(source), "--bundle", str(bundle_folder), *map(str, more[command])])
+    bundle = [] if command == "import" else ["--bundle", str(bundle_folder)]
+    code = main([command, str(source), *bundle, *map(str, more[command])])
+    (tmp_path / "rows.jsonl").unlink(missing_ok=True)  # which hold prompts, as asked for
     assert code in (0, 2, 3, 4)
     shown = capfd.readouterr()
     assert "Traceback" not in shown.err

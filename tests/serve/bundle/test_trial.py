@@ -70,6 +70,11 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "token vectors of NaN": (array("static/model.safetensors", "embeddings", lambda a: a * np.nan), "not finite"),
     "trees in a cycle": (text("classifier.txt", r"^left_child=-?\d+", "left_child=0"), "children that aren't"),
     "a pattern that hangs": (text("static/tokenizer.json", r"^\{", '{"x": {"Regex": "(a+)+$"},'), "holds the pattern"),
+    "a tokenizer of odd parts": (
+        text("static/tokenizer.json", r'"post_processor":\s*null', '"post_processor":{"type":"Odd"}'),
+        "static can't be read",
+    ),
+    "a card with a NUL": (text("static/README.md", r"^---\n", "---\nx: \0\n"), "static can't be read"),
     "a map of nothing": (text("capabilities.json", r"(?s)^.*$", "[]"), "has no areas, expected an object"),
     "a deep map": (text("capabilities.json", r"(?s)^.*$", "[" * 100_000), "is not JSON"),
     "a share of NaN": (entry(fpr=float("nan")), "NaN"),

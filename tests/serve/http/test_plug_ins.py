@@ -259,3 +259,37 @@ def test_settings_come_from_the_environment() -> None:
     assert not settings_of("127.0.0.1", 1, None, {}).service.gateways.blocks
     with pytest.raises(ValueError, match="account ids are some of"):
         settings_of("127.0.0.1", 1, None, {"STILLWATCH_LITELLM_ACCOUNT": "canary"})
+
+
+def test_no_door_shows_logs_or_keeps_a_prompt(
+    make: Callable[..., TestClient],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    secret = "zxsecretqv"
+    texts = [f"{secret} {text}" for text in PROMPTS]
+    chat = {"model": "m", "messages": [{"role": "user", "content": text} for text in texts]}
+    doors: dict[str, Any] = {
+        "/v1/requests": chat,
+        "/v1/litellm/logs": [payload(8), payload(8, account="b")],
+        "/v1/traces": export(8),
+        GUARDRAIL: asked(8),
+    }
+    shown = []
+    with make(review=str(tmp_path / "review.db"), gateways=GatewaySettings(blocks=True)) as client:
+        for path, body in doors.items():
+            content = json.dumps(body).replace(PROMPTS[0][:5], secret)
+            for sent in (content, content[:-9], content.replace('"role": "user"', f'"role": ["{secret}"]')):
+                shown.append(client.post(path, content=sent, headers={"content-type": "application/json"}).text)
+        assert client.get("/v1/accounts/a").json()["n_exchanges"] >= 8
+        service_of(client).inbox.flush_if_up()
+        pages = "/metrics", "/page/queue", "/page/account?account_id=a", "/v1/accounts/a", "/page/labels.csv"
+        shown += [client.get(page).text for page in pages]
+        shown += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
+    out = capfd.readouterr()
+    assert (tmp_path / "review.db").stat().st_size
+    assert secret not in "".join([*shown, caplog.text, out.out, out.err])
