@@ -84,8 +84,13 @@ def _append_rejects(rejects: Path, inputs: Inputs) -> None:
 
 def finish(inputs: Inputs, is_clean: bool) -> int:
     """Print how logs were read; return the exit code."""
-    from serve.jobs.summary import MAX_REJECTED_SHARE
-
     for line in inputs.lines():
         print(line)
+    return exit_code(inputs, is_clean)
+
+
+def exit_code(inputs: Inputs, is_clean: bool) -> int:
+    """The exit code of a job that was done, by the share of rows that were rejected."""
+    from serve.jobs.summary import MAX_REJECTED_SHARE
+
     return DONE if is_clean and inputs.is_clean(MAX_REJECTED_SHARE) else TOO_MANY_REJECTS

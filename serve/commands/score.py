@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.commands.command import Command
-from serve.commands.inputs import finish, read_job_inputs
+from serve.commands.inputs import exit_code, finish, read_job_inputs
 from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, progress_of, rejects_of, workers_of
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         "--indicators", type=Path, metavar="FILE", help="campaigns to look for; matches go to VERDICTS.matches.jsonl"
     )
     parser.add_argument("--resume", action="store_true", help="resume a job that stopped")
+    parser.add_argument("--json", action="store_true", help="the summary as one JSON object, for schedulers")
 
 
 def _score(options: argparse.Namespace) -> int:
     from serve.batch.job import Job, check, run
     from serve.bundle.files import RELEASED
-    from serve.jobs.summary import summary_text
+    from serve.jobs.summary import summary_record, summary_text
 
     job = Job(
         inputs=tuple(map(Path, options.exchanges)),
@@ -56,6 +58,9 @@ def _score(options: argparse.Namespace) -> int:
     with read_job_inputs(options) as inputs:
         summary = run(replace(job, inputs=inputs.paths), progress_of(options))
     summary = _with_rejects(summary, inputs, job.rejects)
+    if options.json:
+        print(json.dumps(summary_record(summary) | {"inputs": list(inputs.lines())}))
+        return exit_code(inputs, summary.is_clean)
     print(summary_text(summary))
     for line in _clearest(summary.clearest, options):
         print(line)

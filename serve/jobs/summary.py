@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from serve.jobs.progress import span
 from serve.sessions.wording import counted
@@ -59,6 +60,13 @@ class Summary:
     def is_clean(self) -> bool:
         """Whether no more than `MAX_REJECTED_SHARE` of the rows were rejected."""
         return self.n_rejected <= MAX_REJECTED_SHARE * self.n_rows
+
+
+def summary_record(summary: Summary) -> dict[str, Any]:
+    """The summary as plain values for JSON: its fields by name, and `n_rejected` and `is_clean`; seconds, and bytes."""
+    found = {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(summary).items()}
+    clearest = [asdict(account) for account in summary.clearest]
+    return found | {"clearest": clearest, "n_rejected": summary.n_rejected, "is_clean": summary.is_clean}
 
 
 def summary_text(summary: Summary) -> str:

@@ -59,6 +59,18 @@ def test_score_writes_verdicts_and_says_what_it_did(
     assert source.with_name("out.jsonl.rejects.jsonl").read_text() == ""
 
 
+def test_score_says_what_it_did_as_one_object(
+    source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with source.open("a") as file:
+        file.write("{}\n" * 30)
+    assert score(source, bundle_folder, "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["n_sessions"], found["n_accounts"], found["n_rejected"], found["is_clean"]) == (30, 15, 30, False)
+    assert found["written"][str(source.with_name("out.jsonl"))] == source.with_name("out.jsonl").stat().st_size
+    assert all({"account_id", "label", "p_value"} <= set(account) for account in found["clearest"])
+
+
 def test_too_many_rejects_have_their_own_exit_code(
     source: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ MLflow copies this file into the model and runs it there, so it imports nothing 
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,6 +29,8 @@ from serve.sessions.sessionizing import Timeline
 BUNDLE = "bundle"
 """Name of the model's artifact that is the bundle's folder."""
 
+_LOG = logging.getLogger("stillwatch")
+
 
 class StillwatchModel(PythonModel):
     """Exchanges in, verdicts out: what `stillwatch score` says of the same rows, to the last bit and in its order."""
@@ -39,10 +42,10 @@ class StillwatchModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Verdicts, one row a session.
+        """Verdicts, one row a session. Rows that can't be exchanges are left out, each with a warning in the log.
 
         Raises:
-            ValueError: naming the row and the reason, when a row can't be an exchange; never quotes a prompt.
+            ValueError: naming the first row and the reason, when no row can be an exchange; never quotes a prompt.
         """
         timeline = Timeline.of(_exchanges(model_input))
         tables = [self._scorer.judge(part).table() for part in timeline.chunks(CHUNK_PROMPTS)]
@@ -95,12 +98,11 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
         path = Path(folder) / "exchanges.parquet"
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
         batches = list(read_paths([path]))
-    for batch in batches:
-        if batch.rejects:
-            line, reason = min(batch.rejects.items())
-            raise ValueError(f"row {line}: {reason}")
-    if not batches:
-        raise ValueError("there are 0 rows, expected at least 1 exchange")
+    faults = [f"row {line}: {reason}" for batch in batches for line, reason in sorted(batch.rejects.items())]
+    if not sum(batch.table.num_rows for batch in batches):
+        raise ValueError(faults[0] if faults else "there are 0 rows, expected at least 1 exchange")
+    for fault in faults:
+        _LOG.warning("left out %s", fault)
     return pa.concat_tables([batch.table for batch in batches])
 
 

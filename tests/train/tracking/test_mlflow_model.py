@@ -77,9 +77,11 @@ def test_a_loaded_model_gives_the_verdicts_of_the_command(registered: Registered
 
 
 def test_the_server_gives_the_verdicts_of_the_command(registered: Registered) -> None:
-    split = registered.exchanges.to_json(orient="split", index=False, double_precision=15)
+    split = json.loads(registered.exchanges.to_json(orient="split", index=False, double_precision=15))
+    split["data"].insert(1, [" " if name == "prompt" else "left-out" for name in split["columns"]])
+    split["data"][1][split["columns"].index("at")] = None
     with serving(registered) as url:
-        assert post(url, {"dataframe_split": json.loads(split)})["predictions"] == registered.verdicts
+        assert post(url, {"dataframe_split": split})["predictions"] == registered.verdicts
         blank = {"dataframe_records": [{"account_id": "a", "prompt": " "}]}
         with pytest.raises(urllib.error.HTTPError, match="400"):
             post(url, blank)
@@ -98,7 +100,7 @@ def test_optional_columns_may_be_left_out(registered: Registered) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"account_id": ["a", "a"], "prompt": ["hello", " "]}, "row 2: prompt is blank"),
+        ({"account_id": ["a", ""], "prompt": [" ", "hello"]}, "row 1: prompt is blank"),
         ({"account_id": [""], "prompt": ["hello"]}, "row 1: account_id is missing"),
         ({"account_id": [], "prompt": []}, "0 rows"),
     ],
