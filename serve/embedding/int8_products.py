@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import numkong
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 
 _BLOCK_ROWS = 128  # vectors whose products with some thousand rows stay in a processor's cache
 _GROUP = 16
+_MIN_FLOATS = 32  # vectors from which turning them into floats pays
+
+_EIGHT_BIT = ("icelake", "alder", "sierra", "genoa", "turin", "sapphire", "diamond", "neonsdot", "svesdot")
+FLOATS_PAY = os.environ.get("OPENBLAS_NUM_THREADS") == "1" and not any(
+    numkong.get_capabilities().get(name, False) for name in _EIGHT_BIT
+)
+"""Whether this processor multiplies floats faster than bytes (it has neither VNNI nor SDOT), in a process whose BLAS is
+held to one thread, as a batch worker's is: more threads wait for each other longer than they calculate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +33,27 @@ class Nearest:
 class Products:
     """Rows (n_rows, n_dims) of int8, n_dims at most 1,024, laid out once for products with many vectors.
 
-    A small request doesn't wait for other threads this way, and a processor's eight-bit instructions are used.
+    A processor's eight-bit instructions are used, or float32 where that is faster: at most 1,024 products of bytes add
+    up to whole numbers that float32 holds exactly, so both give the same.
     """
 
     rows: NDArray[np.int8]
+    uses_floats: bool = FLOATS_PAY
     _packed: numkong.PackedMatrix = field(init=False, repr=False, compare=False)
+    _floats: NDArray[np.float32] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_packed", numkong.dots_pack(np.ascontiguousarray(self.rows), dtype="int8"))
+        rows = np.ascontiguousarray(self.rows)
+        object.__setattr__(self, "_packed", numkong.dots_pack(rows, dtype="int8"))
+        floats = np.ascontiguousarray(rows.T.astype(np.float32)) if self.uses_floats else None
+        object.__setattr__(self, "_floats", floats)
 
     def of(self, vectors: NDArray[np.int8]) -> NDArray[np.int32]:
         """Products of vectors (n_vectors, n_dims) with all rows, shape (n_vectors, n_rows)."""
         if not len(vectors):
             return np.zeros((0, len(self.rows)), np.int32)
+        if self._floats is not None and len(vectors) >= _MIN_FLOATS:
+            return (vectors.astype(np.float32) @ self._floats).astype(np.int32)
         return np.asarray(numkong.dots_packed(np.ascontiguousarray(vectors), self._packed))
 
     def nearest(self, vectors: NDArray[np.int8], k: int) -> Nearest:

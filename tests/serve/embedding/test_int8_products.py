@@ -11,18 +11,31 @@ from hypothesis import strategies as st
 from serve.embedding.int8_products import Products
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 1024), st.sampled_from([1, 2, 127]))
-def test_products_and_the_nearest_are_those_of_plain_arithmetic(seed: int, n: int, n_dims: int, high: int) -> None:
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 1024), st.sampled_from([1, 2, 127]), st.booleans()
+)
+def test_products_and_the_nearest_are_those_of_plain_arithmetic(
+    seed: int, n: int, n_dims: int, high: int, uses_floats: bool
+) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.integers(-high, high, (n, n_dims), np.int8, endpoint=True)
     vectors = rng.integers(-high, high, (int(rng.integers(150)), n_dims), np.int8, endpoint=True)
     plain, k = vectors.astype(np.int64) @ rows.T.astype(np.int64), int(rng.integers(1, 30))
     order = np.argsort(-plain, axis=1, kind="stable")[:, :k]
-    products = Products(rows)
+    products = Products(rows, uses_floats)
     found = products.nearest(vectors, k)
     assert (products.of(vectors) == plain).all()
     assert (found.ids == order).all()
     assert (found.products == np.take_along_axis(plain, order, axis=1)).all()
+
+
+def test_the_largest_sums_that_there_can_be_are_exact_in_floats() -> None:
+    lowest = np.full((40, 1024), -128, np.int8)
+    almost = lowest.copy()
+    almost[:, 0] = 127
+    for rows in (lowest, almost, -almost):
+        plain = lowest.astype(np.int64) @ rows.T.astype(np.int64)
+        assert (Products(rows, uses_floats=True).of(lowest) == plain).all()
 
 
 def test_all_rows_alike_are_found_in_their_order() -> None:
