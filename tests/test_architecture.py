@@ -213,6 +213,8 @@ def test_a_room_has_a_door_and_few_files(package: str) -> None:
         own = [path.name for path in (ROOT / package / room).glob("*.py")]
         assert ast.get_docstring(ast.parse((ROOT / package / room / "__init__.py").read_text(encoding="utf-8"))), room
         assert len(own) <= MAX_FILES, f"{package}/{room} holds {len(own)} files"
+        for inner in (path for path in (ROOT / package / room).rglob("*") if path.is_dir() and path.name != "formats"):
+            assert len(list(inner.glob("*.py"))) <= MAX_FILES, f"{inner} holds more files than a room may"
 
 
 DOORS = [path for package in ROOMS for path in sorted((ROOT / package).glob("*/__init__.py"))]

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from serve.io.importing import Choice
 from serve.io.inputs import import_to
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 from serve.io.validation import SCHEMA
 from serve.sessions.records import Sessions
 from serve.sessions.sessionizing import Timeline

@@ -9,8 +9,8 @@ from typing import Any
 from serve.gateways.traffic import ReceivedLog
 from serve.io.formats import litellm
 from serve.io.json_values import json_fault, parse_json
+from serve.io.log_files.json_records import Record
 from serve.io.logs.bodies import outcome, talk_in
-from serve.io.logs.json_records import Record
 from serve.io.logs.requests import NO_CONTENT, Outcome, Request, Skipped
 from serve.io.logs.values import as_object, first_id
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serve.io.logs.files import Log
-from serve.io.logs.json_records import Record
+from serve.io.log_files.files import Log
+from serve.io.log_files.json_records import Record
 from serve.io.logs.requests import Outcome, Rejected, Request, Skipped, Turn
 from serve.io.logs.threads import Ask, Threads, text_hash
 from serve.live.growing_sessions import Observation

@@ -18,8 +18,8 @@ from typing import Protocol, TextIO
 import pyarrow as pa
 
 from serve.io.formats import by_name, columns, recognise
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 from serve.io.logs.requests import HARNESS, REPEATS, TOOL_RESULTS, Format, Rejected, Request, Skipped
 from serve.io.logs.spill import UNKNOWN, Spill, Spilled, Texts, read_partition
 from serve.io.logs.threads import Threads

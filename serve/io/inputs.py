@@ -19,8 +19,8 @@ from serve.io.discovery import InputError, below, kind_of, located
 from serve.io.formats import columns
 from serve.io.import_folder import REJECTS, has_import, imported_before, imported_files, make_folder, write_manifest
 from serve.io.importing import SCHEMA, Choice, Import, Reading, Watcher, format_of, require_rows
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 from serve.io.logs.requests import Format
 from serve.io.writers import Writer, check_places, check_suffix, writing
 

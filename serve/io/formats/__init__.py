@@ -32,7 +32,7 @@ from serve.io.formats import (
     vllm,
     wildchat,
 )  # fmt: skip
-from serve.io.logs.files import Sample
+from serve.io.log_files.files import Sample
 from serve.io.logs.requests import Format
 
 FORMATS: tuple[Format, ...] = (

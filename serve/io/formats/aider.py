@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from serve.io.log_files.files import Log, Sample
 from serve.io.logs.bodies import outcome
-from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import HARNESS, Format, Outcome, Skipped
 from serve.io.logs.talks import one_turn
 from serve.io.timestamps import seconds

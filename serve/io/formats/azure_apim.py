@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from serve.io.json_values import parse_json
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import CUT, Refusal, outcome, refused, talk_in
-from serve.io.logs.files import Log
 from serve.io.logs.groups import Piece, grouped, usable_rows
 from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Skipped, Talk, share_of
 from serve.io.logs.values import first_id, first_time, objects, text_id

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, is_chat_model, outcome, refused, talk_in
-from serve.io.logs.files import Log
 from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.values import as_object, first_id, first_time, nested, objects
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from serve.io.formats.claude_code import SUB_AGENTS
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import outcome
 from serve.io.logs.contents import content_of, words_of
-from serve.io.logs.files import Log
 from serve.io.logs.requests import (
     HARNESS,
     NOT_USER,

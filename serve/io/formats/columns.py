@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serve.io.json_values import parse_json
+from serve.io.log_files.files import Log, Sample
 from serve.io.logs.bodies import outcome, talk_in
 from serve.io.logs.contents import content_of, words_of
-from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import (
     HARNESS,
     NO_CONTENT,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import outcome, refused, talk_in
-from serve.io.logs.files import Log
 from serve.io.logs.requests import Format, Outcome, Rejected, as_row, share_of
 from serve.io.logs.values import first_id, nested
 

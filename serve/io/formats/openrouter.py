@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from serve.io.formats.otlp_genai import span_refusal
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
-from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, spans
 from serve.io.logs.requests import NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.span_messages import body_in

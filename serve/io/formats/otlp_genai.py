@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
-from serve.io.logs.files import Log
 from serve.io.logs.otlp import Entry, log_records, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
 from serve.io.logs.span_messages import body_in, has_messages

@@ -7,8 +7,8 @@ from typing import Any
 
 from serve.io.formats.otlp_genai import account_of, span_refusal
 from serve.io.json_values import parse_json
+from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, outcome
-from serve.io.logs.files import Log
 from serve.io.logs.groups import Piece, grouped, usable_rows
 from serve.io.logs.otlp import Entry, attributes_of, log_records, plain, spans
 from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, share_of

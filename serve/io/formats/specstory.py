@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from serve.io.log_files.files import Log, Sample
 from serve.io.logs.bodies import outcome
 from serve.io.logs.contents import words_of
-from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import HARNESS, NOT_USER, SUMMARIES, Format, Outcome, Skipped
 from serve.io.logs.talks import one_turn
 from serve.io.timestamps import seconds

@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from serve.io.log_files.files import Log, Sample
 from serve.io.logs.bodies import CUT, Refusal, outcome
-from serve.io.logs.files import Log, Sample
 from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Skipped, Talk
 from serve.io.logs.talks import one_turn
 from serve.io.logs.templates import template_talk

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from serve.io.logs.files import Log
+from serve.io.log_files.files import Log
 from serve.io.logs.requests import Outcome, Rejected, as_row
 
 _MAX_CHARS = 64 << 20

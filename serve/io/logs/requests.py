@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from serve.io.logs.files import Log, Sample
-from serve.io.logs.json_records import Record
+from serve.io.log_files.files import Log, Sample
+from serve.io.log_files.json_records import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import pytest
 
 from serve.io.formats import FORMATS
 from serve.io.importing import SCHEMA, Choice, Import, format_of
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 from serve.io.writers import writing
 
 CASES = Path(__file__).parents[4] / ".." / "shared" / "formats"

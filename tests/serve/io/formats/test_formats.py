@@ -12,8 +12,8 @@ import pytest
 
 from serve.io.formats import FORMATS, by_name, recognise
 from serve.io.importing import SCHEMA, Choice, Import, format_of
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 
 ROOT = Path(__file__).parents[4]
 AT = 1_772_442_000

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from serve.io.importing import Choice, Import, format_of
-from serve.io.logs.files import Log
+from serve.io.log_files.files import Log
 
 TEMPLATES = {
     "command_r": "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>never<|END_OF_TURN_TOKEN|>"

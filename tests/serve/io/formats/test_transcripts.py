@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from serve.io.importing import Choice, Import, format_of
-from serve.io.logs.files import Log
+from serve.io.log_files.files import Log
 
 AT = 1_772_442_000
 CONTEXT = "<environment_context>never</environment_context>"

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from serve.io.importing import Choice, Import, format_of
-from serve.io.logs.files import Log
+from serve.io.log_files.files import Log
 
 AT = 1_772_442_000
 ISO = "2026-03-02T09:00:00Z"

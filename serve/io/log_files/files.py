@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serve.io.logs.json_records import Record, json_kind, json_values, line_values, without_stamp
-from serve.io.logs.opening import MAX_RECORD_CHARS, LogError, first_bytes, open_text, read_chars, read_line
+from serve.io.log_files.json_records import Record, json_kind, json_values, line_values, without_stamp
+from serve.io.log_files.opening import MAX_RECORD_CHARS, LogError, first_bytes, open_text, read_chars, read_line
 
 SAMPLE_RECORDS = 400
 _SAMPLE_CHARS = 1 << 20

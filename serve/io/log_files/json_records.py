@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.io.json_values import NOT_JSON, RepeatedKeyError, json_fault, parse_json, parse_json_at
-from serve.io.logs.opening import MAX_RECORD_CHARS, read_chars
+from serve.io.log_files.opening import MAX_RECORD_CHARS, read_chars
 
 _BLOCK_CHARS = 1 << 20
 _LISTS = (

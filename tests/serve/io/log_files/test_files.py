@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.io.logs import json_records
-from serve.io.logs.files import Log
-from serve.io.logs.opening import LogError
+from serve.io.log_files import json_records
+from serve.io.log_files.files import Log
+from serve.io.log_files.opening import LogError
 
 ROWS = [{"a": 1, "text": "eins"}, {"a": 2, "text": "zwei\r\n\u2028drei"}, {"a": 3, "text": "四"}]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
