@@ -97,6 +97,7 @@ class JudgeTask:
                 files=digests(paths),
                 cost=watch.cost(),
                 n_altered=int(n_altered.sum()),
+                n_undecided=int((tally.label == "undecided").sum()),
             )
 
     def _judge(

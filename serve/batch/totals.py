@@ -61,6 +61,7 @@ def summarised(
         n_accounts=sum(done.n_accounts for done in judged),
         n_flagged=sum(done.n_flagged for done in judged),
         n_flagged_accounts=sum(done.n_flagged_accounts for done in judged),
+        n_undecided=sum(done.n_undecided for done in judged),
         notes=dict(sorted(notes.items())),
         n_altered=sum(done.n_altered for done in judged),
         reasons=dict(sum((count.reasons for count in files.values()), Counter[str]()).most_common()),

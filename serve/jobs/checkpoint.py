@@ -81,6 +81,7 @@ class JudgeDone:
     files: Mapping[str, str]
     cost: Cost
     n_altered: int = 0
+    n_undecided: int = 0
 
     kind = "judge"
 

@@ -41,6 +41,7 @@ class Summary:
     n_accounts: int
     n_flagged: int
     n_flagged_accounts: int
+    n_undecided: int
     reasons: Mapping[str, int]
     notes: Mapping[str, int]
     n_altered: int
@@ -93,6 +94,8 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     for reason, count in summary.reasons.items():
         yield "", f"  {count:,} {reason}"
     yield "flagged", f"{counted(summary.n_flagged, 'session')}, {counted(summary.n_flagged_accounts, 'account')}"
+    if summary.n_undecided:
+        yield "undecided", f"{counted(summary.n_undecided, 'session')}: too short, or of a size that can't be judged"
     stages = ", ".join(f"{stage} {span(seconds)}" for stage, seconds in summary.seconds.items())
     processes = counted(summary.n_processes, "process", "processes")
     yield "time", f"{span(summary.clock_seconds)} on the clock; work of {processes}: {stages}"

@@ -98,6 +98,7 @@ def test_verdicts_are_those_of_the_scorer_to_the_last_bit(
     assert summary.n_rows == summary.n_exchanges == len(exchanges)
     assert (summary.n_sessions, summary.n_accounts) == (30, 15)
     assert summary.n_flagged == table.column("label").to_pylist().count("harvesting")
+    assert summary.n_undecided == table.column("label").to_pylist().count("undecided")
     assert not (tmp_path / "_out.parquet.work").exists()
 
 

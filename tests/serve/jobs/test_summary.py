@@ -6,7 +6,7 @@ from serve.jobs.summary import Summary, summary_text
 
 SUMMARY = Summary(
     n_files=2, n_ignored=1, n_rows=1000, n_untimed=0, n_left_out=0, n_exchanges=950, n_sessions=20, n_accounts=10,
-    n_flagged=3, n_flagged_accounts=2, reasons={"not JSON": 30, "prompt is blank": 20},
+    n_flagged=3, n_flagged_accounts=2, n_undecided=5, reasons={"not JSON": 30, "prompt is blank": 20},
     notes={"times in milliseconds": 7}, n_altered=4,
     seconds={"read": 0.5, "encode": 70.0}, clock_seconds=40.0, n_processes=2,
     peak_bytes=5 << 20, written={"out.jsonl": 123_456},
@@ -23,6 +23,7 @@ def test_all_that_was_read_is_accounted_for() -> None:
         "             30 not JSON",
         "             20 prompt is blank",
         "flagged    3 sessions, 2 accounts",
+        "undecided  5 sessions: too short, or of a size that can't be judged",
         "time       40 s on the clock; work of 2 processes: read 0.5 s, encode 1 min 10 s",
         "memory     5 MiB (the peaks of all processes together)",
         "wrote      out.jsonl (123,456 bytes)",
