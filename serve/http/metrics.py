@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serve.bundle.bundle import Bundle
+from serve.gateways.notices import OUTCOMES
 from serve.live.stores import StoreCounts
 from serve.scoring.verdict import Verdicts
 from serve.sessions.size_classes import size_class
@@ -35,11 +37,17 @@ class Metrics:
         self.scores = Histogram("score", "Scores of verdicts", buckets=_SCORES, **own)
         self.waiting = Gauge("queue_requests", "Requests at work or waiting for it", **own)
         self.reloads = Counter("bundle_reloads", "Bundle reloads", ("outcome",), **own)
+        self.notices = Counter("notices", "Notices of flagged sessions", ("receiver", "outcome"), **own)
         self.outlying = Gauge("drift_outlying_share", "Moving mean share of features outside the benign 90 %", **own)
         self.area_share = Gauge("drift_area_share", "Moving mean share of prompts by area", ("area",), **own)
         self.registry.register(_StoreCollector(counts))
         self._areas = (*areas, "none")
         self._shares: NDArray[np.float64] | None = None
+
+    def noticed(self, receiver: str) -> Callable[[str], None]:
+        """What counts the outcomes of notices to a receiver; all of them show from the start."""
+        counters = {outcome: self.notices.labels(receiver, outcome) for outcome in OUTCOMES}
+        return lambda outcome: counters[outcome].inc()
 
     def judged(self, verdicts: Verdicts, bundle: Bundle, n_new: int) -> None:
         """Count verdicts on which `n_new` exchanges came."""

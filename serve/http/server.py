@@ -10,16 +10,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import uvicorn
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serve.gateways.endpoint import Endpoint
+from serve.gateways.langfuse import Langfuse, keys_in, scores_of
+from serve.gateways.notices import Receiver
 from serve.gateways.settings import GatewaySettings
+from serve.gateways.webhook import Webhook, secret_in
 from serve.http.app import create_app
 from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
@@ -34,6 +38,9 @@ END_S = 28.0
 """When the process ends after SIGTERM, whatever a thread still does: before Kubernetes kills it."""
 
 _CUT_SHORT = 4
+
+Given = TypeVar("Given")
+Parsed = TypeVar("Parsed")
 
 SWITCH_S = 0.0005
 """How soon a thread that judges lets the event loop go on: a tenth of Python's default."""
@@ -100,6 +107,10 @@ class Environment(BaseSettings):
         Field(description="the review queue: a file, or the URL of a Postgres, which may hold a password"),
     ] = None
     campaigns: Path | None = None
+    webhook: Annotated[SecretStr | None, Field(description="URL that is sent sessions that turn to harvesting")] = None
+    webhook_secret: Annotated[Path | None, Field(description="file of the secret that signs them")] = None
+    langfuse: Annotated[SecretStr | None, Field(description="URL of a Langfuse that is sent their scores")] = None
+    langfuse_keys: Annotated[Path | None, Field(description="file of its keys, PUBLIC:SECRET")] = None
     seen_sessions: Annotated[
         Path | None, Field(description="file that tells sessions of before a restart; by default in XDG_STATE_HOME")
     ] = None
@@ -108,7 +119,7 @@ class Environment(BaseSettings):
         """How to serve; without keys only requests that name this machine, or `host`, as their host.
 
         Raises:
-            ValueError: when keys can't be read, or a Redis comes without a secret.
+            ValueError: when keys can't be read, a Redis or a webhook comes without a secret, or a URL can't be used.
         """
         keys = ApiKeys.parse(self.api_keys)
         return ServiceSettings(
@@ -116,7 +127,7 @@ class Environment(BaseSettings):
             keys=keys, rate_per_s=self.rate_limit, n_workers=self.workers, n_waiting=self.queue,
             ttl_s=self.ttl_seconds, max_store_bytes=self.store_mib << 20,
             body=BodyLimits(n_bytes_of_all=self.bodies_mib << 20), campaigns=self.campaigns,
-            account_header=self.account_header.lower(), gateways=self.gateways(),
+            account_header=self.account_header.lower(), gateways=self.gateways(), receivers=self.receivers(),
             review=_plain(self.review), usual_review=_state_dir() / "review.db",
             hosts=None if keys else (host,), seen_sessions=self.seen_sessions or _state_dir() / f"seen-sessions-{port}",
         )  # fmt: skip
@@ -131,6 +142,34 @@ class Environment(BaseSettings):
             blocks=self.guardrail_blocks, answer_s=self.guardrail_seconds,
             litellm_account=_listed(self.litellm_account), trace_account=_listed(self.trace_account),
         )  # fmt: skip
+
+    def receivers(self) -> tuple[Receiver, ...]:
+        """What is sent sessions that turn to harvesting.
+
+        Raises:
+            ValueError: when a URL or a secret can't be used, or one comes without the other.
+        """
+        found: list[Receiver] = []
+        if _are_both("WEBHOOK", self.webhook, "WEBHOOK_SECRET", self.webhook_secret):
+            endpoint = _usable("WEBHOOK", Endpoint.parse, _plain(self.webhook) or "")
+            found.append(Webhook(endpoint, _usable("WEBHOOK_SECRET", secret_in, self.webhook_secret or Path())))
+        if _are_both("LANGFUSE", self.langfuse, "LANGFUSE_KEYS", self.langfuse_keys):
+            endpoint = _usable("LANGFUSE", scores_of, _plain(self.langfuse) or "")
+            found.append(Langfuse(endpoint, _usable("LANGFUSE_KEYS", keys_in, self.langfuse_keys or Path())))
+        return tuple(found)
+
+
+def _are_both(name: str, value: object | None, needed: str, other: object | None) -> bool:
+    if (value is None) != (other is None):
+        raise ValueError(f"STILLWATCH_{name} and STILLWATCH_{needed} need each other")
+    return value is not None
+
+
+def _usable(name: str, parse: Callable[[Given], Parsed], given: Given) -> Parsed:
+    try:
+        return parse(given)
+    except ValueError as fault:
+        raise ValueError(f"STILLWATCH_{name} can't be used: {fault}") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:

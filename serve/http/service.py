@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from serve.analyst.review.inbox import Inbox
 from serve.analyst.review.queue import ReviewQueue
 from serve.bundle.files import BundleError
+from serve.gateways.notices import Notices, Receiver
 from serve.gateways.settings import GatewaySettings
 from serve.http.keys import ApiKeys
 from serve.http.metrics import Metrics
@@ -37,6 +39,8 @@ _SEEN_TTL_FACTOR = 24
 
 CLOSE_S = 2.0
 """Longest that threads are waited for once nobody waits for their answers any more."""
+
+_NOTICES_CLOSE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class ServiceSettings:
     """A file that tells sessions of earlier processes, for a store that isn't shared."""
 
     gateways: GatewaySettings = field(default_factory=GatewaySettings)
+    receivers: tuple[Receiver, ...] = ()
+    """What is sent a notice of each session that turns to harvesting."""
 
     def __post_init__(self) -> None:
         if self.redis_url and not self.secret:
@@ -102,13 +108,17 @@ class Service:
         self.body_memory = BodyMemory(settings.body.n_bytes_of_all)
         self.queue, self._aside = _review_queue(settings)
         self.inbox = Inbox(self.queue)
+        self.notices = tuple(Notices(own, self.metrics.noticed(own.name)) for own in settings.receivers)
         self.metrics.waiting.set_function(lambda: self.workers.n_inside)
         self._counting, self._loading = threading.Lock(), threading.Lock()
 
     def close(self) -> None:
-        """Finish what was begun, within `CLOSE_S`, and bring what was judged to the review queue."""
+        """Finish what was begun, within `CLOSE_S`, and bring what was judged to receivers and the review queue."""
+        end = time.monotonic() + CLOSE_S
         if not self.workers.close(CLOSE_S):
             LOG.error(json.dumps({"shutdown": "work that was begun has not ended", "waited_s": CLOSE_S}))
+        for notices in self.notices:
+            notices.close(max(end - time.monotonic(), _NOTICES_CLOSE_S))
         self.inbox.flush_if_up()
         self.queue.close()
         if self._aside is not None:
@@ -190,6 +200,8 @@ class Service:
 
     def _count(self, verdicts: Verdicts, scorer: Scorer, n_new: int) -> None:
         self.inbox.add(verdicts)
+        for notices in self.notices:
+            notices.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
 
