@@ -31,6 +31,7 @@ from serve.bundle.files import (
     FEATURES,
     MANIFEST,
     RELEASED,
+    SIGNATURE,
     BundleError,
 )
 from serve.bundle.manifest import write_manifest
@@ -208,7 +209,7 @@ def _write(
     bundle = bundles.served
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
-        shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST))
+        shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST, SIGNATURE))
         names = list(bundle.manifest["features"])
         parts = Fitted(
             fitted.classifier, fitted.calibration, fitted.benign, fitted.accounts, bundle.prompt_scorer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,9 +42,14 @@ def community_threshold(timeline: Timeline, bundle: Bundle) -> CommunityThreshol
     sketches = _aside(timeline, bundle)
     if sketches is None or len(sketches) < MIN_ACCOUNTS:
         return CommunityThreshold(bundle.communities, 0)
-    odds = [round(bundle.communities.log_odds(signs), _DIGITS) for _, signs in linked(sketches)[1]]
+    odds = [_rounded_up(bundle.communities.log_odds(signs)) for _, signs in linked(sketches)[1]]
     least = 0.0 if len(odds) >= ENOUGH else bundle.communities.threshold
     return CommunityThreshold(replace(bundle.communities, threshold=max([least, *odds])), len(odds))
+
+
+def _rounded_up(odds: float) -> float:
+    """Log-odds of a few digits that aren't below these."""
+    return float(math.ceil(odds * 10**_DIGITS) / 10**_DIGITS)
 
 
 def _aside(timeline: Timeline, bundle: Bundle) -> Sketches | None:

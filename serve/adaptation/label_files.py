@@ -24,6 +24,7 @@ from serve.sessions.sessionizing import Timeline
 LABEL_OF: Mapping[str, str] = {"confirmed": "harvesting", "cleared": "organic"}
 """What a session is, by the states that say so; one that is escalated is neither."""
 
+_STATES = (*LABEL_OF, "escalated")
 _CHUNK_PROMPTS = 20_000
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _COLUMNS = ("account_id", "session_id", "state", "by", "at", "note")
@@ -80,11 +81,11 @@ def _label(line: str, place: str) -> Label:
     try:
         row = json.loads(line)
         account_id, session_id, state = row["account_id"], row["session_id"], row["state"]
-        if not all(isinstance(text, str) and text for text in (account_id, session_id, state)):
+        if not all(isinstance(text, str) and text for text in (account_id, session_id)) or state not in _STATES:
             raise TypeError
     except (ValueError, TypeError, KeyError, RecursionError):
         raise InputError(
-            f"{place}: is no label, expected account_id, session_id and state as the page exports"
+            f"{place}: is no label, expected account_id, session_id and a state ({', '.join(_STATES)})"
         ) from None
     return Label(account_id, session_id, state)
 

@@ -42,7 +42,10 @@ class SignerKey:
         """
         raw = _decoded(given.encode(), _KEY_BYTES)
         if raw is None:
-            lines = _lines(Path(given)) if given and Path(given).is_file() else []
+            try:
+                lines = _lines(Path(given)) if given and Path(given).is_file() else []
+            except OSError:  # a name too long for a file, or one that can't be read
+                lines = []
             raw = _decoded(lines[1], _KEY_BYTES) if len(lines) == 2 else None
         if raw is None or raw[:2] != _KEY:
             raise ValueError("the key that signatures are required of is neither a public key of minisign nor its file")

@@ -93,7 +93,7 @@ def _plug_ins(service: Service) -> PlugIns:
 def _pages(service: Service) -> AnalystPages:
     return AnalystPages(
         judge=service.judge, session=service.session, account=service.account, scorer=lambda: service.scorer,
-        run=service.workers.run, limits=service.settings.body, memory=service.body_memory, queue=service.queue,
+        run=service.page_workers.run, limits=service.settings.body, memory=service.body_memory, queue=service.queue,
         inbox=service.inbox, campaigns=service.settings.campaigns,
     )  # fmt: skip
 

@@ -41,6 +41,7 @@ CLOSE_S = 2.0
 """Longest that threads are waited for once nobody waits for their answers any more."""
 
 _NOTICES_CLOSE_S = 0.25
+_PAGE_WORKERS, _PAGES_WAITING = 2, 8
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class Service:
         self.live = LiveSessions(self.scorer, store=store, seal=seal, seen_sessions=_seen_sessions(settings))
         self.metrics = Metrics(self.scorer.bundle.capabilities.areas, self.store.counts)
         self.workers = WorkerPool(settings.n_workers, settings.n_waiting)
+        # Pages have threads of their own: where the store of the review queue is slow, judging goes on.
+        self.page_workers = WorkerPool(_PAGE_WORKERS, _PAGES_WAITING)
         self.body_memory = BodyMemory(settings.body.n_bytes_of_all)
         self.queue, self._aside = _review_queue(settings)
         self.inbox = Inbox(self.queue)
@@ -115,7 +118,8 @@ class Service:
     def close(self) -> None:
         """Finish what was begun, within `CLOSE_S`, and bring what was judged to receivers and the review queue."""
         end = time.monotonic() + CLOSE_S
-        if not self.workers.close(CLOSE_S):
+        ended = [pool.close(max(end - time.monotonic(), 0.0)) for pool in (self.workers, self.page_workers)]
+        if not all(ended):
             LOG.error(json.dumps({"shutdown": "work that was begun has not ended", "waited_s": CLOSE_S}))
         for notices in self.notices:
             notices.close(max(end - time.monotonic(), _NOTICES_CLOSE_S))

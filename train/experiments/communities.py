@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.bundle.bundle import Bundle
-from serve.bundle.files import MANIFEST, RELEASED
+from serve.bundle.files import MANIFEST, RELEASED, SIGNATURE
 from serve.bundle.manifest import DIGEST, verify, write_manifest
 from serve.bundle.writing import write_community_model
 from serve.model.community_model import CommunityModel
@@ -53,10 +53,10 @@ def put_into(folder: Path, model: CommunityModel) -> str:
     manifest = verify(folder)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".") as aside:
         new = Path(aside) / "bundle"
-        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__*", MANIFEST))
+        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__*", MANIFEST, SIGNATURE))
         write_community_model(model, new)
         bundle_id = write_manifest(new, {key: value for key, value in manifest.items() if key not in _OWN})
-        shutil.rmtree(folder)
+        folder.rename(Path(aside) / "before")
         new.rename(folder)
     return bundle_id
 

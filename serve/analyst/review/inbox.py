@@ -45,7 +45,7 @@ class Inbox:
             except QueueDownError:
                 with self._lock:
                     later, self._pending = self._pending, taken
-                self._take(later.values())
+                    self._put(later.values())
                 raise
 
     def flush_if_up(self) -> None:
@@ -61,9 +61,12 @@ class Inbox:
 
     def _take(self, verdicts: Iterable[Verdict]) -> None:
         with self._lock:
-            for verdict in verdicts:
-                key = (verdict.account_id, verdict.session_id)
-                self._pending.pop(key, None)
-                self._pending[key] = verdict
-            while len(self._pending) > MAX_PENDING:
-                self._pending.popitem(last=False)
+            self._put(verdicts)
+
+    def _put(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            key = (verdict.account_id, verdict.session_id)
+            self._pending.pop(key, None)
+            self._pending[key] = verdict
+        while len(self._pending) > MAX_PENDING:
+            self._pending.popitem(last=False)

@@ -175,7 +175,7 @@ class ReviewQueue:
                 CASES.c.account_id, CASES.c.session_id, CASES.c.state, DECISIONS.c.by, DECISIONS.c.at, DECISIONS.c.note
             )
             .join(DECISIONS, DECISIONS.c.number == CASES.c.decision)
-            .where(CASES.c.state != "new")
+            .where(CASES.c.state.in_(STATES[1:]))
             .order_by(CASES.c.account_id, CASES.c.session_id)
         )
         with self._reads() as connection:

@@ -58,14 +58,22 @@ def known_accounts(connection: Connection, keys: set[str]) -> set[str]:
 
 
 def upsert(connection: Connection, pairs: Sequence[tuple[dict[str, Any], Verdict]], now: float) -> None:
-    """Store rows and their verdicts in place of those of the same sessions, unless those were decided of."""
+    """Store rows and their verdicts in place of those of the same sessions, unless those were decided of.
+
+    A flagged session that nobody decided of stays flagged where less of it is judged later: a client that sends a short
+    request of the same session doesn't take it out of the queue.
+    """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(CASES)
     new = statement.excluded
-    grown = and_(CASES.c.state == "cleared", new.state == "new", new.n_exchanges >= 2 * CASES.c.n_exchanges)
+    grown = and_(
+        CASES.c.state == "cleared", new.state == "new", CASES.c.n_exchanges > 0,
+        new.n_exchanges >= 2 * CASES.c.n_exchanges,
+    )  # fmt: skip
+    renewed = and_(CASES.c.state == "new", or_(new.state == "new", new.n_exchanges >= CASES.c.n_exchanges))
     changed = {name: new[name] for name in pairs[0][0] if name != "key"}
     statement = statement.on_conflict_do_update(
-        index_elements=[CASES.c.key], set_=changed, where=or_(CASES.c.state == "", CASES.c.state == "new", grown)
+        index_elements=[CASES.c.key], set_=changed, where=or_(CASES.c.state == "", renewed, grown)
     )
     connection.execute(statement, [row for row, _ in pairs])
     keys = CASES.c.key.in_([row["key"] for row, _ in pairs])

@@ -34,11 +34,16 @@ _OLD_TYPES = (
 )  # fmt: skip
 """Types of items that the first versions wrote without an envelope."""
 
+_FOREIGN = frozenset(
+    ("sessionId", "session_id", "messages", "user", "user_id", "account_id", "conversation_id", "model")
+)
+"""Fields that other logs have beside a `type`, and those versions hadn't."""
+
 _IMAGE_MARK = re.compile(r"</?image\b[^<>\n]{0,200}>")
 
 
 def _matches(row: dict[str, Any]) -> bool:
-    is_old = "record_type" in row or (row.get("type") in _OLD_TYPES and not {"sessionId", "session_id"} & row.keys())
+    is_old = "record_type" in row or (row.get("type") in _OLD_TYPES and not _FOREIGN & row.keys())
     return (row.get("type") in _TYPES and isinstance(row.get("payload"), dict)) or (is_old and "body" not in row)
 
 

@@ -44,7 +44,7 @@ def envelope_refusal(row: dict[str, Any], body: dict[str, Any]) -> Refusal | Non
         error = FAILED
     refusal = refused(addresses_of(row), statuses, error)
     texts = [row[name] for name in _BODIES if isinstance(row.get(name), str)]
-    is_cut = body is row and any(text.strip()[:1] == "{" for text in texts)
+    is_cut = body is row and any(text.strip()[:1] == "{" and not as_object(text) for text in texts)
     return refusal or (CUT if is_cut else None)
 
 

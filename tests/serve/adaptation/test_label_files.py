@@ -29,7 +29,14 @@ def test_json_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["[]", "{", '{"account_id": "secret"}', '{"account_id": 1, "session_id": 2, "state": 3}']
+    "line",
+    [
+        "[]",
+        "{",
+        '{"account_id": "secret"}',
+        '{"account_id": 1, "session_id": 2, "state": 3}',
+        '{"account_id": "secret", "session_id": "s", "state": "harvesting"}',
+    ],
 )
 def test_what_is_no_label_is_refused_with_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "l.jsonl"

@@ -248,3 +248,20 @@ def test_a_queue_that_is_gone_says_so(tmp_path: Path) -> None:
     with pytest.raises(QueueDownError, match="does not answer"):
         queue.page(Wanted())
     queue.close()
+
+
+def test_a_short_look_at_a_flagged_session_does_not_take_it_out(queue: ReviewQueue) -> None:
+    queue.put([FLAGGED])
+    queue.put([replace(FLAGGED, label="undecided", n_exchanges=3)])
+    assert names(queue) == ["s1"]
+    queue.put([replace(FLAGGED, label="organic", n_exchanges=30)])
+    assert names(queue) == []
+
+
+def test_labels_are_of_sessions_with_a_state(queue: ReviewQueue) -> None:
+    queue.put([FLAGGED])
+    queue.decide("a1", "s1", "cleared", note="", by="ann", after=0)
+    assert [own.state for own in queue.labels()] == ["cleared"]
+    queue.put([replace(FLAGGED, n_exchanges=40)])
+    queue.put([replace(FLAGGED, n_exchanges=40, label="organic")])
+    assert list(queue.labels()) == []

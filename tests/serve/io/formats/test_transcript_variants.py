@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from serve.io.formats import codex
 from serve.io.importing import Choice, Import, format_of
 from serve.io.log_files.files import Log
 
@@ -125,3 +126,9 @@ def test_what_chatgpt_hides_or_writes_without_parts(tmp_path, about):
     mapping = {"a": hidden, "b": node("a", {"content_type": "text", "text": "A"})}
     rows = [{"title": "t", "id": "c", "current_node": "b", "mapping": mapping}]
     assert imported(tmp_path / "conversations.json", json.dumps(rows)) == ("chatgpt_export", ["A"])
+
+
+def test_rows_of_other_logs_that_have_a_type_are_not_codex():
+    row = {"type": "message", "role": "user", "content": "hi"}
+    assert codex._matches(row)
+    assert not any(codex._matches(row | {name: "u1"}) for name in ("user", "user_id", "conversation_id", "model"))
