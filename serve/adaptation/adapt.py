@@ -8,7 +8,6 @@ the false-positive rate is kept on people that neither ever saw.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +26,9 @@ from serve.adaptation.community_threshold import CommunityThreshold, community_t
 from serve.adaptation.prompt_refit import refit_scorers
 from serve.adaptation.provider_rows import CrossBundles, Rows, harvesting_rows, is_learned, rows_of
 from serve.bundle.bundle import Bundle
-from serve.bundle.files import (
-    FEATURES,
-    MANIFEST,
-    RELEASED,
-    SIGNATURE,
-    BundleError,
-)
+from serve.bundle.files import FEATURES, RELEASED, BundleError
 from serve.bundle.manifest import write_manifest
-from serve.bundle.writing import Fitted, write_community_model, write_fitted
+from serve.bundle.writing import Fitted, copy_parts, write_community_model, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
 from serve.scoring.scorer import CHUNK_PROMPTS
@@ -209,7 +202,7 @@ def _write(
     bundle = bundles.served
     with tempfile.TemporaryDirectory(dir=job.out.absolute().parent, prefix=".") as aside:
         folder = Path(aside) / "bundle"
-        shutil.copytree(bundle.folder, folder, ignore=shutil.ignore_patterns("__*", MANIFEST, SIGNATURE))
+        copy_parts(bundle.folder, folder)
         names = list(bundle.manifest["features"])
         parts = Fitted(
             fitted.classifier, fitted.calibration, fitted.benign, fitted.accounts, bundle.prompt_scorer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,11 @@ from serve.bundle.files import (
     COMMUNITIES,
     EXPERTS,
     FEATURES,
+    MANIFEST,
     PROMPT_SAMPLE,
     PROMPT_SCORER,
     REFERENCE,
+    SIGNATURE,
 )
 from serve.capability.capability_map import CapabilityMap
 from serve.features.prompt_scorer import PromptScorer
@@ -66,6 +69,11 @@ def write_fitted(fitted: Fitted, names: Sequence[str], folder: Path) -> None:
         fitted.rows, folder / FEATURES, compression="zstd", compression_level=19,
         use_dictionary=["kind", "campaign"], use_byte_stream_split=list(names), store_schema=False,
     )  # fmt: skip
+
+
+def copy_parts(bundle: Path, folder: Path) -> None:
+    """Copy a bundle's files to a new folder, without its manifest and signature: they are of the bundle as it was."""
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("__*", MANIFEST, SIGNATURE))
 
 
 def write_capabilities(capabilities: CapabilityMap, folder: Path) -> None:

@@ -13,23 +13,18 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from playwright.sync_api import Page, sync_playwright
 
 from serve.analyst.review.queue import ReviewQueue
-from serve.http.app import create_app
-from serve.http.service import ServiceSettings
 from serve.scoring.scorer import load
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Exchange, Session
+from train.experiments.pictures import served
 
 N_ACCOUNTS = 24_000
 _CHUNK = 5_000
@@ -56,20 +51,6 @@ def filled(place: str, n: int) -> float:
         ])  # fmt: skip
     queue.close()
     return time.perf_counter() - began
-
-
-@contextmanager
-def serving(place: str) -> Iterator[str]:
-    """A service on loopback, and its address."""
-    app = create_app(ServiceSettings(review=place, rate_per_s=1e6))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def opened(page: Page, address: str) -> tuple[float, float]:
@@ -127,7 +108,7 @@ def main() -> int:
         seconds = filled(place, options.sessions)
         size = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
         print(f"{options.sessions:,} sessions put in {seconds:.1f} s, {size:,.0f} MB\n")
-        with serving(place) as address:
+        with served(review=place, rate_per_s=1e6) as address:
             found = measured(address, options.runs)
     print("| seconds | median | worst of", options.runs, "|\n|---|---|---|")
     for name, values in found.items():

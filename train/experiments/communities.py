@@ -8,7 +8,6 @@ bundle. Without `--corpora` it fits the stored table again, which takes seconds.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from serve.bundle.bundle import Bundle
-from serve.bundle.files import MANIFEST, RELEASED, SIGNATURE
+from serve.bundle.files import RELEASED
 from serve.bundle.manifest import DIGEST, verify, write_manifest
-from serve.bundle.writing import write_community_model
+from serve.bundle.writing import copy_parts, write_community_model
 from serve.model.community_model import CommunityModel
 from train.corpora.loading import CorporaSettings, load_pool
 from train.encoders.prompt_cache import PromptCache
@@ -53,7 +52,7 @@ def put_into(folder: Path, model: CommunityModel) -> str:
     manifest = verify(folder)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=".") as aside:
         new = Path(aside) / "bundle"
-        shutil.copytree(folder, new, ignore=shutil.ignore_patterns("__*", MANIFEST, SIGNATURE))
+        copy_parts(folder, new)
         write_community_model(model, new)
         bundle_id = write_manifest(new, {key: value for key, value in manifest.items() if key not in _OWN})
         folder.rename(Path(aside) / "before")

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.bundle.files import RELEASED
 from serve.cli import main as stillwatch
@@ -96,7 +96,7 @@ def _draw_queue(browser: Browser, path: Path) -> None:
         queue.put(list(verdicts))
         queue.decide(account, None, "escalated", note="ask the customer first", by="ann")
         queue.close()
-        with _served(Path(folder) / "review.db") as address:
+        with served(review=str(Path(folder) / "review.db")) as address:
             for name, place in ADDRESSES.items():
                 tab = browser.new_page(viewport={"width": _WIDTH, "height": 640})
                 tab.goto(f"{address}/{place.format(account=account)}")
@@ -106,14 +106,14 @@ def _draw_queue(browser: Browser, path: Path) -> None:
 
 
 @contextmanager
-def _served(review: Path) -> Iterator[str]:
-    """A service on loopback, and its address."""
+def served(**settings: Any) -> Iterator[str]:
+    """A service on loopback with these `ServiceSettings`; gives its address."""
     import uvicorn
 
     from serve.http.app import create_app
     from serve.http.service import ServiceSettings
 
-    app = create_app(ServiceSettings(review=str(review)))
+    app = create_app(ServiceSettings(**settings))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

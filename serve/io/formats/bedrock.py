@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, is_chat_model, outcome, refused, talk_in
-from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Rejected, Talk, as_row, share_of
+from serve.io.logs.requests import NO_CONTENT, NOT_CHAT, Format, Outcome, Talk, each_part, share_of
 from serve.io.logs.values import as_object, first_id, first_time, nested, objects
 
 _TITAN_CHAT = re.compile(r"\s*User: (.*?)\s*Bot:\s*", re.DOTALL)
@@ -33,15 +32,6 @@ def _unpacked(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield as_object(message) or event
 
 
-def _requests(log: Log) -> Iterator[Outcome]:
-    for record in log.records():
-        row = as_row(record)
-        if isinstance(row, Rejected):
-            yield row
-        else:
-            yield from (_parse(record.line, own) for own in _unpacked(row))
-
-
 def _parse(line: int, row: dict[str, Any]) -> Outcome:
     account_id = first_id(nested(row, "identity", "arn"), row.get("accountId"))
     return outcome(line, _talk(row), account_id=account_id, at=first_time(row, "timestamp"))
@@ -60,4 +50,4 @@ def _talk(row: dict[str, Any]) -> Talk | Refusal:
     return refusal or (talk_in(body) if body is not None else Refusal(NO_CONTENT))
 
 
-FORMAT = Format("bedrock_invocation", "Bedrock invocation logs", share_of(_matches), _requests)
+FORMAT = Format("bedrock_invocation", "Bedrock invocation logs", share_of(_matches), each_part(_unpacked, _parse))

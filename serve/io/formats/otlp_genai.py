@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from serve.io.log_files.files import Log
 from serve.io.logs.bodies import Refusal, outcome, refused, talk_in
 from serve.io.logs.otlp import Entry, log_records, spans
-from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Rejected, Talk, as_row, share_of
+from serve.io.logs.requests import NO_CONTENT, Format, Outcome, Talk, each_part, share_of
 from serve.io.logs.span_messages import body_in, has_messages
 from serve.io.logs.values import first_id, first_time, nested, text_id
 
@@ -41,15 +40,6 @@ def _entries(row: dict[str, Any]) -> Iterator[Entry]:
     for entry in log_records(row):
         if _DETAILS in (entry.raw.get("eventName"), entry.raw.get("event_name"), entry.attributes.get("event.name")):
             yield entry
-
-
-def _requests(log: Log) -> Iterator[Outcome]:
-    for record in log.records():
-        row = as_row(record)
-        if isinstance(row, Rejected):
-            yield row
-        else:
-            yield from (_parse(record.line, entry) for entry in _entries(row))
 
 
 def _parse(line: int, entry: Entry) -> Outcome:
@@ -93,4 +83,4 @@ def _operation(entry: Entry) -> object:
     return None
 
 
-FORMAT = Format("otlp_genai", "OpenTelemetry GenAI spans", share_of(_matches), _requests)
+FORMAT = Format("otlp_genai", "OpenTelemetry GenAI spans", share_of(_matches), each_part(_entries, _parse))

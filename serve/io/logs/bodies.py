@@ -11,6 +11,7 @@ from serve.io.json_values import parse_json
 from serve.io.logs.requests import EMBEDDINGS, FAILED, NO_CONTENT, NOT_CHAT, Outcome, Rejected, Request, Skipped, Talk
 from serve.io.logs.talks import one_turn, talk_of
 from serve.io.logs.templates import template_talk
+from serve.io.logs.values import objects
 
 _CHAT_PATH = re.compile(
     r"(?:/completions|/messages|/responses|/converse(?:-stream)?|/invoke(?:-with-response-stream)?"
@@ -127,7 +128,7 @@ def _of_object(body: dict[str, Any]) -> Talk | Refusal:
         return _of_messages(body["messages"], system)
     if isinstance(contents := body.get("contents"), list | dict):
         listed = contents if isinstance(contents, list) else [contents]
-        return _of_messages([{"role": "user", **message} for message in _dicts(listed)], system)
+        return _of_messages([{"role": "user", **message} for message in objects(listed)], system)
     if "input" in body and _is_responses(body):
         return _of_input(body["input"], system)
     if isinstance(body.get("message"), str):
@@ -146,11 +147,7 @@ def _of_text(value: object, system: object) -> Talk | Refusal | None:
         return None
     if all(isinstance(text, str) for text in value):
         return talk_of([{"role": "user", "content": text} for text in value], system)
-    return talk_of(_dicts(value), system) if _dicts(value) else None
-
-
-def _dicts(value: list[Any]) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)]
+    return talk_of(objects(value), system) if objects(value) else None
 
 
 def _of_messages(messages: object, system: object) -> Talk | Refusal:
@@ -162,9 +159,9 @@ def _of_messages(messages: object, system: object) -> Talk | Refusal:
     if messages in _NOTHING:
         return Refusal(NO_CONTENT)
     if isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], list):
-        messages = messages[0] if _dicts(messages[0]) else messages
+        messages = messages[0] if objects(messages[0]) else messages
     messages = [_from_pair(message) for message in messages] if isinstance(messages, list) else messages
-    if not isinstance(messages, list) or not _dicts(messages):
+    if not isinstance(messages, list) or not objects(messages):
         return NO_MESSAGES
     return talk_of(messages, system)
 
@@ -205,5 +202,5 @@ def _of_chat_history(body: dict[str, Any]) -> Talk | Refusal:
     history = body.get("chat_history") or []
     if not isinstance(history, list):
         return NO_MESSAGES
-    turns = [{"role": message.get("role"), "content": message.get("message")} for message in _dicts(history)]
+    turns = [{"role": message.get("role"), "content": message.get("message")} for message in objects(history)]
     return talk_of([*turns, {"role": "user", "content": body["message"]}], body.get("preamble"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from serve.io.log_files.files import Log, Sample
 from serve.io.log_files.json_records import Record
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,21 @@ def share_of(test: Callable[[dict[str, Any]], bool]) -> Callable[[Sample], float
 
 def each_row(parse: Callable[[int, dict[str, Any]], Outcome]) -> Callable[[Log], Iterator[Outcome]]:
     """A reader for formats whose rows stand on their own."""
+    return each_part(lambda row: (row,), parse)
+
+
+def each_part(
+    parts: Callable[[dict[str, Any]], Iterable[Part]], parse: Callable[[int, Part], Outcome]
+) -> Callable[[Log], Iterator[Outcome]]:
+    """A reader for formats whose rows hold parts, each a request that stands on its own."""
 
     def requests(log: Log) -> Iterator[Outcome]:
         for record in log.records():
             row = as_row(record)
-            yield row if isinstance(row, Rejected) else parse(record.line, row)
+            if isinstance(row, Rejected):
+                yield row
+            else:
+                yield from (parse(record.line, part) for part in parts(row))
 
     return requests
 
