@@ -177,7 +177,7 @@ class CapabilityMap:
             raise ValueError(f"vectors have shape {vectors.shape}, expected (n, {self.anchors.shape[1]})")
         cosines, nearest = self._neighbours(vectors)
         area, skill, confidence = self._vote(vectors.astype(np.float32), cosines, nearest)
-        cell = self._cell(self._cells.of(vectors), area)
+        cell = self._cell(vectors, area)
         return Assignment(area, skill, cell, confidence, cosines[:, 0].astype(np.float64))
 
     def nearness(self, vectors: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -236,15 +236,17 @@ class CapabilityMap:
         relative = np.exp(self.sharpness * (odds - odds[rows, area][:, None]))
         return area, 1.0 / relative.sum(axis=1)
 
-    def _cell(self, products: NDArray[np.int32], area: NDArray[np.int16]) -> NDArray[np.int16]:
+    def _cell(self, vectors: NDArray[np.int8], area: NDArray[np.int16]) -> NDArray[np.int16]:
         cell = np.full(len(area), NONE, dtype=np.int16)
         if len(area) < _FEW:  # a look at all cells costs less than a look for the prompts of each area
-            own = np.where(self.cell_areas == area[:, None], products, np.iinfo(np.int32).min)
+            own = np.where(self.cell_areas == area[:, None], self._cells.of(vectors), np.iinfo(np.int32).min)
             return np.where(area == NONE, cell, own.argmax(axis=1).astype(np.int16))
+        floats = self.cells.astype(np.float32).T
         bounds = np.searchsorted(self.cell_areas, np.arange(len(self.areas) + 1)).tolist()
         for index, (low, high) in enumerate(itertools.pairwise(bounds)):
             rows = np.flatnonzero(area == index)
-            cell[rows] = low + products[rows, low:high].argmax(axis=1)
+            products = vectors[rows].astype(np.float32) @ floats[:, low:high]  # of at most 1,024 bytes, so exact
+            cell[rows] = low + products.argmax(axis=1)
         return cell
 
 

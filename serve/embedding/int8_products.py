@@ -50,10 +50,14 @@ class Products:
 
     def of(self, vectors: NDArray[np.int8]) -> NDArray[np.int32]:
         """Products of vectors (n_vectors, n_dims) with all rows, shape (n_vectors, n_rows)."""
+        return self._whole_numbers(vectors).astype(np.int32, copy=False)
+
+    def _whole_numbers(self, vectors: NDArray[np.int8]) -> NDArray[np.int32] | NDArray[np.float32]:
+        """What `of` gives, in the type that it is calculated in."""
         if not len(vectors):
             return np.zeros((0, len(self.rows)), np.int32)
         if self._floats is not None and len(vectors) >= _MIN_FLOATS:
-            return (vectors.astype(np.float32) @ self._floats).astype(np.int32)
+            return np.asarray(vectors.astype(np.float32) @ self._floats)
         return np.asarray(numkong.dots_packed(np.ascontiguousarray(vectors), self._packed))
 
     def nearest(self, vectors: NDArray[np.int8], k: int) -> Nearest:
@@ -62,12 +66,12 @@ class Products:
         found = Nearest(np.empty((len(vectors), k), np.int32), np.empty((len(vectors), k), np.int64))
         for start in range(0, len(vectors), _BLOCK_ROWS):
             part = slice(start, start + _BLOCK_ROWS)
-            found.products[part], found.ids[part] = _best(self.of(vectors[part]), k)
+            found.products[part], found.ids[part] = _best(self._whole_numbers(vectors[part]), k)
         return found
 
 
-def _best(products: NDArray[np.int32], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The k highest of each row and where they are, best first, the first of equals before the others."""
+def _best(products: NDArray[np.int32] | NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The k highest whole numbers of each row and where they are, best first, the first of equals before the others."""
     row, column = np.divmod(np.flatnonzero(products >= _bound(products, k)[:, None]), products.shape[1])
     starts = np.searchsorted(row, np.arange(len(products)))
     place = np.arange(len(row)) - starts[row]
@@ -80,12 +84,9 @@ def _best(products: NDArray[np.int32], k: int) -> tuple[NDArray[np.int32], NDArr
     return kept[rows, order], ids[rows, order]
 
 
-def _bound(products: NDArray[np.int32], k: int) -> NDArray[np.int32]:
+def _bound(products: NDArray[np.int32] | NDArray[np.float32], k: int) -> NDArray[np.int32] | NDArray[np.float32]:
     """A value of each row that at least k of the row, and few more, reach: the k-th highest of maxima of groups."""
-    n = products.shape[1]
+    n_rows, n = products.shape
     n_groups = max(k, n // _GROUP)
-    highest = products[:, :n_groups].copy()
-    for start in range(n_groups, n, n_groups):
-        own = products[:, start : start + n_groups]
-        np.maximum(highest[:, : own.shape[1]], own, out=highest[:, : own.shape[1]])
-    return np.asarray(np.partition(highest, n_groups - k, axis=1)[:, n_groups - k])
+    grouped = products[:, : n // n_groups * n_groups].reshape(n_rows, -1, n_groups)
+    return np.asarray(np.partition(grouped.max(axis=1), n_groups - k, axis=1)[:, n_groups - k])

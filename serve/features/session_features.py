@@ -262,9 +262,12 @@ def word_columns(words: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 
 def _shared(keys: NDArray[np.int64], owner: NDArray[np.int64]) -> NDArray[np.float64]:
     """1 where another prompt of the same session has the same key."""
-    pairs = np.stack([owner, keys], axis=1)
-    _, inverse, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    return (counts[inverse.reshape(-1)] > 1).astype(np.float64)
+    order = np.lexsort((keys, owner))
+    own, key = owner[order], keys[order]
+    is_same = (own[1:] == own[:-1]) & (key[1:] == key[:-1])
+    shared = np.zeros(len(keys))
+    shared[order[1:][is_same]] = shared[order[:-1][is_same]] = 1.0
+    return shared
 
 
 def _areas(totals: Totals, capabilities: CapabilityMap) -> NDArray[np.float64]:

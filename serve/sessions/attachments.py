@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 MARKER = "[data]"
 MAX_CHARS = 16_000
@@ -38,9 +39,22 @@ def without_data(text: str) -> str:
     """
     if "data:" in text.lower():
         text = _URL.sub(lambda url: f" {MARKER} " if _is_file(url[0]) else url[0], text)
-    if len(text) < MIN_DATA:
+    if len(text) < MIN_DATA or not are_long(text.split()):
         return text
     return _LINES.sub(_marked, _BLOCK.sub(_marked, text))
+
+
+def are_long(words: Sequence[str]) -> bool:
+    """Whether a word has `MIN_BLOCK` ASCII characters, or three in a row have `MIN_LINE`: there is no data without."""
+    if max(map(len, words), default=0) < MIN_LINE:
+        return False
+    n_before = 0
+    for word in words:
+        n_ascii = len(word.encode("ascii", "ignore")) if len(word) >= MIN_LINE else 0
+        n_before = n_before + 1 if n_ascii >= MIN_LINE else 0
+        if n_ascii >= MIN_BLOCK or n_before == _MIN_LINES:
+            return True
+    return False
 
 
 def shortened(text: str, n_chars: int = MAX_CHARS) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import unicodedata
 
 from serve.sessions import hidden_characters, look_alikes
-from serve.sessions.attachments import MAX_CHARS, MIN_BLOCK, MIN_DATA, MIN_LINE, shortened, without_data
-from serve.sessions.wrappers import strip_wrappers
+from serve.sessions.attachments import MAX_CHARS, MIN_BLOCK, MIN_DATA, are_long, shortened, without_data
+from serve.sessions.wrappers import may_be_wrapped, strip_wrappers
 
 _FINAL = " .!?…。！？;:,"
 _OF_ONE_LINE = bytes(code for code in range(128) if code >= 32 and code not in b"<[;\x7f")
@@ -53,12 +53,11 @@ def _plain_ascii(text: str) -> str:
         folded = text.strip(" ").lower()
         n_words = folded.count(" ") + 1
     else:
-        lower = raw.translate(None, hidden_characters.CONTROLS).decode().lower()
-        if ("<" in lower and "</" in lower) or ("[" in lower and "[r" in lower) or ";base64," in lower:
-            return ""
-        words = lower.split()
+        words = raw.translate(None, hidden_characters.CONTROLS).decode().lower().split()
         folded, n_words = " ".join(words), len(words)
-    if len(folded) >= MIN_DATA and _may_hold_data(folded, n_words):
+        if ";base64," in folded or may_be_wrapped(folded):
+            return ""
+    if len(folded) >= MIN_DATA and _may_hold_data(folded, n_words) and are_long(folded.split(" ")):
         return ""
     return folded.rstrip(_FINAL) or folded
 
@@ -75,18 +74,18 @@ def _may_hold_data(folded: str, n_words: int) -> bool:
 
 def _plain(text: str) -> str:
     """`_plain_ascii` for texts of any script."""
-    if len(text) > MAX_CHARS or not hidden_characters.NOT_PLAIN.isdisjoint(set(text)):
+    if len(text) > MAX_CHARS or hidden_characters.NOT_PLAIN.is_met_in(text):
         return ""
     composed = unicodedata.normalize("NFKC", text)
     lower = composed.lower()
     words = lower.split()
-    if len(lower) > MAX_CHARS or "</" in lower or "[r" in lower or "data:" in lower or not words:
+    folded = " ".join(words)
+    if len(lower) > MAX_CHARS or ";base64," in folded or may_be_wrapped(folded):
         return ""
-    if max(map(len, words)) >= MIN_LINE and without_data(composed) != composed:
+    if are_long(words) and without_data(composed) != composed:
         return ""
     if look_alikes.with_latin_letters(composed) != composed:
         return ""
-    folded = " ".join(words)
     return folded.rstrip(_FINAL) or folded
 
 

@@ -10,14 +10,39 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+import numpy as np
+
 MAX_MARKS = 8
 """Combining marks in a row that are read; without a bound, normalising a text takes quadratic time."""
 _PILED = 3
+_TABLE_SIZE = 1 << 17  # characters above share the last place
+_LONG = 300
 _VISIBLE_CONTROLS = frozenset("\t\n\v\f\r\x1c\x1d\x1e\x1f\x85")
 _ALSO_HIDDEN = (
     "\u034f\u0488\u0489\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\ua670\ua671\ua672\uffa0\ufffd"
 )
 _EMOJI_CLASS = "\u2190-\u27ff\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+
+
+class SignSet:
+    """A set of characters that are looked for in texts, in a long one by a table of their codes."""
+
+    def __init__(self, signs: Iterable[str]) -> None:
+        """Of these characters."""
+        self.signs = frozenset(signs)
+        table = np.zeros(_TABLE_SIZE, np.bool_)
+        table[np.minimum([ord(sign) for sign in self.signs], _TABLE_SIZE - 1)] = True
+        self._table = table
+        self._others = bytes(code for code in range(128) if chr(code) not in self.signs)
+
+    def is_met_in(self, text: str) -> bool:
+        """Whether any character of the text is one of the set."""
+        if len(text) >= _LONG:
+            codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            if not self._table.take(codes, mode="clip").any():
+                return False
+        rest = text.encode("utf-8", "surrogatepass").translate(None, self._others).decode("utf-8", "surrogatepass")
+        return not self.signs.isdisjoint(rest)
 
 
 def _class(signs: Iterable[str]) -> str:
@@ -61,9 +86,10 @@ _DIACRITICAL = re.compile(f"[{_DIACRITICAL_CLASS}]+")
 _AMONG_LETTERS = re.compile(
     f"\ufffd|[\U000e0000-\U000e007f]|[A-Za-z ][{_HIDDEN_CLASS}]|[A-Za-z][{_DIACRITICAL_CLASS}]{{2}}"
 )
-NOT_PLAIN = frozenset((
+NOT_PLAIN = SignSet((
     *filter(_is_hidden, _SIGNS), *_ALSO_HIDDEN, *filter(_leaves_marks, _SIGNS), *map(chr, range(0xFE00, 0xFE10)),
     *map(chr, range(0xD800, 0xE000)), *map(chr, range(0xE0000, 0xE1000)),
+    *filter(re.compile(f"[{_DIACRITICAL_CLASS}]").match, _SIGNS),
 ))  # fmt: skip
 """Characters that a text without hidden ones and without marks doesn't hold."""
 del _SIGNS
@@ -77,10 +103,17 @@ def without_hidden(text: str) -> str:
 
     At most `MAX_MARKS` marks in a row are left, and none where diacritics pile up.
     """
-    if NOT_PLAIN.isdisjoint(set(text)):
+    if not NOT_PLAIN.is_met_in(text):
         return text
-    shown = _EMOJI_OR_HIDDEN.sub(r"\1", text)
-    return _MANY_MARKS.sub(r"\1", _PILE.sub("", shown))
+    return " ".join(part if _is_plain(part) else _shown(part) for part in text.split(" "))  # none of them has blanks
+
+
+def _is_plain(part: str) -> bool:
+    return part.isascii() and part.isprintable()
+
+
+def _shown(part: str) -> str:
+    return _MANY_MARKS.sub(r"\1", _PILE.sub("", _EMOJI_OR_HIDDEN.sub(r"\1", part)))
 
 
 def without_diacritics(text: str) -> str:
@@ -92,4 +125,4 @@ def has_hidden(text: str) -> bool:
     """Whether hidden characters stand where no script and no emoji needs them: after an ASCII letter or a blank."""
     if text.isascii():
         return len(text.encode().translate(None, CONTROLS)) < len(text)
-    return _AMONG_LETTERS.search(text) is not None
+    return NOT_PLAIN.is_met_in(text) and _AMONG_LETTERS.search(text) is not None

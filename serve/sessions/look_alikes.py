@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from serve.sessions.hidden_characters import SignSet
+
 _WORD = re.compile(r"[^\W\d_]+")
 _CYRILLIC = re.compile("[\u0400-\u0432\u0434-\u052f]")  # without the one that stands for "year"
 _SEVERAL = 3
@@ -18,7 +20,7 @@ _RARE_LATIN = frozenset("\u0251\u0261")
 
 
 @functools.cache
-def _tables() -> tuple[Mapping[int, str], frozenset[str], frozenset[str]]:
+def _tables() -> tuple[Mapping[int, str], SignSet, frozenset[str]]:
     """The ASCII letter of each look-alike, the look-alikes, and those alike enough to fool a reader word by word."""
     from confusable_homoglyphs.confusables import confusables_data
 
@@ -39,7 +41,7 @@ def _tables() -> tuple[Mapping[int, str], frozenset[str], frozenset[str]]:
     capitals = {sign: every[sign.lower()] for sign in map(str.upper, every) if len(sign) == 1 and sign.lower() in every}
     every |= {sign: letter for sign, letter in capitals.items() if every.get(sign, "l") == "l"}  # the table's I is an l
     every = {sign: letter for sign, letter in every.items() if _is_foreign(sign)}
-    return {ord(sign): letter.lower() for sign, letter in every.items()}, frozenset(every), close
+    return {ord(sign): letter.lower() for sign, letter in every.items()}, SignSet(every), close
 
 
 def _is_letter(sign: str) -> bool:
@@ -66,10 +68,12 @@ def with_latin_letters(text: str) -> str:
     Only in words that mix them with ASCII letters; and in words of nothing else where the rest of the text is Latin. So
     a text in Russian or Greek stays as it is, and so do the Greek letters of a formula.
     """
-    table, every, close = _tables()
-    if every.isdisjoint(text):
+    table, found, close = _tables()
+    if not found.is_met_in(text):
         return text
-    words = [word for word in set(_WORD.findall(text)) if not every.isdisjoint(word)]
+    every = found.signs
+    others = " ".join(part for part in text.split() if not part.isascii())
+    words = [word for word in set(_WORD.findall(others)) if not every.isdisjoint(word)]
     mixed = {word for word in words if _ASCII_LETTER.search(word) and _reads_as_latin(word, every)}
     whole = {word for word in words if close.issuperset(word) and (len(word) > 1 or _passes(word, text, mixed))}
     if not mixed and not whole:
@@ -83,7 +87,7 @@ def _passes(letter: str, text: str, mixed: set[str]) -> bool:
     or Greek in a text with Greek letters inside several Latin words."""
     if _GREEK.match(letter):
         return sum(map(bool, map(_GREEK.search, mixed))) >= _SEVERAL
-    return bool(_CYRILLIC.match(letter)) and _tables()[1].issuperset(_CYRILLIC.findall(text))
+    return bool(_CYRILLIC.match(letter)) and _tables()[1].signs.issuperset(_CYRILLIC.findall(text))
 
 
 def _reads_as_latin(word: str, every: frozenset[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -44,12 +45,20 @@ def wrapper(texts: Sequence[str]) -> Wrapper:
     """
     if len(texts) < N_OPENING:
         return Wrapper()
-    opening = texts[:N_OPENING]
-    prefix = _shared([text[:400].split(" ") for text in opening])
-    suffix = _shared([text[-400:].split(" ")[::-1] for text in opening])
+    heads, tails = [text[:400] for text in texts[:N_OPENING]], [text[-400:] for text in texts[:N_OPENING]]
+    opens = _is_shared([head.partition(" ")[0] for head in heads])
+    closes = _is_shared([tail.rpartition(" ")[2] for tail in tails])
+    prefix = _shared([head.split(" ") for head in heads]) if opens else []
+    suffix = _shared([tail.split(" ")[::-1] for tail in tails]) if closes else []
     head = " ".join(prefix) + " " if 0 < len(prefix) <= _MAX_WRAPPER_WORDS else ""
     tail = " " + " ".join(reversed(suffix)) if 0 < len(suffix) <= _MAX_WRAPPER_WORDS else ""
     return Wrapper(head, tail)
+
+
+def _is_shared(words: Sequence[str]) -> bool:
+    """Whether at least `_MIN_SHARE` of the words are the same."""
+    needed = math.ceil(_MIN_SHARE * len(words))
+    return any(words.count(word) >= needed for word in words[: len(words) - needed + 1])
 
 
 def _shared(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -94,14 +103,23 @@ def form(texts: Sequence[str]) -> Form:
     """Form of each canonical text."""
     return Form(
         n_words=np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts)),
-        opening=np.fromiter((hash(opening_words(text)) for text in texts), np.int64, len(texts)),
+        opening=np.fromiter(map(hash, _openings(texts)), np.int64, len(texts)),
         text=np.fromiter(map(hash, texts), np.int64, len(texts)),
     )
 
 
 def opening_words(text: str) -> str:
     """The first three words, with digits masked."""
-    return _DIGITS.sub("0", " ".join(text[:60].split(" ", 3)[:3]))
+    return _DIGITS.sub("0", _first_words(text))
+
+
+def _openings(texts: Sequence[str]) -> list[str]:
+    """The opening words of canonical texts, which hold no line breaks."""
+    return _DIGITS.sub("0", "\n".join(map(_first_words, texts))).split("\n") if texts else []
+
+
+def _first_words(text: str) -> str:
+    return " ".join(text[:60].split(" ", 3)[:3])
 
 
 def altered_counts(sessions: Sessions) -> NDArray[np.int64]:

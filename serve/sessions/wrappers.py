@@ -39,6 +39,11 @@ def strip_wrappers(text: str) -> str:
     return text.strip()
 
 
+def may_be_wrapped(folded: str) -> bool:
+    """Whether `strip_wrappers` may change this text, or one of which it is the lower case with single spaces."""
+    return "[request interrupted by user" in folded or ("</" in folded and any(tag[1] for tag in _tags(folded)))
+
+
 def _tags(text: str) -> Iterator[re.Match[str]]:
     """Tags of wrappers, in order."""
     if "<" not in text:

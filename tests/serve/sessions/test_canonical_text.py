@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.sessions import canonical_text
+from serve.sessions import canonical_text, hidden_characters, look_alikes
 from serve.sessions.attachments import MAX_CHARS, without_data
 from serve.sessions.canonical_text import canonical, is_altered
-from serve.sessions.hidden_characters import MAX_MARKS, without_hidden
+from serve.sessions.hidden_characters import MAX_MARKS, has_hidden, without_hidden
 from serve.sessions.look_alikes import with_latin_letters
 
 QUESTION = "Explain step by step how to sort a list of numbers"
@@ -24,7 +24,8 @@ ALPHABET = st.sampled_from([
     *"aA b.\n?!<>", "\u0300", "\u0316", "\u0345", "\u0f73", "\ufdfa", "\u00b4", "İ", "ǰ", "J\u030c", "ﬁ", "Ｓ", "а",
     "Т", "ск", "яж", "οα", "ς", "Σ", "漢", "か\u3099", "ﾞ", "한", "\u1112\u1161", "👩\u200d👧", "❤\ufe0f", *HIDDEN,
     "<system-reminder>", "</system-reminder>", "<task>", "</task>", "<sys\u200btem-reminder>", "ехрlаin", "\x1c",
-    "data:image/png;base64,iVBORw0KGgo=", "[Request interrupted by user]", BLOB, LINES,
+    "data:image/png;base64,iVBORw0KGgo=", "[Request interrupted by user]", BLOB, LINES, "</b>", "[Read]", "data:,1",
+    "[Request\ninterrupted by user]", " " + "a/B-9" * 10, "字" * 300, BLOB[:40] + "é",
 ])  # fmt: skip
 TEXTS = st.lists(ALPHABET, max_size=14).map("".join)
 
@@ -102,6 +103,15 @@ def test_the_fast_path_gives_what_the_slow_one_gives(text: str) -> None:
     fast = canonical_text._plain_ascii(text) if text.isascii() else canonical_text._plain(text)
     if fast:
         assert fast == canonical_text._of_any(text)
+
+
+@given(TEXTS)
+def test_a_table_finds_what_a_set_of_characters_finds(text: str) -> None:
+    for held in (hidden_characters.NOT_PLAIN, look_alikes._tables()[1]):
+        for own in (text, text * 40):
+            assert held.is_met_in(own) == (not held.signs.isdisjoint(own))
+    assert has_hidden(text) == (hidden_characters._AMONG_LETTERS.search(text) is not None)
+    assert without_hidden(text) == hidden_characters._shown(text)
 
 
 @given(TEXTS)
