@@ -56,6 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
+def command() -> int:
+    """`main` as a process of its own, where pyarrow needn't look for pandas: importing it takes longer than judging."""
+    sys.meta_path.insert(0, _NoPandas())
+    return main()
+
+
+class _NoPandas:
+    """Refuses to find pandas, as if it weren't installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """See `importlib.abc.MetaPathFinder`."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not used here", name=name)
+
+
 class _Terminated(BaseException):
     """SIGTERM came."""
 
@@ -129,4 +144,4 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -50,7 +50,7 @@ OWNERS = {
 }
 """The only files that may import a heavy package."""
 
-FORBIDDEN_IN_SERVE = {"train", "hydra", "omegaconf", "mlflow", "datasets"}
+FORBIDDEN_IN_SERVE = {"train", "hydra", "omegaconf", "mlflow", "datasets", "model2vec"}
 LIGHT = "torch", "sentence_transformers", "hydra", "omegaconf", "mlflow", "datasets", "train"
 
 

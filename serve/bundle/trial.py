@@ -18,7 +18,7 @@ from typing import Final
 
 TIMEOUT_S: Final = 600
 """Longest wait; a busy machine may need minutes for what the child's own limit of processor time allows."""
-_PACKAGES: Final = ("lightgbm", "model2vec", "numpy", "safetensors", "tokenizers")
+_PACKAGES: Final = ("lightgbm", "numpy", "safetensors", "tokenizers")
 _JUDGE: Final = "serve.scoring.trial_verdict"
 _CODE: Final = f"import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_module({_JUDGE!r}, run_name='__main__')"
 _ROOT: Final = Path(__file__).resolve().parents[2]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import faiss
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.embedding.encoders import SCALE, quantise
+
+if TYPE_CHECKING:
+    import faiss  # at run time where it is used: judging by a map of ordinary size needs none
 
 FLAT_LIMIT = 50_000
 """Rows above which an inverted-file index takes over from the exact one (see tests/bench/bench_map.py)."""
@@ -14,6 +18,8 @@ FLAT_LIMIT = 50_000
 
 def n_threads() -> int:
     """Threads that faiss uses, which OMP_NUM_THREADS caps."""
+    import faiss
+
     return int(faiss.omp_get_max_threads())
 
 
@@ -24,6 +30,8 @@ def is_exact(n_rows: int) -> bool:
 
 def build_index(vectors: NDArray[np.float32]) -> faiss.Index:
     """A faiss inner-product index over these rows: exact up to `FLAT_LIMIT`, inverted file above."""
+    import faiss
+
     n_dims = vectors.shape[1]
     index: faiss.Index = faiss.IndexFlatIP(n_dims)
     if not is_exact(len(vectors)):
@@ -47,6 +55,8 @@ def highest_products(
     rows: NDArray[np.float32], others: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k highest inner products of each row with the others and whose they are, (n_rows, k); -1 where too few."""
+    import faiss
+
     products, ids = faiss.knn(rows, others, k, metric=faiss.METRIC_INNER_PRODUCT)
     return np.asarray(products), np.asarray(ids)
 
@@ -62,6 +72,8 @@ def kmeans(vectors: NDArray[np.int8], n_cells: int, *, seed: int) -> NDArray[np.
 
 
 def _clustering(rows: NDArray[np.float32], n_clusters: int, *, n_rounds: int, n_taught: int, seed: int) -> faiss.Kmeans:
+    import faiss
+
     clustering = faiss.Kmeans(
         rows.shape[1], n_clusters, niter=n_rounds, seed=seed, spherical=True, min_points_per_centroid=1,
         max_points_per_centroid=n_taught,

@@ -8,18 +8,23 @@ session gets the same score to the last bit wherever it is scored.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from serve.embedding.tokenization import FEW, PieceTokenizer, flattened
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SCALE = 254.0
 HEAD_CHARS = 768
@@ -95,6 +100,30 @@ def encode_unique(encoder: Encoder, texts: Sequence[str]) -> NDArray[np.int8]:
     return encoded.vectors if len(encoded.vectors) == len(texts) else encoded.vectors[rows]
 
 
+def _read_model2vec(folder: Path) -> tuple[NDArray[np.floating], Tokenizer]:
+    """Vectors and tokenizer of a model2vec folder, without model2vec, whose import takes longer than all of this."""
+    from tokenizers import Tokenizer
+
+    if not (folder / "config.json").is_file():
+        raise ValueError("no config.json")
+    embeddings = load_file(folder / "model.safetensors")["embeddings"]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if len(embeddings) != (n_tokens := tokenizer.get_vocab_size()):
+        raise ValueError(f"{len(embeddings)} vectors of {n_tokens} tokens")
+    return embeddings, tokenizer
+
+
+def _unknown_token(tokenizer: Tokenizer) -> int | None:
+    """The token of what isn't in the vocabulary, where there is one."""
+    if not hasattr(tokenizer.model, "unk_token"):  # a unigram model, which has it in its JSON only
+        found: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        return found
+    name = tokenizer.model.unk_token
+    return None if name is None else tokenizer.token_to_id(name)
+
+
 class StaticEncoder:
     """A model2vec folder (token vectors and a tokenizer): the mean of a text's token vectors, quantised."""
 
@@ -107,19 +136,16 @@ class StaticEncoder:
             ValueError: when the folder holds no static model.
         """
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        from model2vec import StaticModel
-
-        if not folder.is_dir():  # model2vec would look for a name on the hub
+        if not folder.is_dir():
             raise ValueError(f"{folder} is not there, expected the folder of a static encoder")
         try:
-            model = StaticModel.from_pretrained(str(folder), force_download=False)
+            embeddings, tokenizer = _read_model2vec(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as fault:
             raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
-        tokens = np.rint(np.asarray(model.embedding, np.float64) * _TOKEN_SCALE)
+        tokens = np.rint(np.asarray(embeddings, np.float64) * _TOKEN_SCALE)
         self._tokens = np.clip(tokens, -32767, 32767).astype(np.float32)
         self._highest = int(np.abs(self._tokens).max(initial=0))
-        model.tokenizer.no_truncation()
-        self._tokenizer = PieceTokenizer(model.tokenizer, model.unk_token_id)
+        self._tokenizer = PieceTokenizer(tokenizer, _unknown_token(tokenizer))
 
     @property
     def n_dims(self) -> int:

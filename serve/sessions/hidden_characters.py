@@ -74,9 +74,20 @@ def _leaves_marks(sign: str) -> bool:
     return any(map(_is_mark, lower)) or not unicodedata.is_normalized("NFKC", lower)
 
 
-_SIGNS = [chr(code) for code in (*range(0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x1F000))]  # all that have such
-_HIDDEN_CLASS = _class(filter(_is_hidden, _SIGNS)) + _ALSO_HIDDEN + "\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
-_MARKS_CLASS = _class(filter(_is_mark, _SIGNS))
+def _changing(signs: list[str]) -> list[str]:
+    """Those that are marks, or become other ones in lower case or decomposed: all that may be or leave a mark."""
+    one_a_line = "\n".join(signs)
+    lower, decomposed = (text.split("\n") for text in (one_a_line.lower(), unicodedata.normalize("NFKD", one_a_line)))
+    rows = zip(signs, lower, decomposed, strict=True)
+    return [sign for sign, *others in rows if others != [sign, sign] or unicodedata.combining(sign)]
+
+
+_CODES = (*range(10), *range(11, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x1F000))  # but the line feed
+_SIGNS = list(map(chr, _CODES))  # all that have such among them
+_HIDDEN = [sign for sign in _SIGNS if not sign.isprintable() and _is_hidden(sign)]
+_CHANGING = _changing(_SIGNS)
+_HIDDEN_CLASS = _class(_HIDDEN) + _ALSO_HIDDEN + "\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
+_MARKS_CLASS = _class(filter(_is_mark, _CHANGING))
 _DIACRITICAL_CLASS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20dc\u20e1\u20e5-\u20f0\ufe20-\ufe2f"
 _EMOJI = f"[{_EMOJI_CLASS}]\ufe0f?(?:\u200d[{_EMOJI_CLASS}]\ufe0f?)*|[0-9#*]\ufe0f\u20e3"
 _EMOJI_OR_HIDDEN = re.compile(f"({_EMOJI})|[{_HIDDEN_CLASS}]+")
@@ -87,12 +98,12 @@ _AMONG_LETTERS = re.compile(
     f"\ufffd|[\U000e0000-\U000e007f]|[A-Za-z ][{_HIDDEN_CLASS}]|[A-Za-z][{_DIACRITICAL_CLASS}]{{2}}"
 )
 NOT_PLAIN = SignSet((
-    *filter(_is_hidden, _SIGNS), *_ALSO_HIDDEN, *filter(_leaves_marks, _SIGNS), *map(chr, range(0xFE00, 0xFE10)),
+    *_HIDDEN, *_ALSO_HIDDEN, *filter(_leaves_marks, _CHANGING), *map(chr, range(0xFE00, 0xFE10)),
     *map(chr, range(0xD800, 0xE000)), *map(chr, range(0xE0000, 0xE1000)),
     *filter(re.compile(f"[{_DIACRITICAL_CLASS}]").match, _SIGNS),
 ))  # fmt: skip
 """Characters that a text without hidden ones and without marks doesn't hold."""
-del _SIGNS
+del _CODES, _SIGNS, _HIDDEN, _CHANGING
 
 CONTROLS = bytes(code for code in (*range(32), 127) if chr(code) not in _VISIBLE_CONTROLS)
 """Hidden characters of ASCII."""

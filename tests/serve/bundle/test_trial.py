@@ -74,7 +74,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
         text("static/tokenizer.json", r'"post_processor":\s*null', '"post_processor":{"type":"Odd"}'),
         "static can't be read",
     ),
-    "a card with a NUL": (text("static/README.md", r"^---\n", "---\nx: \0\n"), "static can't be read"),
     "a map of nothing": (text("capabilities.json", r"(?s)^.*$", "[]"), "has no areas, expected an object"),
     "a deep map": (text("capabilities.json", r"(?s)^.*$", "[" * 100_000), "is not JSON"),
     "a share of NaN": (entry(fpr=float("nan")), "NaN"),
