@@ -26,8 +26,12 @@ OWN_SHARE = 0.5
 CONFIRMED_SHARE = 0.5
 """Share of the harvesting weight that sessions of confirmed campaigns have."""
 
-SETTINGS = ClassifierSettings()
-"""How the classifier is refitted."""
+SETTINGS = ClassifierSettings(expert_strength=0.01)
+"""How the classifier is refitted: the provider's few accounts weigh as much as all stored ones, so the penalty is
+stronger than where every source has many."""
+
+CONFIRMED_SETTINGS = ClassifierSettings(expert_strength=0.003)
+"""The same for experts of confirmed campaigns, which see the provider's own rows alone."""
 
 _N_FOLDS = 3
 
@@ -67,7 +71,9 @@ def refit(
 
     def fitted(chosen: NDArray[np.bool_]) -> Classifier:
         found = fit(rows.where(chosen), names, SETTINGS, seed=0)
-        return found if confirmed is None else with_confirmed(found, rows.where(chosen & is_own), names, SETTINGS)
+        return found if confirmed is None else with_confirmed(
+            found, rows.where(chosen & is_own), names, CONFIRMED_SETTINGS
+        )  # fmt: skip
 
     classifier = fitted(np.ones(len(X), np.bool_))
     part = np.concatenate([

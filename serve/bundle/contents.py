@@ -24,7 +24,9 @@ ARRAYS: Final[Mapping[str, Mapping[str, str]]] = {
         "anchors": "i2", "anchor_skills": "i1", "cells": "i2", "cell_areas": "i1", "area_weights": "i2",
         "area_offsets": "f1",
     },
-    "experts.safetensors": {"knots": "f2", "scores": "f2", "weights": "f2", "intercepts": "f1", "share": "f1"},
+    "experts.safetensors": {
+        "knots": "f2", "scores": "f2", "weights": "f2", "intercepts": "f1", "share": "f1", "interactions": "i2",
+    },
     "prompt_scorer.safetensors": {
         "table": "i2", "hidden": "i2", "length": "i2", "hidden_scale": "f1", "output": "i2", "intercepts": "f1",
         "scales": "f1",

@@ -33,7 +33,7 @@ class Classifier:
     @property
     def n_features(self) -> int:
         """How many features are judged by."""
-        return len(self.experts.knots)
+        return self.experts.n_features
 
     def margins(self, rows: NDArray[np.float64], *, n_trees: int = -1) -> NDArray[np.float64]:
         """Pooled log-odds of feature rows, shape (n_sessions,); row i depends on session i alone. With `n_trees` only

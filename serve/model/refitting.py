@@ -13,7 +13,7 @@ from scipy.special import expit, ndtri
 
 from serve.features.session_features import judged_names
 from serve.model.classifier import Classifier
-from serve.model.logistic_ensemble import LogisticEnsemble
+from serve.model.logistic_ensemble import LogisticEnsemble, with_interactions
 from serve.model.trees import grow
 
 DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
@@ -21,8 +21,12 @@ DEGREES = ((0.0,), (0.5,), (0.75, 0.9))
 
 # Features whose direction is certain: more evidence of harvest never makes a session more innocent.
 _RISING = ("evidence.harvest_", "subset.half_evidence", "subset.quarter_evidence", "subset.tenth_evidence")
+# What is read once more where prompts stand apart, and the features (0 to 1) that say where they don't.
+_OF_PROMPTS = ("evidence.", "subset.")
+_ALIKE = ("geometry.pair_q10",)
 _N_KNOTS = 128
 _CERTAIN = 5e5  # weight of each label against the penalty on the slope, which is there for separable margins alone
+_NONE = np.zeros((0, 2), np.int64)
 _EDGE = 4.0  # normal score of a value at, or beyond, the ends of what training sessions have
 
 
@@ -66,21 +70,36 @@ def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed:
     X = np.ascontiguousarray(rows.X[:, : len(judged)])
     parameters = _parameters(rising & settings.monotone, settings, seed)
     booster = grow(X, rows.y, rows.weight, judged, parameters, n_rounds=settings.n_rounds)
-    experts = fit_experts(rows, rising, strength=settings.expert_strength, share=settings.expert_share)
+    experts = fit_experts(
+        rows, rising, strength=settings.expert_strength, share=settings.expert_share, interactions=interactions(judged)
+    )  # fmt: skip
     return Classifier(booster, experts)
 
 
-def fit_experts(rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float) -> LogisticEnsemble:
+def interactions(names: Sequence[str]) -> NDArray[np.int64]:
+    """Pairs of columns, (n_pairs, 2): what prompts score, and how alike they are."""
+    alike = [index for index, name in enumerate(names) if name in _ALIKE]
+    found = [(index, own) for own in alike for index, name in enumerate(names) if name.startswith(_OF_PROMPTS)]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def fit_experts(
+    rows: Rows, rising: NDArray[np.bool_], *, strength: float, share: float, interactions: NDArray[np.int64] = _NONE
+) -> LogisticEnsemble:
     """Experts on the first columns of the rows, as many as `rising` says of whether a feature may only speak for
-    harvesting; the same rows give the same experts.
+    harvesting, and on `interactions` of them, which may speak either way; the same rows give the same experts.
 
     `strength` weighs the mean loss of a session against the L2 penalty, `share` is the experts' share in the pool.
     """
     X = rows.X[:, : len(rising)]
-    knots, scores = (np.stack(part) for part in zip(*map(_scored, X.T), strict=True))
-    blank = LogisticEnsemble(knots, scores, np.zeros((1, len(rising))), np.zeros(1), share)
-    fitted = _experts(blank.normal_scores(X), rows, rising, strength)
-    return LogisticEnsemble(knots, scores, fitted[:, :-1], fitted[:, -1], share)
+    knots, scores = (np.stack(part) for part in zip(*map(_scored, with_interactions(X, interactions).T), strict=True))
+    blank = LogisticEnsemble(knots, scores, np.zeros((1, len(knots))), np.zeros(1), share, interactions)
+    fitted = _experts(blank.normal_scores(X), rows, _padded(rising, len(interactions)), strength)
+    return replace(blank, weights=fitted[:, :-1], intercepts=fitted[:, -1])
+
+
+def _padded(rising: NDArray[np.bool_], n_interactions: int) -> NDArray[np.bool_]:
+    return np.concatenate([rising, np.zeros(n_interactions, np.bool_)])
 
 
 def with_confirmed(
@@ -89,7 +108,7 @@ def with_confirmed(
     """The classifier with experts beside its own that know confirmed campaigns: fitted to these rows alone, by what
     single prompts score. Where campaigns are known by name, their prompts tell more than how a session is built."""
     judged, known = list(judged_names(names)), classifier.experts
-    rising = np.array([name.startswith(_RISING) for name in judged])
+    rising = _padded(np.array([name.startswith(_RISING) for name in judged]), len(known.interactions))
     Z = np.where(rising, known.normal_scores(np.ascontiguousarray(rows.X[:, : len(judged)])), 0.0)
     own = _experts(Z, rows, rising, settings.expert_strength)
     experts = replace(

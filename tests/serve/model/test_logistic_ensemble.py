@@ -55,6 +55,39 @@ def test_a_row_alone_has_the_same_bits_as_in_any_batch(rows: list[tuple[float, f
     assert LogisticEnsemble.of_arrays(experts().arrays()).margins(X).tolist() == together.tolist()
 
 
+CROSSED = {
+    "knots": np.array([[0.0, 1.0, 2.0], [0.0, 0.5, 1.0], [0.0, 1.0, 2.0]]),
+    "scores": np.array([[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0]]),
+    "weights": np.array([[1.0, 0.5, 3.0]]), "intercepts": np.zeros(1), "interactions": np.array([[0, 1]]),
+}  # fmt: skip
+
+
+def test_an_interaction_is_a_feature_that_fades_as_another_rises() -> None:
+    crossed = experts(**CROSSED)
+    assert crossed.n_features == 2
+    X = np.array([[2.0, 0.0], [2.0, 0.5], [2.0, 1.0], [2.0, 7.0]])
+    assert crossed.normal_scores(X)[:, 2].tolist() == [2.0, 0.0, -2.0, -2.0]
+    assert crossed.margins(X).tolist() == pytest.approx([1.0 - 0.5 + 6.0, 1.0, 1.0 + 0.5 - 6.0, 1.0 + 0.5 - 6.0])
+    read = LogisticEnsemble.of_arrays(crossed.arrays())
+    assert read.margins(X).tolist() == crossed.margins(X).tolist()
+
+
+@given(st.tuples(st.floats(-1, 3), st.floats(-1, 2)), st.tuples(st.floats(-1, 3), st.floats(-1, 2)))
+def test_what_interactions_add_is_told_of_their_first_feature(
+    row: tuple[float, float], usual: tuple[float, float]
+) -> None:
+    crossed, X, origin = experts(**CROSSED), np.array([row]), np.array([usual])
+    found = crossed.contributions(X, origin)
+    moved = crossed.normal_scores(X) - crossed.normal_scores(origin)
+    assert found[0] == pytest.approx([moved[0, 0] + 3.0 * moved[0, 2], 0.5 * moved[0, 1]], abs=1e-5)
+
+
+@pytest.mark.parametrize("pairs", [[[0, 2]], [[-1, 0]], [[0, 1, 1]]])
+def test_interactions_of_no_feature_are_refused(pairs: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="interaction"):
+        experts(**CROSSED | {"interactions": np.array(pairs)})
+
+
 @pytest.mark.parametrize("change", [{"intercepts": np.zeros(2)}, {"scores": SCORES[:1]}, {"weights": WEIGHTS[:, :1]}])
 def test_shapes_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="don't fit"):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from serve.model.refitting import DEGREES, ClassifierSettings, Rows, fit, fit_experts, with_confirmed
+from serve.model.logistic_ensemble import LogisticEnsemble
+from serve.model.refitting import DEGREES, ClassifierSettings, Rows, fit, fit_experts, interactions, with_confirmed
 
 N = 4000
 RNG = np.random.default_rng(0)
@@ -46,6 +47,23 @@ def test_a_direction_that_is_certain_is_never_turned_round() -> None:
     assert (free.weights < 0).all()
     assert bound.weights[0, 0] == 0.0
     assert bound.weights[0, 1] < 0
+
+
+def test_what_prompts_score_may_count_only_where_they_stand_apart() -> None:
+    names = ["evidence.harvest_mean", "geometry.pair_q10"]
+    assert interactions(names).tolist() == [[0, 1]]
+    y = np.arange(N) % 2
+    alike = RNG.random(N)
+    X = np.stack([RNG.normal(size=N) + np.where(alike < 0.5, 3.0 * y, 0.0), alike], axis=1)
+    rows = rows_of(X, y)
+    plain = fit_experts(rows, np.zeros(2, bool), strength=0.05, share=0.5)
+    crossed = fit_experts(rows, np.zeros(2, bool), strength=0.05, share=0.5, interactions=interactions(names))
+
+    def told(found: LogisticEnsemble, at: float) -> float:
+        return float(np.ptp(found.margins(np.array([[-2.0, at], [3.0, at]]))))
+
+    assert told(crossed, 0.1) > 1.5 * told(crossed, 0.9)
+    assert told(plain, 0.1) == pytest.approx(told(plain, 0.9), rel=0.2)
 
 
 def test_experts_of_confirmed_campaigns_stand_beside_the_others_and_read_only_what_prompts_score() -> None:
