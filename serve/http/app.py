@@ -11,6 +11,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from serve.analyst.review.inbox import Inbox
 from serve.http.admission import Admission
@@ -39,6 +41,7 @@ from serve.sessions.records import Sessions
 
 VERSION = "1"
 _FLUSH_S = 1.0
+_JUDGING = ("score", "requests", "extend")
 
 
 def create_app(settings: ServiceSettings | None = None) -> FastAPI:
@@ -68,12 +71,29 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _told)
     limits = RateLimits(settings.rate_per_s, redis_url=settings.redis_url)
     admission = Admission(settings.keys, limits, settings.body.n_bytes, hosts=settings.hosts)
-    app.add_middleware(Middleware, admission=admission, metrics=service.metrics, seconds=settings.request_s)
+    app.add_middleware(
+        Middleware, admission=admission, refuse_if_full=_refusal(app, service), metrics=service.metrics,
+        seconds=settings.request_s,
+    )  # fmt: skip
     _add_verdicts(app, service)
     _add_state(app, service)
     add_pages(app, _pages(service))
     add_plug_ins(app, _plug_ins(service))
     return app
+
+
+def _refusal(app: FastAPI, service: Service) -> Callable[[Scope], None]:
+    """What refuses requests that are to be judged while there is no room, before anything else is done for them."""
+
+    def refuse_if_full(scope: Scope) -> None:
+        if not service.workers.is_full:
+            return
+        for route in app.routes:
+            if getattr(route, "operation_id", None) in _JUDGING and route.matches(scope)[0] is Match.FULL:
+                scope["route"] = route
+                service.workers.refuse_if_full()
+
+    return refuse_if_full
 
 
 async def _flushed(inbox: Inbox) -> None:
@@ -100,7 +120,6 @@ def _pages(service: Service) -> AnalystPages:
 
 def _add_verdicts(app: FastAPI, service: Service) -> None:
     async def judged(request: Request, model: type[Model], work: Callable[[Model], dict[str, Any]]) -> Response:
-        service.workers.refuse_if_full()
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await read_body(request.stream(), headers, service.settings.body, service.body_memory)
 

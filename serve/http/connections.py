@@ -20,6 +20,7 @@ REQUEST_S = 60.0
 
 MAX_CONNECTIONS = 1000
 _OTHER_FILES = 100
+_MAX_GATHERED = 1 << 16
 
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -33,6 +34,62 @@ def room_for(n_connections: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return max(1, min(n_connections, soft - _OTHER_FILES))
+
+
+class GatheringTransport(asyncio.Transport):
+    """A transport that sends together what one turn of the event loop writes, as the head and the body of an answer.
+
+    Each sending wakes the client and lets go of the interpreter, which threads that judge give back late.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        """Send by way of `transport`."""
+        super().__init__()
+        self._transport, self._loop = transport, loop
+        self._gathered = bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send soon; at once where much is gathered, so that a reader that is slow is noticed."""
+        if data and not self._gathered:
+            self._loop.call_soon(self._send)
+        self._gathered += data
+        if len(self._gathered) > _MAX_GATHERED:
+            self._send()
+
+    def _send(self) -> None:
+        gathered, self._gathered = self._gathered, bytearray()
+        if gathered:
+            self._transport.write(gathered)
+
+    def close(self) -> None:
+        """Close it when all is sent."""
+        self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close it, and send nothing more."""
+        self._gathered = bytearray()
+        self._transport.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that are not sent yet."""
+        return len(self._gathered) + self._transport.get_write_buffer_size()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or will be."""
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the client for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection."""
+        return self._transport.get_extra_info(name, default)
 
 
 def bounded_protocol(
@@ -59,10 +116,10 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room, or refuse."""
-        super().connection_made(transport)
+        super().connection_made(GatheringTransport(transport, self.loop))
         if len(self.connections) > self.max_connections and not self._make_room():
-            transport.write(_REFUSAL)
-            transport.close()
+            self.transport.write(_REFUSAL)
+            self.transport.close()
         self._enter("head")
 
     def connection_lost(self, exc: Exception | None) -> None:

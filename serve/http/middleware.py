@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -67,9 +68,18 @@ class _Passage:
 class Middleware:
     """Middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, admission: Admission, metrics: Metrics, seconds: float) -> None:
-        """Let requests through to `app` that are admitted; each is served within so many `seconds`."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        admission: Admission,
+        refuse_if_full: Callable[[Scope], None],
+        metrics: Metrics,
+        seconds: float,
+    ) -> None:
+        """Let requests through to `app` that are admitted and not refused; each is served within so many `seconds`."""
         self._app, self._admission, self._metrics, self._seconds = app, admission, metrics, seconds
+        self._refuse_if_full = refuse_if_full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -79,6 +89,7 @@ class Middleware:
         passage = _Passage(scope, send)
         try:
             passage.key = await self._admission.check(scope)
+            self._refuse_if_full(scope)
             scope.setdefault("state", {})["key"] = passage.key
             async with asyncio.timeout(self._seconds):
                 await self._app(scope, receive, passage.sent)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import gc
 import ipaddress
 import logging
 import os
@@ -29,7 +31,7 @@ from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
 from serve.http.middleware import LOG
 from serve.http.request_bodies import BodyLimits
-from serve.http.service import ServiceSettings
+from serve.http.service import Service, ServiceSettings
 
 SHUTDOWN_S = 25
 """Longest that requests which were begun are waited for; less than the 30 s that Kubernetes gives."""
@@ -222,6 +224,7 @@ def run(settings: ServerSettings) -> None:
     _log_to_stderr()
     sys.setswitchinterval(SWITCH_S)
     app = create_app(settings.service)
+    _settle()
     with _bound(settings.host, settings.port) as listener:
         config = uvicorn.Config(
             app, http=bounded_protocol(room_for(settings.n_connections)), access_log=False, log_config=None,
@@ -230,9 +233,22 @@ def run(settings: ServerSettings) -> None:
         )  # fmt: skip
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends them again once it has ended well
             signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=app.state.service.reload, daemon=True).start())
+        reload = functools.partial(_reload, app.state.service)
+        signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=reload, daemon=True).start())
         LOG.info("listening on %s port %d", *listener.getsockname()[:2])
         _Server(config).run(sockets=[listener])
+
+
+def _settle() -> None:
+    """Leave what was loaded out of later garbage collections: each holds the interpreter for 0.1 s with it."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _reload(service: Service) -> None:
+    if service.reload():
+        _settle()
 
 
 class _Server(uvicorn.Server):

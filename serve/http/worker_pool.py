@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 from serve.http.problems import ProblemError
 
 Result = TypeVar("Result")
-RETRY_AFTER_S = 1
+_N_A_WAIT, _MAX_RETRY_AFTER_S = 16, 10
+"""Of the requests that are refused in one second so many may come back after 1 s, as many more after 2 s, and so on."""
 
 
 def _nothing() -> None: ...
@@ -31,6 +33,12 @@ class WorkerPool:
         self._room = n_workers + n_waiting
         self._begun: set[Future[Any]] = set()
         self.n_inside = 0
+        self._second, self._n_refused = 0, 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room."""
+        return self.n_inside >= self._room
 
     def refuse_if_full(self) -> None:
         """Before a body is read.
@@ -38,8 +46,15 @@ class WorkerPool:
         Raises:
             ProblemError: 503 when there is no room.
         """
-        if self.n_inside >= self._room:
-            raise ProblemError(503, "too many requests are waiting", retry_after=RETRY_AFTER_S)
+        if self.is_full:
+            raise ProblemError(503, "too many requests are waiting", retry_after=self._retry_after())
+
+    def _retry_after(self) -> int:
+        """Seconds until a retry, more the more are refused, so that not all of them come back at once."""
+        second = int(time.monotonic())
+        self._n_refused = self._n_refused + 1 if second == self._second else 1
+        self._second = second
+        return min(1 + (self._n_refused - 1) // _N_A_WAIT, _MAX_RETRY_AFTER_S)
 
     async def run(self, work: Callable[[], Result], after: Callable[[], None] = _nothing) -> Result:
         """The result of the work, done by a thread; it goes on even if whoever asked has left.

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import uvicorn
 
-from serve.http.connections import bounded_protocol, room_for
+from serve.http.connections import GatheringTransport, bounded_protocol, room_for
 
 HEAD_S, REQUEST_S = 1.0, 2.0
 HALF = b"GET / HTTP/1.1\r\nhost: x\r\n"
@@ -144,3 +144,38 @@ def test_many_requests_of_one_connection_have_a_deadline_each(port: int) -> None
 
 def test_there_is_room_for_connections_beside_other_files() -> None:
     assert 1 <= room_for(10) <= 10
+
+
+class Sent(asyncio.Transport):
+    """A transport that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bytes | str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.seen.append(bytes(data))
+
+    def close(self) -> None:
+        self.seen.append("closed")
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+def test_what_one_turn_writes_is_sent_together_and_before_the_end() -> None:
+    async def seen() -> list[bytes | str]:
+        sent = Sent()
+        gathering = GatheringTransport(sent, asyncio.get_running_loop())
+        gathering.write(b"head ")
+        gathering.write(b"body")
+        assert gathering.get_write_buffer_size() == 9
+        await asyncio.sleep(0)
+        gathering.write(bytes(1 << 17))  # a slow reader must be noticed
+        assert len(sent.seen) == 2
+        gathering.write(b"last")
+        gathering.close()
+        await asyncio.sleep(0)
+        return sent.seen
+
+    assert asyncio.run(seen()) == [b"head body", bytes(1 << 17), b"last", "closed"]

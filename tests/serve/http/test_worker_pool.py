@@ -50,3 +50,19 @@ def test_without_room_work_is_refused_and_what_it_held_is_let_go() -> None:
 
     asyncio.run(refused())
     assert let_go == ["body"]
+
+
+def test_those_that_are_refused_at_once_are_not_all_told_to_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, waits = WorkerPool(1, 0), list[int | None]()
+    pool.n_inside = 1
+    monkeypatch.setattr("serve.http.worker_pool.time.monotonic", lambda: 7.5)
+    for _ in range(200):
+        with pytest.raises(ProblemError) as refusal:
+            pool.refuse_if_full()
+        waits.append(refusal.value.retry_after)
+    assert waits[:33] == [1] * 16 + [2] * 16 + [3]
+    assert waits[-1] == 10
+    monkeypatch.setattr("serve.http.worker_pool.time.monotonic", lambda: 8.5)
+    with pytest.raises(ProblemError) as refusal:
+        pool.refuse_if_full()
+    assert refusal.value.retry_after == 1
