@@ -125,7 +125,7 @@ class LiveSessions:
             else:
                 raise StoreBusyError(f"{_MAX_TRIES} tries to change a session failed: others changed it meanwhile")
             observation = Observation(verdicts.verdict(0), state.is_partial, put)
-            self._summarise(account_id, state, observation, is_new=state.n <= len(exchanges))
+            self._summarise(account_id, state, observation)
         if seen is not None:
             seen(verdicts, scorer, len(exchanges))
         return observation
@@ -237,7 +237,7 @@ class LiveSessions:
         following.recent = state.recent
         return following
 
-    def _summarise(self, account_id: str, state: SessionState, observation: Observation, *, is_new: bool) -> None:
+    def _summarise(self, account_id: str, state: SessionState, observation: Observation) -> None:
         verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
         summary = {
             "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
@@ -249,8 +249,7 @@ class LiveSessions:
         try:
             session = self.seal.digest(state.session_id)
             store.summarise(self.seal.digest(account_id), session, json.dumps(summary).encode())
-            if is_new:
-                store.name(self.seal.digest(state.base_id), account_id)
+            store.name(self.seal.digest(state.base_id), account_id)
         except StoreDownError:
             return
 

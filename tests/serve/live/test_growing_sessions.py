@@ -290,3 +290,26 @@ def test_summaries_of_accounts_are_bounded_and_forgotten(tiny_scorer: Scorer) ->
     assert store.summaries(b"a29") == []
     assert store.get(b"nothing").state is None
     assert store.counts.n_bytes == 0
+
+
+def test_whose_sessions_are_is_bounded_and_forgotten() -> None:
+    store = ProcessStore(max_bytes=80_000, ttl_s=0.2)
+    for index in range(300):
+        store.name(b"s%d" % index, f"account {index}")
+        assert store.counts.n_bytes <= 80_000 // 16
+    assert store.account_of(b"s299") == "account 299"
+    assert store.account_of(b"s0") is None
+    time.sleep(0.21)
+    assert store.account_of(b"s299") is None
+    assert store.get(b"nothing").state is None
+    assert store.counts.n_bytes == 0
+
+
+def test_a_session_is_found_by_its_id_for_as_long_as_it_grows(tiny_scorer: Scorer) -> None:
+    live = LiveSessions(tiny_scorer, store=ProcessStore(ttl_s=0.3))
+    for _ in range(4):
+        live.observe("a", Exchange("sort a list"), "s")
+        time.sleep(0.1)
+    found = live.verdict(None, "s")
+    assert found is not None
+    assert found.verdict.n_exchanges == 4
