@@ -73,7 +73,7 @@ class ServiceSettings:
     """The header of `/v1/requests` that names the account."""
 
     seen_sessions: Path | None = None
-    """A file that tells sessions of earlier processes, for a store that isn't shared."""
+    """A file that tells sessions of earlier processes; for a Redis, one beside it that tells whether it lost all."""
 
     gateways: GatewaySettings = field(default_factory=GatewaySettings)
     receivers: tuple[Receiver, ...] = ()
@@ -99,7 +99,7 @@ class Service:
         seal = Seal(settings.secret) if settings.secret else Seal.fresh()
         self.store: ProcessStore | RedisStore
         if settings.redis_url:
-            self.store = RedisStore(settings.redis_url, seal, ttl_s=settings.ttl_s)
+            self.store = RedisStore(settings.redis_url, seal, ttl_s=settings.ttl_s, epoch_path=_epoch_path(settings))
         else:
             self.store = ProcessStore(max_bytes=settings.max_store_bytes, ttl_s=settings.ttl_s)
         store: Store = self.store
@@ -208,6 +208,11 @@ class Service:
             notices.add(verdicts)
         with self._counting:
             self.metrics.judged(verdicts, scorer.bundle, n_new)
+
+
+def _epoch_path(settings: ServiceSettings) -> Path | None:
+    path = settings.seen_sessions
+    return None if path is None else path.with_name(f"{path.name}-redis")
 
 
 def _seen_sessions(settings: ServiceSettings) -> SeenSessions | None:

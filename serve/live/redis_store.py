@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.live.process_store import ProcessStore
@@ -26,6 +27,7 @@ TIMEOUT_S = 0.2
 _RETRY_AFTER_S = 1.0
 _TRACE_TTL_FACTOR = 24
 _EPOCH = b"stillwatch:epoch"
+_EPOCH_BYTES = 8
 
 # Puts a state where its stamp is still the one that was read, and leaves a trace that outlives it.
 _PUT = """
@@ -57,8 +59,16 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 class RedisStore:
     """Sessions in Redis, sealed, under keyed digests; this process keeps copies of those that it used last."""
 
-    def __init__(self, url: str, seal: Seal, *, ttl_s: float = 7200.0, copies: ProcessStore | None = None) -> None:
-        """Connect when first used.
+    def __init__(
+        self,
+        url: str,
+        seal: Seal,
+        *,
+        ttl_s: float = 7200.0,
+        copies: ProcessStore | None = None,
+        epoch_path: Path | None = None,
+    ) -> None:
+        """Connect when first used; a file at `epoch_path` tells after a restart whether Redis lost all meanwhile.
 
         Raises:
             ImportError: when redis is not installed, with the command that installs it.
@@ -79,7 +89,8 @@ class RedisStore:
         self._seal, self._ttl_ms = seal, int(ttl_s * 1000)
         self.copies = copies or ProcessStore(max_bytes=1 << 28, ttl_s=ttl_s)
         self._stamps: OrderedDict[bytes, bytes] = OrderedDict()
-        self._epoch: bytes | None = None
+        self._epoch_path = epoch_path
+        self._epoch = _noted(epoch_path)
         self._emptied_at = -math.inf
         self._down_until = 0.0
         self._lock = threading.Lock()
@@ -125,11 +136,13 @@ class RedisStore:
         """Whether Redis lost all that it had, so lately that a session which seems new may have been there."""
         epoch = self._bytes(self._redis.get(_EPOCH))
         if epoch is None:
-            self._redis.set(_EPOCH, os.urandom(8), nx=True)
+            self._redis.set(_EPOCH, os.urandom(_EPOCH_BYTES), nx=True)
             epoch = self._bytes(self._redis.get(_EPOCH))
         if self._epoch not in (None, epoch):
             self._emptied_at = time.monotonic()
-        self._epoch = epoch
+        if epoch != self._epoch:
+            self._epoch = epoch
+            _note(epoch, self._epoch_path)
         return time.monotonic() - self._emptied_at < self._ttl_ms / 1000
 
     def copy(self, key: bytes) -> StoredState:
@@ -220,6 +233,27 @@ class RedisStore:
     @staticmethod
     def _bytes(value: Any) -> bytes | None:
         return value if isinstance(value, bytes) else None
+
+
+def _noted(path: Path | None) -> bytes | None:
+    """The epoch that an earlier process saw, None where there was none or it can't be read."""
+    try:
+        return None if path is None else path.read_bytes()[:_EPOCH_BYTES] or None
+    except OSError:
+        return None
+
+
+def _note(epoch: bytes | None, path: Path | None) -> None:
+    """Remember an epoch for later processes; nothing where there is no place for it."""
+    if path is None or epoch is None:
+        return
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.write_bytes(epoch)
+        part.replace(path)
+    except OSError:
+        return
 
 
 def _state(key: bytes) -> bytes:

@@ -215,6 +215,22 @@ def test_replicas_that_went_on_apart_say_that_something_is_missing(tiny_scorer: 
     assert (found.verdict.n_exchanges, found.is_partial) == (5, True)
 
 
+def test_a_redis_emptied_while_the_service_was_down_is_reported(
+    tiny_scorer: Scorer, redis_server: Server, tmp_path: Path
+) -> None:
+    def begun() -> LiveSessions:
+        store = RedisStore(redis_server.url, Seal(SECRET), epoch_path=tmp_path / "state" / "epoch")
+        return LiveSessions(tiny_scorer, store=store, seal=Seal(SECRET))
+
+    own = (Exchange("sort a list"),)
+    assert not begun().extend("a", own, "s").is_partial
+    assert not begun().extend("a", own, "s").is_partial
+    assert not begun().extend("a", own, "new").is_partial
+    RedisStore(redis_server.url, Seal(SECRET))._redis.flushall()
+    found = begun().extend("a", own, "s")
+    assert (found.verdict.n_exchanges, found.is_partial) == (1, True)
+
+
 def test_an_emptied_redis_is_reported_whichever_replica_is_asked(tiny_scorer: Scorer, redis_server: Server) -> None:
     replicas = [shared(tiny_scorer, redis_server), shared(tiny_scorer, redis_server)]
     for index in range(6):
