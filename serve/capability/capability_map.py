@@ -120,10 +120,10 @@ class CapabilityMap:
             raise ValueError(f"cells have {self.cells.shape[1]} dimensions, expected {self.anchors.shape[1]}")
         if (np.diff(self.cell_areas) < 0).any():
             raise ValueError("cells are not sorted by area")
-        if not (np.isfinite([self.temperature, self.floor, self.sharpness]).all() and self.temperature > 0):
+        if not (1e-4 <= self.temperature <= 100 and -100 <= self.floor <= 100 and 0 <= self.sharpness <= 1000):
             raise ValueError(
-                f"temperature {self.temperature}, floor {self.floor} and sharpness {self.sharpness}: expected finite"
-                " numbers, the first above 0"
+                f"temperature {self.temperature}, floor {self.floor} and sharpness {self.sharpness}: expected 0.0001"
+                " to 100, -100 to 100 and 0 to 1000"
             )
         if self.discriminant is not None:
             self.discriminant.check((len(self.areas), self.anchors.shape[1]))

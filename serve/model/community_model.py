@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 _BY_SIGN = ("mean", "scale", "weight", "low", "high")
 _NUMBERS = ("intercept", "threshold")
+_MOST = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class CommunityModel:
         if not isinstance(given, dict) or set(given) != {*_BY_SIGN, *_NUMBERS}:
             raise ValueError(f"a community model is no object of {', '.join((*_BY_SIGN, *_NUMBERS))}")
         mean, scale, weight, low, high = (_by_sign(name, given[name]) for name in _BY_SIGN)
-        if any(value <= 0.0 for value in scale.values()):
+        if any(value < 1.0 / _MOST for value in scale.values()):
             raise ValueError("a community model has a scale that isn't above 0")
         if any(low[name] > high[name] for name in FEATURES):
             raise ValueError("a community model has a sign whose low lies above its high")
@@ -90,8 +90,8 @@ def _by_sign(part: str, given: object) -> dict[str, float]:
 
 
 def _number(name: str, given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise ValueError(f"a community model has {name} {str(given)[:20]}, expected a finite number")
+    if isinstance(given, bool) or not isinstance(given, int | float) or not -_MOST <= given <= _MOST:
+        raise ValueError(f"a community model has {name} {str(given)[:20]}, expected a finite number up to {_MOST:g}")
     return float(given)
 
 

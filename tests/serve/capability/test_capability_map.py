@@ -243,6 +243,7 @@ BAD_MAPS: dict[str, tuple[dict[str, Any], str]] = {
     "flat": ({"anchors": np.ones(8, np.int8)}, r"anchors have shape \(8,\)"),
     "NaN floor": ({"floor": np.nan}, "floor nan"),
     "no temperature": ({"temperature": 0.0}, "temperature 0.0"),
+    "blunt beyond measure": ({"sharpness": -1e6}, "sharpness -1000000.0: expected .* and 0 to 1000"),
     "discriminant": (
         {"discriminant": AreaClassifier(np.zeros((2, 5), np.int8), np.zeros(2), 1.0)},
         r"area weights are int8 \(2, 5\), expected int8 \(2, 8\)",

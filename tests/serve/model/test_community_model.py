@@ -45,11 +45,12 @@ def test_a_model_is_read_as_it_was_written():
         ({"scale": dict.fromkeys(FEATURES, 0.0)}, "a scale that isn't above 0"),
         ({"scale": dict.fromkeys(FEATURES, "1")}, "expected a finite number"),
         ({"intercept": float("inf")}, "intercept inf, expected a finite number"),
+        ({"threshold": -1e7}, "threshold -10000000.0, expected a finite number up to 1e\\+06"),
         ({"threshold": True}, "threshold True"),
         ({"low": dict.fromkeys(FEATURES, 9.0)}, "low lies above its high"),
         ({"more": 1.0}, "no object of mean, scale"),
     ],
-    ids=["no-weights", "no-object", "zero", "text", "infinite", "truth", "bounds", "more"],
+    ids=["no-weights", "no-object", "zero", "text", "infinite", "huge", "truth", "bounds", "more"],
 )
 def test_what_is_no_model_is_refused(change: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
