@@ -92,6 +92,16 @@ CASES ?= 20000
 fuzz-serve: $(STAMP)
 	$(BIN)/python -W ignore tests/bench/fuzz_serve.py --cases $(CASES)
 
+# The service under attack: answers, memory, and how soon it is healthy meanwhile; then what kills of batches and of the
+# live service lose; then 64 clients over capacity for a minute.
+.PHONY: bench-attacks bench-kills bench-crowd
+bench-attacks: $(STAMP)
+	$(BIN)/python tests/bench/bench_attacks.py
+bench-kills: $(STAMP)
+	$(BIN)/python tests/bench/bench_kills.py
+bench-crowd: $(STAMP)
+	$(BIN)/python tests/bench/bench_serve.py --crowd
+
 # Known vulnerabilities of what constraints.txt pins.
 .PHONY: audit
 audit: $(STAMP)
