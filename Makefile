@@ -32,6 +32,12 @@ MILLIONS ?= 1
 bench-batch: $(STAMP)
 	$(BIN)/python tests/bench/bench_batch.py --millions $(MILLIONS) --minilm
 
+# What each command costs beside its peers, cold, and as its input grows, and the same bits everywhere; COST are parts.
+COST ?= peer cold bits growth
+.PHONY: bench-cost
+bench-cost: $(STAMP)
+	$(BIN)/python tests/bench/bench_cost.py $(COST)
+
 # Campaigns among composed accounts; PARTS are some of those that the script names.
 PARTS ?= population benign split event indicators scale
 .PHONY: bench-campaigns

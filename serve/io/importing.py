@@ -32,8 +32,8 @@ SCHEMA = pa.schema([
 """Columns of imported rows: `at` in seconds since 1970, null where unknown; `system` only where it was asked for, for
 people who read the rows: no verdict depends on it."""
 
-_PARTITION_BYTES = 64 << 20
-_MAX_PARTITIONS = 512
+_PARTITION_BYTES = 16 << 20
+_MAX_PARTITIONS = 2048
 _ROWS_PER_TABLE = 20_000
 
 

@@ -90,12 +90,13 @@ def plain_texts(folder: Path, name: str) -> list[str]:
         return [" ".join(text.split()) for text in texts if text.strip()]
 
 
-def generate(folder: Path, n_rows: int) -> None:
-    """Write Parquet files of traffic in no order: each account sends texts from one neighbourhood of the corpora."""
+def generate(folder: Path, n_rows: int, repeated: float = 0.0, n_each: int = ROWS_PER_ACCOUNT) -> None:
+    """Write Parquet files of traffic in no order: each account sends texts from one neighbourhood of the corpora,
+    `n_each` on average. A share `repeated` of the prompts were sent before, by anybody."""
     rng = np.random.default_rng(0)
     stream = Stream.read(CORPORA)
     n_texts = len(stream.starts)
-    n_accounts = max(10, n_rows // ROWS_PER_ACCOUNT)
+    n_accounts = max(10, n_rows // n_each)
     weights = rng.lognormal(0.0, 1.0, n_accounts)
     edges = np.cumsum(weights / weights.sum())
     organic = rng.integers(0, stream.n_organic - NEIGHBOURHOOD, n_accounts)
@@ -104,14 +105,15 @@ def generate(folder: Path, n_rows: int) -> None:
     for number, first in enumerate(range(0, n_rows, ROWS_PER_FILE)):
         n = min(ROWS_PER_FILE, n_rows - first)
         account = np.minimum(np.searchsorted(edges, rng.random(n)), n_accounts - 1)
-        n_sessions = np.maximum(
-            1, (weights[account] / weights.mean() * ROWS_PER_ACCOUNT / ROWS_PER_SESSION).astype(np.int64)
-        )
+        n_sessions = np.maximum(1, (weights[account] / weights.mean() * n_each / ROWS_PER_SESSION).astype(np.int64))
         session = (rng.random(n) * n_sessions).astype(np.int64)
         mixed = (account * 1_000_003 + session).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         at = 1_770_000_000.0 + mixed.astype(np.float64) / 2.0**64 * MONTH + rng.random(n) * 2400.0
         chosen = homes[account] + (session * 37 + rng.integers(0, 200, n)) % NEIGHBOURHOOD
         prompts = stream.texts(chosen, rng.choice(stream.lengths, n), first)
+        if repeated:
+            again = rng.random(n) < repeated
+            prompts = prompts.take(pa.array(np.where(again, rng.integers(0, n, n), np.arange(n))))
         names = pa.array(np.char.add("acct-", account.astype(str)))
         table = pa.table({"account_id": names, "at": at, "prompt": prompts})
         pq.write_table(table, folder / f"exchanges-{number:03}.parquet", compression="zstd", row_group_size=100_000)
@@ -212,7 +214,7 @@ def measure(n_rows: int, options: argparse.Namespace) -> dict[str, Any]:
         source = folder / "exchanges"
         source.mkdir()
         start = time.perf_counter()
-        generate(source, n_rows)
+        generate(source, n_rows, options.repeated)
         size = sum(path.stat().st_size for path in source.iterdir())
         print(f"generated {n_rows:,} exchanges, {size:,} bytes, in {time.perf_counter() - start:.0f} s", flush=True)
         more = ["--engine", options.engine, *(["--bundle", str(options.bundle)] if options.bundle else [])]
@@ -267,6 +269,9 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1.0])
+    parser.add_argument(
+        "--repeated", type=float, default=0.0, help="share of prompts that were sent before (default: 0)"
+    )
     parser.add_argument("--engine", default="local")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--dir", type=Path, help="where to write (default: the system's temporary folder)")
