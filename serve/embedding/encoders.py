@@ -142,9 +142,10 @@ class StaticEncoder:
             embeddings, tokenizer = _read_model2vec(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as fault:
             raise ValueError(f"{folder} is not a static encoder: {type(fault).__name__}") from fault
-        tokens = np.rint(np.asarray(embeddings, np.float64) * _TOKEN_SCALE)
-        self._tokens = np.clip(tokens, -32767, 32767).astype(np.float32)
-        self._highest = int(np.abs(self._tokens).max(initial=0))
+        tokens = embeddings.astype(np.promote_types(embeddings.dtype, np.float32)) * np.float32(_TOKEN_SCALE)
+        np.clip(np.rint(tokens, out=tokens), -32767, 32767, out=tokens)
+        self._tokens = tokens.astype(np.float32, copy=False)
+        self._highest = int(max(tokens.max(initial=0), -tokens.min(initial=0)))
         self._tokenizer = PieceTokenizer(tokenizer, _unknown_token(tokenizer))
 
     @property

@@ -77,8 +77,4 @@ class WordPieces:
 
 def _reach(names: Iterable[str]) -> dict[str, int]:
     """The length of the longest name with these first signs."""
-    longest: dict[str, int] = {}
-    for name in names:
-        key = name[:_N_KEY]
-        longest[key] = max(longest.get(key, 0), len(name))
-    return longest
+    return {name[:_N_KEY]: len(name) for name in sorted(names, key=len)}
