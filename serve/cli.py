@@ -102,6 +102,8 @@ def _said(fault: BaseException) -> str:
 
 def _tip(options: argparse.Namespace) -> str:
     """How to go on, where a command left something to go on from."""
+    if getattr(options, "follow", False):
+        return "; run the same command again to go on"
     if not hasattr(options, "resume") or not options.out.with_name(f"_{options.out.name}.work").is_dir():
         return _kept(options)
     return _kept(options) or "; use --resume to continue"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "serve": (
         "sessions", "embedding", "io", "capability", "features", "model", "bundle", "scoring", "jobs", "campaigns",
-        "batch", "adaptation", "monitoring", "live", "gateways", "analyst", "http", "commands",
+        "batch", "following", "adaptation", "monitoring", "live", "gateways", "analyst", "http", "commands",
     ),
     "train": (
         "corpora", "synthesis", "encoders", "taxonomy", "learning", "evaluation", "config", "inputs", "reports",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serve.commands.command import Command
+from serve.commands.command import DONE, TOO_MANY_REJECTS, Command
 from serve.commands.inputs import exit_code, finish, read_job_inputs
 from serve.commands.options import add_bundle, add_exchanges, add_job, add_sample, progress_of, rejects_of, workers_of
 
@@ -35,9 +36,22 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="resume a job that stopped")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object, for schedulers")
+    following = parser.add_argument_group("files that grow")
+    following.add_argument(
+        "--follow", action="store_true", help="go on reading; append the verdict on each session once it is over"
+    )
+    following.add_argument(
+        "--idle", type=float, metavar="MINUTES", help="a session is over after so long (default: 30)"
+    )
+    following.add_argument("--every", type=float, metavar="SECONDS", help="look for new rows so often (default: 10)")
+    following.add_argument("--once", action="store_true", help="look once, then end")
 
 
 def _score(options: argparse.Namespace) -> int:
+    if options.follow:
+        return _follow(options)
+    if options.once or options.idle is not None or options.every is not None:
+        raise ValueError("--idle, --every and --once need --follow")
     from serve.batch.job import Job, check, run
     from serve.bundle.files import RELEASED
     from serve.jobs.summary import summary_record, summary_text
@@ -65,6 +79,40 @@ def _score(options: argparse.Namespace) -> int:
     for line in _clearest(summary.clearest, options):
         print(line)
     return finish(inputs, summary.is_clean)
+
+
+_NOT_FOLLOWED = ("accounts", "indicators", "resume", "format", "columns", "workers")
+
+
+def _follow(options: argparse.Namespace) -> int:
+    from serve.following.follower import Follower, Following
+    from serve.following.state import State
+    from serve.scoring.scorer import load
+
+    if unfit := [name for name in _NOT_FOLLOWED if getattr(options, name) not in (None, False)]:
+        raise ValueError(f"--{unfit[0]} can't be used with --follow")
+    if options.engine != "local" or options.sample != 1.0:
+        raise ValueError("--engine and --sample can't be used with --follow")
+    every_s = 10.0 if options.every is None else options.every
+    if not every_s > 0:
+        raise ValueError(f"every is {every_s:g} seconds, expected more than 0")
+    idle_s = 1800.0 if options.idle is None else options.idle * 60
+    following = Following(tuple(options.exchanges), options.out, rejects_of(options), idle_s)
+    scorer = load(options.bundle)
+    with State.opened(following.state, (following.out, following.rejects)) as state:
+        follower = Follower(following, scorer, state, _say)
+        try:
+            if options.once:
+                follower.poll()
+            else:
+                follower.follow(every_s, _say if not options.quiet else lambda _: None)
+        finally:
+            print(json.dumps(follower.counts.record()) if options.json else follower.counts.text())
+    return DONE if follower.counts.is_clean else TOO_MANY_REJECTS
+
+
+def _say(text: str) -> None:
+    print(f"stillwatch: {text}", file=sys.stderr)
 
 
 def _with_rejects(summary: Summary, inputs: Inputs, rejects: Path) -> Summary:

@@ -177,9 +177,13 @@ def _source(path: Path) -> Source:
     if kind is None:
         raise InputError(f"{path}: exchanges are read from files that end with {', '.join(SUFFIXES)}")
     status = path.stat()
+    return Source(str(path), kind, status.st_size, status.st_mtime_ns, fixed_columns(path))
+
+
+def fixed_columns(path: Path) -> tuple[tuple[str, str], ...]:
+    """Columns that the folders of a file name, see `Source.fixed`."""
     pairs = (part.split("=", 1) for part in path.parts[:-1] if "=" in part)
-    fixed = tuple((name, unquote(value)) for name, value in pairs if name in _FROM_FOLDERS and value)
-    return Source(str(path), kind, status.st_size, status.st_mtime_ns, fixed)
+    return tuple((name, unquote(value)) for name, value in pairs if name in _FROM_FOLDERS and value)
 
 
 def kind_of(path: Path) -> str | None:

@@ -72,8 +72,13 @@ class JsonWriter:
 
     def add(self, table: pa.Table) -> None:
         """See `Writer.add`."""
-        for row in table.to_pylist(maps_as_pydicts="strict"):
-            self._file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+        self._file.writelines(json_lines(table))
+
+
+def json_lines(table: pa.Table) -> Iterator[str]:
+    """The rows of a table as `JsonWriter` writes them, each with its line end."""
+    for row in table.to_pylist(maps_as_pydicts="strict"):
+        yield json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
 
 
 WRITERS: dict[str, type[ParquetWriter] | type[JsonWriter]] = {".parquet": ParquetWriter, ".jsonl": JsonWriter}
