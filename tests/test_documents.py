@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,3 +28,15 @@ def test_the_readme_names_every_room() -> None:
 def test_links_lead_to_files(document: str) -> None:
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / document).read_text(encoding="utf-8"))
     assert [link for link in links if not ((ROOT / document).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("file", ["prometheus-rules.yaml", "grafana.json"])
+def test_rules_and_boards_name_metrics_that_there_are(file: str) -> None:
+    text = (ROOT / "deploy" / file).read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["groups" if file.endswith("yaml") else "panels"]
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "serve" / "http").rglob("*.py"))
+    known = set(re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(\w+)"', sources))
+    known |= {f"store_{name}" for name in re.findall(r'"n_\w+": "(\w+)"', sources)}
+    named = {re.sub(r"_(?:total|bucket)$", "", name) for name in re.findall(r"stillwatch_(\w+)", text)}
+    assert len(named) > 5
+    assert named - known == set()

@@ -16,8 +16,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Environment: STILLWATCH_API_KEYS (NAME:SHA256,...), STILLWATCH_SECRET, STILLWATCH_REDIS_URL,"
         " STILLWATCH_RATE_LIMIT, _WORKERS, _QUEUE, _CONNECTIONS, _BODIES_MIB, _TTL_SECONDS, _STORE_MIB, _SEEN_SESSIONS,"
-        " _ACCOUNT_HEADER; of gateways _GUARDRAIL_BLOCKS, _GUARDRAIL_SECONDS, _LITELLM_ACCOUNT, _TRACE_ACCOUNT;"
-        " of notices _WEBHOOK, _WEBHOOK_SECRET, _LANGFUSE, _LANGFUSE_KEYS;"
+        " _ACCOUNT_HEADER; of gateways _GUARDRAIL_BLOCKS, _GUARDRAIL_SECONDS, _LITELLM_ACCOUNT, _PORTKEY_ACCOUNT,"
+        " _TRACE_ACCOUNT;"
+        " of notices _WEBHOOK, _WEBHOOK_SECRET, _LANGFUSE, _LANGFUSE_KEYS, _PHOENIX, _PHOENIX_KEY, _ALERTS;"
         " of the page at / STILLWATCH_REVIEW (the review queue: a file or a postgresql:// URL) and STILLWATCH_CAMPAIGNS"
         " (what campaigns wrote); STILLWATCH_REQUIRE_SIGNED is --require-signed. serve/README.md says what each does."
         " SIGHUP reloads the bundle."

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from serve.gateways.endpoint import Endpoint
 from serve.gateways.notices import Notice
+from serve.gateways.secret_files import secret_text
 
 _PATH = "/api/public/scores"
+_KEYS = "PUBLIC:SECRET"
 
 
 def scores_of(url: str) -> Endpoint:
@@ -28,13 +30,10 @@ def keys_in(path: Path) -> str:
     Raises:
         ValueError: when the file can't be read, or holds something else; the sentence doesn't quote it.
     """
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ValueError(f"the file can't be read ({type(fault).__name__})") from None
+    text = secret_text(path, _KEYS)
     public, _, secret = text.partition(":")
-    if not public or not secret or len(text.split()) != 1:
-        raise ValueError("expected a file of PUBLIC:SECRET")
+    if not public or not secret:
+        raise ValueError(f"expected a file of {_KEYS}")
     return text
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from serve.gateways.endpoint import Endpoint
 from serve.gateways.notices import Notice
+from serve.gateways.secret_files import secret_text
 
 _PREFIX = "whsec_"
 _MIN_BYTES, _MAX_BYTES = 24, 64
@@ -26,15 +27,14 @@ def secret_in(path: Path) -> bytes:
     Raises:
         ValueError: when the file can't be read, or holds something else; the sentence doesn't quote it.
     """
+    expected = f"{_PREFIX} and base64 of {_MIN_BYTES} to {_MAX_BYTES} bytes"
+    text = secret_text(path, expected)
     try:
-        text = path.read_text(encoding="ascii").strip()
         secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    except OSError as fault:
-        raise ValueError(f"the file can't be read ({fault.strerror})") from None
-    except (UnicodeDecodeError, binascii.Error):
-        text, secret = "", b""
+    except binascii.Error:
+        secret = b""
     if not text.startswith(_PREFIX) or not _MIN_BYTES <= len(secret) <= _MAX_BYTES:
-        raise ValueError(f"expected a file of {_PREFIX} and base64 of {_MIN_BYTES} to {_MAX_BYTES} bytes")
+        raise ValueError(f"expected a file of {expected}")
     return secret
 
 

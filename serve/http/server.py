@@ -21,9 +21,12 @@ import uvicorn
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serve.gateways.alertmanager import Alertmanager
 from serve.gateways.endpoint import Endpoint
 from serve.gateways.langfuse import Langfuse, keys_in, scores_of
 from serve.gateways.notices import Receiver
+from serve.gateways.phoenix import Phoenix, annotations_of
+from serve.gateways.secret_files import secret_text
 from serve.gateways.settings import GatewaySettings
 from serve.gateways.webhook import Webhook, secret_in
 from serve.http.app import create_app
@@ -104,6 +107,7 @@ class Environment(BaseSettings):
     guardrail_seconds: Annotated[float, Field(gt=0, le=30, description="longest that LiteLLM's guardrail waits")] = 0.5
     litellm_account: str = "end_user,user,team,key"
     trace_account: str = "user.id,enduser.id"
+    portkey_account: str = "_user,user"
     review: Annotated[
         SecretStr | None,
         Field(description="the review queue: a file, or the URL of a Postgres, which may hold a password"),
@@ -113,6 +117,9 @@ class Environment(BaseSettings):
     webhook_secret: Annotated[Path | None, Field(description="file of the secret that signs them")] = None
     langfuse: Annotated[SecretStr | None, Field(description="URL of a Langfuse that is sent their scores")] = None
     langfuse_keys: Annotated[Path | None, Field(description="file of its keys, PUBLIC:SECRET")] = None
+    phoenix: Annotated[SecretStr | None, Field(description="URL of a Phoenix whose sessions are annotated")] = None
+    phoenix_key: Annotated[Path | None, Field(description="file of its API key, where it asks for one")] = None
+    alerts: Annotated[SecretStr | None, Field(description="URL that is sent alerts as by Alertmanager")] = None
     seen_sessions: Annotated[
         Path | None, Field(description="file that tells sessions of before a restart; by default in XDG_STATE_HOME")
     ] = None
@@ -143,6 +150,7 @@ class Environment(BaseSettings):
         return GatewaySettings(
             blocks=self.guardrail_blocks, answer_s=self.guardrail_seconds,
             litellm_account=_listed(self.litellm_account), trace_account=_listed(self.trace_account),
+            portkey_account=_listed(self.portkey_account),
         )  # fmt: skip
 
     def receivers(self) -> tuple[Receiver, ...]:
@@ -158,6 +166,13 @@ class Environment(BaseSettings):
         if _are_both("LANGFUSE", self.langfuse, "LANGFUSE_KEYS", self.langfuse_keys):
             endpoint = _usable("LANGFUSE", scores_of, _plain(self.langfuse) or "")
             found.append(Langfuse(endpoint, _usable("LANGFUSE_KEYS", keys_in, self.langfuse_keys or Path())))
+        if self.phoenix is not None:
+            key = None if self.phoenix_key is None else _usable("PHOENIX_KEY", secret_text, self.phoenix_key)
+            found.append(Phoenix(_usable("PHOENIX", annotations_of, _plain(self.phoenix) or ""), key))
+        elif self.phoenix_key is not None:
+            raise ValueError("STILLWATCH_PHOENIX_KEY needs STILLWATCH_PHOENIX")
+        if self.alerts is not None:
+            found.append(Alertmanager(_usable("ALERTS", Endpoint.parse, _plain(self.alerts) or "")))
         return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""Guardrail: what LiteLLM is answered about one request, within a number of seconds."""
+"""Guardrail: what LiteLLM and Portkey are answered about one request, within a number of seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from serve.gateways.litellm import guardrail_request
 from serve.gateways.settings import GatewaySettings
 from serve.gateways.traffic import Traffic
-from serve.http.plug_ins.schemas import GuardrailIn
-from serve.io.logs.requests import Request
+from serve.io.logs.requests import Outcome, Request
 from serve.live.sealing import Seal
 from serve.scoring.verdict import Verdict
 from serve.sessions.sessionizing import GAP_SECONDS
@@ -23,21 +21,43 @@ _MAX_ACCOUNTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What LiteLLM is to do, and the account as a keyed digest, None where none is named."""
+    """Whether a request is blocked, and the account as a keyed digest, None where none is named."""
 
-    action: str
+    is_blocked: bool = False
     account: str | None = None
     verdict: Verdict | None = None
 
-    def body(self) -> bytes:
+    @property
+    def action(self) -> str:
+        """What LiteLLM calls it."""
+        return "BLOCKED" if self.is_blocked else "NONE"
+
+    def for_litellm(self) -> bytes:
         """As JSON; a caller who is blocked is given a name that the service's log has, too, and no score."""
         found: dict[str, Any] = {"action": self.action}
-        if self.action == "BLOCKED":
-            found["blocked_reason"] = f"this account's traffic is under review (reference {self.account})"
+        if self.is_blocked:
+            found["blocked_reason"] = self._reason
         if self.verdict is not None:
-            names = ("label", "score", "p_value", "n_exchanges")
-            found["verdict"] = {name: getattr(self.verdict, name) for name in names}
-        return json.dumps(found, allow_nan=False, separators=(",", ":")).encode()
+            found["verdict"] = self._numbers
+        return _json(found)
+
+    def for_portkey(self) -> bytes:
+        """As JSON: `verdict` false blocks, or does what the guardrail is set to do; `data` is for Portkey's log."""
+        data = {"reason": self._reason} if self.is_blocked else {}
+        return _json({"verdict": not self.is_blocked, "data": data | self._numbers})
+
+    @property
+    def _reason(self) -> str:
+        return f"this account's traffic is under review (reference {self.account})"
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        names = ("label", "score", "p_value", "n_exchanges")
+        return {} if self.verdict is None else {name: getattr(self.verdict, name) for name in names}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 class Guardrail:
@@ -49,19 +69,16 @@ class Guardrail:
         self._latest: OrderedDict[str, tuple[Verdict, float]] = OrderedDict()
         self._lock = Lock()
 
-    def answer(self, given: GuardrailIn) -> Answer:
-        """The answer to one request; responses of models, and requests that name no account, pass."""
-        if given.input_type != "request":
-            return Answer("NONE")
-        found = guardrail_request(given.model_dump(), self._settings.litellm_account)
+    def answer(self, found: Outcome) -> Answer:
+        """The answer to one request; those that name no account pass."""
         now = time.time()
         observations = self._traffic.take([found], now).observations
         if not isinstance(found, Request) or found.account_id is None:
-            return Answer("NONE")
+            return Answer()
         verdict = self._verdict(found.account_id, observations[0].verdict if observations else None, now)
         is_blocked = self._settings.blocks and verdict is not None and verdict.label == "harvesting"
         digest = self._seal.digest(found.account_id, 8).hex()
-        return Answer("BLOCKED" if is_blocked else "NONE", digest, verdict)
+        return Answer(is_blocked, digest, verdict)
 
     def _verdict(self, account_id: str, verdict: Verdict | None, now: float) -> Verdict | None:
         """The newest verdict on an account; none of before a pause that ends a session."""

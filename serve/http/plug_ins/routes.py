@@ -1,4 +1,4 @@
-"""Routes of gateways and tracers: LiteLLM's guardrail and log callback, and OpenTelemetry's traces."""
+"""Routes of gateways and tracers: guardrails of LiteLLM and Portkey, LiteLLM's log callback, OpenTelemetry's traces."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, Counter
 
-from serve.gateways.litellm import logged, rows_of
+from serve.gateways.litellm import guardrail_request, logged, rows_of
 from serve.gateways.otlp_protobuf import export_of, partial_success, status
+from serve.gateways.portkey import BEFORE, webhook_request
 from serve.gateways.settings import GatewaySettings
 from serve.gateways.traces import traced
 from serve.gateways.traffic import Extend, Taken, Traffic
 from serve.http.openapi import described
-from serve.http.plug_ins.fail_open import GUARDRAIL_PATH, PASS, UNJUDGED, FailOpen
+from serve.http.plug_ins.fail_open import GUARDRAIL_PATH, PASS, PORTKEY_PATH, UNJUDGED, FailOpen
 from serve.http.plug_ins.guardrail import Answer, Guardrail
-from serve.http.plug_ins.schemas import GuardrailIn, GuardrailOut, LoggedIn, TakenOut, TracesIn, TracesOut
+from serve.http.plug_ins.schemas import (
+    GuardrailIn,
+    GuardrailOut,
+    LoggedIn,
+    PortkeyIn,
+    PortkeyOut,
+    TakenOut,
+    TracesIn,
+    TracesOut,
+)
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import Body, BodyLimits, BodyMemory, parse, read_body, refuse_too_many
 from serve.io.json_values import parse_json
@@ -55,19 +65,41 @@ class PlugIns:
 
 
 def add_plug_ins(app: FastAPI, plug_ins: PlugIns) -> None:
-    """Add the routes, and what lets LiteLLM's requests pass where the service can't judge them."""
+    """Add the routes, and what lets gateways' requests pass where the service can't judge them."""
     traffic = Traffic(plug_ins.extend)
-    _add_guardrail(app, plug_ins, traffic)
+    _add_guardrails(app, plug_ins, traffic)
     _add_logs(app, plug_ins, traffic)
     _add_traces(app, plug_ins, traffic)
     app.add_middleware(FailOpen)
 
 
-def _add_guardrail(app: FastAPI, plug_ins: PlugIns, traffic: Traffic) -> None:
+def _add_guardrails(app: FastAPI, plug_ins: PlugIns, traffic: Traffic) -> None:
     guardrail = Guardrail(traffic, plug_ins.seal, plug_ins.settings)
     answers = Counter(
-        "guardrail", "Answers to LiteLLM's guardrail", ("action",), namespace="stillwatch", registry=plug_ins.registry
+        "guardrail", "Answers to guardrails", ("action",), namespace="stillwatch", registry=plug_ins.registry
     )
+
+    async def judged(request: Request, path: str, ask: Callable[[bytearray], tuple[Answer, bytes]]) -> Response:
+        """What a gateway is answered, as `ask` says; in time, whatever fails."""
+        body = await plug_ins.body(request, _JSON)
+        answer: Answer | None = None
+
+        def work() -> bytes:
+            nonlocal answer
+            answer, text = ask(body.plain())
+            return text
+
+        task = asyncio.ensure_future(plug_ins.run(work, body.close))
+        done, _ = await asyncio.wait({task}, timeout=plug_ins.settings.answer_s)
+        if not done:
+            task.add_done_callback(_forget)  # it goes on: the request is counted, if late
+            answers.labels("late").inc()
+            return Response(PASS[path], media_type=_JSON, headers={UNJUDGED: "late"})
+        found = task.result()
+        if answer is not None:
+            answers.labels(answer.action).inc()
+            request.scope.setdefault("state", {})["account"] = answer.account
+        return Response(found, media_type=_JSON)
 
     @app.post(GUARDRAIL_PATH, operation_id="guardrail", **described(GuardrailOut, GuardrailIn))
     async def guard(request: Request) -> Response:
@@ -75,25 +107,28 @@ def _add_guardrail(app: FastAPI, plug_ins: PlugIns, traffic: Traffic) -> None:
 
         Whatever fails here lets the request pass, as does a verdict that takes too long.
         """
-        body = await plug_ins.body(request, _JSON)
-        answer: Answer | None = None
 
-        def work() -> bytes:
-            nonlocal answer
-            answer = guardrail.answer(parse(body.plain(), GuardrailIn))
-            return answer.body()
+        def ask(data: bytearray) -> tuple[Answer, bytes]:
+            given = parse(data, GuardrailIn)
+            is_request = given.input_type == "request"
+            found = guardrail_request(given.model_dump(), plug_ins.settings.litellm_account) if is_request else None
+            answer = guardrail.answer(found) if found else Answer()
+            return answer, answer.for_litellm()
 
-        task = asyncio.ensure_future(plug_ins.run(work, body.close))
-        done, _ = await asyncio.wait({task}, timeout=plug_ins.settings.answer_s)
-        if not done:
-            task.add_done_callback(_forget)  # it goes on: the request is counted, if late
-            answers.labels("late").inc()
-            return Response(PASS, media_type=_JSON, headers={UNJUDGED: "late"})
-        found = task.result()
-        if answer is not None:
-            answers.labels(answer.action).inc()
-            request.scope.setdefault("state", {})["account"] = answer.account
-        return Response(found, media_type=_JSON)
+        return await judged(request, GUARDRAIL_PATH, ask)
+
+    @app.post(PORTKEY_PATH, operation_id="portkey", **described(PortkeyOut, PortkeyIn))
+    async def portkey(request: Request) -> Response:
+        """Add a request of Portkey's webhook guardrail to the account's live session; as for LiteLLM."""
+
+        def ask(data: bytearray) -> tuple[Answer, bytes]:
+            given = parse(data, PortkeyIn)
+            is_request = given.eventType == BEFORE
+            found = webhook_request(given.model_dump(), plug_ins.settings.portkey_account) if is_request else None
+            answer = guardrail.answer(found) if found else Answer()
+            return answer, answer.for_portkey()
+
+        return await judged(request, PORTKEY_PATH, ask)
 
 
 def _forget(task: asyncio.Future[bytes]) -> None:

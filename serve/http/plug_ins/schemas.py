@@ -48,6 +48,43 @@ class GuardrailOut(BaseModel):
     verdict: GuardrailVerdictOut | None = None
 
 
+class PortkeyIn(BaseModel):
+    """What Portkey's webhook guardrail asks about; other fields are left out, and none is asked for."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "request": {"json": {"messages": [{"role": "user", "content": "Explain why the sky is blue."}]}},
+                    "metadata": {"_user": "a-1"},
+                    "eventType": "beforeRequestHook",
+                }
+            ]
+        },
+    )
+    request: Any = None
+    metadata: Any = None
+    eventType: Any = "beforeRequestHook"  # noqa: N815
+
+
+class PortkeyDataOut(BaseModel):
+    """For Portkey's log: why a request is blocked, and what is said of the account's live session after it."""
+
+    reason: str | None = None
+    label: Literal["organic", "undecided", "harvesting"] | None = None
+    score: float | None = None
+    p_value: float | None = None
+    n_exchanges: int | None = None
+
+
+class PortkeyOut(BaseModel):
+    """Whether the check is passed."""
+
+    verdict: bool
+    data: PortkeyDataOut | None = None
+
+
 class TakenOut(BaseModel):
     """What became of a report: requests, prompts that are new, what was left out or can't be used by reason, and how
     many of the sessions that grew are flagged."""

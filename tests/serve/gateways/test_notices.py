@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve.gateways.alertmanager import Alertmanager
 from serve.gateways.endpoint import Endpoint
 from serve.gateways.langfuse import Langfuse, keys_in, scores_of
 from serve.gateways.notices import Notice, Notices
+from serve.gateways.phoenix import Phoenix, annotations_of
 from serve.gateways.webhook import Webhook, secret_in
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdicts
@@ -135,6 +137,38 @@ def test_a_score_is_what_langfuse_takes(serving: Callable[..., Server]) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("key", [None, "canary"])
+def test_an_annotation_is_what_phoenix_takes(serving: Callable[..., Server], key: str | None) -> None:
+    server = serving(200)
+    assert Phoenix(annotations_of(server.url + "/"), key).send(NOTICE) == 200
+    ((path, headers, body),) = server.got
+    assert (path, headers.get("authorization")) == ("/v1/session_annotations", key and f"Bearer {key}")
+    assert json.loads(body) == {"data": [{
+        "session_id": "s", "name": "stillwatch", "annotator_kind": "CODE", "identifier": NOTICE.notice_id,
+        "result": {"label": "harvesting", "score": 0.75, "explanation": "12 exchanges, p-value 0.001"},
+        "metadata": {"n_exchanges": 12, "p_value": 0.001, "threshold": 0.5, "bundle": "b"},
+    }]}  # fmt: skip
+
+
+def test_an_alert_is_as_alertmanager_sends_it(serving: Callable[..., Server]) -> None:
+    server = serving(200)
+    assert Alertmanager(Endpoint.parse(f"{server.url}/hook/token")).send(NOTICE) == 200
+    ((path, _, body),) = server.got
+    found = json.loads(body)
+    assert path == "/hook/token"
+    assert set(found) == {
+        "version", "groupKey", "truncatedAlerts", "status", "receiver", "groupLabels", "commonLabels",
+        "commonAnnotations", "externalURL", "alerts",
+    }  # fmt: skip
+    (alert,) = found["alerts"]
+    assert (found["version"], found["status"], alert["status"]) == ("4", "firing", "firing")
+    assert found["commonLabels"] == alert["labels"] == {
+        "alertname": "StillwatchHarvesting", "severity": "warning", "account_id": "a", "session_id": "s",
+    }  # fmt: skip
+    assert (alert["startsAt"], alert["endsAt"]) == ("2001-09-09T01:46:40.000+00:00", "0001-01-01T00:00:00Z")
+    assert alert["fingerprint"] == NOTICE.notice_id[:16]
+
+
 def test_the_id_is_the_sessions_alone() -> None:
     later = dataclasses.replace(NOTICE, score=0.9, bundle="c", judged_at=2e9)
     assert later.notice_id == NOTICE.notice_id
@@ -226,7 +260,7 @@ def test_a_url_that_cannot_be_used_is_not_quoted(url: str) -> None:
 def test_what_is_secret_is_not_shown() -> None:
     webhook = Webhook(Endpoint.parse("https://host/canary?canary"), b"canary")
     assert (webhook.endpoint.is_tls, webhook.endpoint.port) == (True, None)
-    assert "canary" not in repr(webhook) + repr(Langfuse(webhook.endpoint, "pk:canary"))
+    assert "canary" not in repr((webhook, Langfuse(webhook.endpoint, "pk:canary"), Phoenix(webhook.endpoint, "canary")))
 
 
 def test_secrets_are_read_from_files(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from serve.gateways.alertmanager import Alertmanager
 from serve.gateways.langfuse import Langfuse
 from serve.gateways.notices import Notice
+from serve.gateways.phoenix import Phoenix
 from serve.gateways.webhook import Webhook, event
 from serve.http import service
 from serve.http.app import create_app
@@ -129,3 +131,17 @@ def test_receivers_are_settings(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name} can't be used") as fault:
             settings_of("127.0.0.1", 8080, None, environment | {name: "canary"})
         assert "canary" not in str(fault.value)
+    more = {"STILLWATCH_PHOENIX": "http://phoenix:6006/", "STILLWATCH_ALERTS": "http://oncall/hook?token=t"}
+    phoenix, alerts = settings_of("127.0.0.1", 8080, None, more).service.receivers
+    assert isinstance(phoenix, Phoenix)
+    assert isinstance(alerts, Alertmanager)
+    assert (phoenix.endpoint.path, phoenix.key, alerts.endpoint.path) == (
+        "/v1/session_annotations",
+        None,
+        "/hook?token=t",
+    )
+    with_key = settings_of("127.0.0.1", 8080, None, more | {"STILLWATCH_PHOENIX_KEY": str(keys)}).service.receivers[0]
+    assert isinstance(with_key, Phoenix)
+    assert with_key.key == "pk:sk"
+    with pytest.raises(ValueError, match="STILLWATCH_PHOENIX_KEY needs STILLWATCH_PHOENIX"):
+        settings_of("127.0.0.1", 8080, None, {"STILLWATCH_PHOENIX_KEY": str(keys)})

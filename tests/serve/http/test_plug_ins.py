@@ -22,6 +22,7 @@ from serve.http.server import settings_of
 from serve.http.service import Service, ServiceSettings
 
 GUARDRAIL = "/beta/litellm_basic_guardrail_api"
+PORTKEY = "/v1/portkey/webhook"
 PROMPTS = [f"write a python function that sorts a list {index}" for index in range(12)]
 
 
@@ -153,12 +154,49 @@ def test_whatever_fails_here_lets_litellm_go_on(make: Callable[..., TestClient])
 def test_the_guardrail_needs_a_key_as_everything_does(make: Callable[..., TestClient]) -> None:
     key, digest = new_key()
     with make(keys=ApiKeys.parse(f"gateway:{digest}"), rate_per_s=1.0) as client:
-        for path in (GUARDRAIL, "/v1/litellm/logs", "/v1/traces"):
+        for path in (GUARDRAIL, PORTKEY, "/v1/litellm/logs", "/v1/traces"):
             assert client.post(path, json={}).status_code == 401
         known = {"authorization": f"Bearer {key}"}
         replies = [client.post(GUARDRAIL, json=asked(1), headers=known) for _ in range(5)]
         assert [reply.status_code for reply in replies] == [200] * 5
         assert replies[-1].headers["x-stillwatch-unjudged"] == "429"
+
+
+def portkey(n: int, **metadata: str) -> dict[str, Any]:
+    """As Portkey's gateway sends it, before the model is asked."""
+    sent = {"model": "gpt-4o", "messages": messages(n), "user": "body-user"}
+    return {
+        "request": {"json": sent, "text": PROMPTS[n - 1] if n else "", "isStreamingRequest": False}, "response": {},
+        "provider": "openai", "requestType": "chatComplete", "metadata": metadata, "eventType": "beforeRequestHook",
+    }  # fmt: skip
+
+
+def test_portkeys_webhook_records_verdicts_and_lets_everything_pass(client: TestClient) -> None:
+    for n in (1, 2, 3, 3):
+        reply = client.post(PORTKEY, json=portkey(n, _user="a", user="other"))
+        assert reply.status_code == 200
+        assert (reply.json()["verdict"], reply.json()["data"]["n_exchanges"]) == (True, n)
+    assert client.get("/v1/accounts/a").json()["n_exchanges"] == 3
+    assert client.post(PORTKEY, json=portkey(1)).json()["data"]["n_exchanges"] == 1
+    assert client.get("/v1/accounts/body-user").json()["n_exchanges"] == 1
+    after = portkey(1, _user="b") | {"eventType": "afterRequestHook"}
+    for body in (after, {}, {"request": "canary"}, portkey(0, _user="c"), {"eventType": 1}):
+        assert client.post(PORTKEY, json=body).json() == {"verdict": True, "data": {}}
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_portkeys_webhook_blocks_where_a_setting_says_so(
+    make: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, blocks: bool
+) -> None:
+    with make(gateways=GatewaySettings(blocks=blocks, portkey_account=("team",))) as client:
+        flag_everything(client, monkeypatch)
+        reply = client.post(PORTKEY, json=portkey(3, team="canary-account")).json()
+        assert (reply["verdict"], reply["data"]["label"]) == (not blocks, "harvesting")
+        assert ("reason" in reply["data"]) is blocks
+        assert "canary" not in json.dumps(reply)
+        failed = client.post(PORTKEY, content=b"canary", headers={"content-type": "application/json"})
+        assert (failed.status_code, failed.json()) == (200, {"verdict": True})
+        assert failed.headers["x-stillwatch-unjudged"] == "422"
 
 
 def test_a_late_verdict_lets_a_request_pass_and_is_recorded(make: Callable[..., TestClient]) -> None:
