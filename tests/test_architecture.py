@@ -32,7 +32,8 @@ BESIDE = {
     "serve": {"__init__.py", "cli.py"},
     "train": {
         "__main__.py", "ablation.py", "adaptation.py", "areas.py", "communities.py", "demo.py", "measure.py",
-        "pictures.py", "promote.py", "redteam.py", "release.py", "reproduce.py", "reseeding.py", "traffic.py",
+        "pictures.py", "promote.py", "redteam.py", "release.py", "reproduce.py", "reseeding.py", "seeds.py",
+        "traffic.py",
     },
 }  # fmt: skip
 """Files beside the rooms; in train/ each is a command, typed after `python -m`."""
@@ -41,6 +42,7 @@ MAX_FILES = 14
 
 OWNERS = {
     "faiss": {"serve/capability/vector_index.py"},
+    "rbloom": {"serve/features/known_prompts.py"},
     "numkong": {"serve/embedding/int8_products.py"},
     "datasets": {"train/corpora/loading.py"},
     "mlflow": {"train/tracking/mlflow_runs.py", "train/tracking/mlflow_model.py"},

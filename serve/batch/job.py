@@ -23,10 +23,11 @@ from serve.batch.totals import FileCount, counts_by_file, n_judged, summarised
 from serve.bundle.bundle import read_capabilities, trusted
 from serve.bundle.files import RELEASED
 from serve.campaigns import indicators
+from serve.features import known_prompts
 from serve.io.discovery import Found, InputError, discover, fault_text, plan
 from serve.io.jsonl import NOT_ROWS
 from serve.io.validation import MISSING
-from serve.io.writers import check_places, check_suffix, join, replacing
+from serve.io.writers import check_places, check_suffix, join, replacing, sha256
 from serve.jobs.checkpoint import Checkpoint, Done, ReadDone
 from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.progress import Progress
@@ -55,7 +56,8 @@ class Job:
     """What is to be done: read `inputs` (files, folders), judge with `bundle`, write `out` and the others given.
 
     `engine` is `local` or `ray`; `sample` the share of accounts to look at, 0-1. With a file of `indicators`, sessions
-    that match are written beside `out`, to `matches`.
+    that match are written beside `out`, to `matches`; with a filter of `known_prompts`, those with known ones to
+    `known`.
 
     Raises:
         ValueError: when names of outputs clash, say nothing of their kind, or numbers are out of range.
@@ -66,6 +68,7 @@ class Job:
     rejects: Path
     accounts: Path | None = None
     indicators: Path | None = None
+    known_prompts: Path | None = None
     bundle: Path = RELEASED
     engine: str = "local"
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -87,12 +90,19 @@ class Job:
     @property
     def outputs(self) -> tuple[Path, ...]:
         """Every file that is written."""
-        return tuple(path for path in (self.out, self.accounts, self.rejects, self.matches) if path is not None)
+        return tuple(
+            path for path in (self.out, self.accounts, self.rejects, self.matches, self.known) if path is not None
+        )
 
     @property
     def matches(self) -> Path | None:
         """Where sessions that match indicators are written."""
         return self.out.with_name(f"{self.out.name}.matches.jsonl") if self.indicators else None
+
+    @property
+    def known(self) -> Path | None:
+        """Where sessions with known prompts are written."""
+        return self.out.with_name(f"{self.out.name}.known.jsonl") if self.known_prompts else None
 
     @property
     def work_dir(self) -> Path:
@@ -110,6 +120,8 @@ def check(job: Job) -> str:
     if job.indicators is not None:
         n_cells = len(read_capabilities(job.bundle).cells)
         indicators.check_map(indicators.read(job.indicators), job.indicators, bundle_id, n_cells)
+    if job.known_prompts is not None:
+        known_prompts.KnownPrompts.read(job.known_prompts)
     return bundle_id
 
 
@@ -150,6 +162,7 @@ def _identity(job: Job, found: Found, bundle_id: str, tasks: tuple[ReadTask, ...
         "bundle": bundle_id,
         "sample": job.sample,
         "indicators": job.indicators.read_text(encoding="utf-8") if job.indicators else None,
+        "known_prompts": sha256(job.known_prompts) if job.known_prompts else None,
         "parts": [len(tasks), tasks[0].n_partitions],
         "output": [job.out.suffix, _accounts_suffix(job)],
     }
@@ -219,9 +232,9 @@ def _rows_by_partition(work: Checkpoint) -> list[int]:
 
 def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, progress: Progress) -> None:
     suffixes = job.out.suffix, _accounts_suffix(job)
-    indicators_path = str(job.indicators) if job.indicators else None
+    looked_for = tuple(str(path) if path else None for path in (job.indicators, job.known_prompts))
     tasks = [
-        JudgeTask(index, job.work_dir, len(work.reads), len(n_kept), str(job.bundle), *suffixes, indicators_path)
+        JudgeTask(index, job.work_dir, len(work.reads), len(n_kept), str(job.bundle), *suffixes, *looked_for)
         for index, n_rows in enumerate(n_kept)
         if n_rows and index not in work.judgements
     ]
@@ -241,6 +254,8 @@ def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
         join(job.accounts, _accounts_parts(job, work), accounts.SCHEMA)
     if job.matches:
         join(job.matches, [work.folder / part_name("matches", index, ".jsonl") for index in indices], indicators.SCHEMA)
+    if job.known:
+        join(job.known, [work.folder / part_name("known", index, ".jsonl") for index in indices], known_prompts.SCHEMA)
     join(job.out, [work.folder / part_name("verdicts", index, job.out.suffix) for index in indices], verdict.SCHEMA)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serve.campaigns import indicators
 from serve.embedding.encoders import Encoded, Encoder
+from serve.features import known_prompts
 from serve.features.session_features import observe
 from serve.features.whole_accounts import WholeAccounts
 from serve.io.writers import writing
@@ -49,7 +50,8 @@ class TimedEncoder:
 
 @dataclass(frozen=True, slots=True)
 class JudgeTask:
-    """Cut a partition into sessions and judge them; with a file of `indicators`, match them, too."""
+    """Cut a partition into sessions and judge them; with a file of `indicators`, match them, too; with a filter of
+    `known_prompts`, tell those with known ones."""
 
     index: int
     folder: Path
@@ -59,6 +61,7 @@ class JudgeTask:
     verdicts_suffix: str
     accounts_suffix: str
     indicators: str | None = None
+    known_prompts: str | None = None
 
     def run(self) -> JudgeDone:
         """Do it.
@@ -78,6 +81,7 @@ class JudgeTask:
                 self.folder / part_name("verdicts", self.index, self.verdicts_suffix),
                 self.folder / part_name("accounts", self.index, self.accounts_suffix),
                 self.folder / part_name("matches", self.index, ".jsonl"),
+                self.folder / part_name("known", self.index, ".jsonl"),
             )
             tally, n_altered, whole = self._judge(timeline, scorer, encoder, paths, watch)
             with watch.of("write"), writing(paths[1], accounts.SCHEMA, token=new_token(), private=True) as writer:
@@ -108,9 +112,11 @@ class JudgeTask:
         bundle = scorer.bundle
         whole = WholeAccounts(timeline.owners(), np.diff(timeline.offsets), bundle.capabilities)
         known = _indicators(self.indicators) if self.indicators else None
+        prompts_filter = _known_prompts(self.known_prompts) if self.known_prompts else None
         with (
             writing(paths[0], verdict.SCHEMA, token=new_token(), private=True) as writer,
             writing(paths[2], indicators.SCHEMA, token=new_token(), private=True) as matches,
+            writing(paths[3], known_prompts.SCHEMA, token=new_token(), private=True) as public,
         ):
             for sessions in timed(timeline.chunks(CHUNK_PROMPTS), watch, "sort"):
                 encoded = encoder.seconds
@@ -126,6 +132,9 @@ class JudgeTask:
                     with watch.of("match"):
                         cells = prompts.assigned.cell.astype(np.int64)
                         matches.add(indicators.match(known, sessions, cells, bundle.bundle_id))
+                if prompts_filter is not None:
+                    with watch.of("match"):
+                        public.add(prompts_filter.table(sessions))
                 tallies.append(accounts.Tally.of(verdicts))
                 n_altered.append(altered_counts(sessions))
         judged = accounts.WholeVerdicts.of(whole.rows(), whole.n_exchanges, bundle, scorer.fpr)
@@ -138,6 +147,11 @@ def _scorer(bundle: str) -> tuple[Scorer, TimedEncoder]:
     scorer = load(bundle)
     encoder = TimedEncoder(scorer.bundle.encoder)
     return Scorer(replace(scorer.bundle, encoder=encoder)), encoder
+
+
+@functools.cache
+def _known_prompts(path: str) -> known_prompts.KnownPrompts:
+    return known_prompts.KnownPrompts.read(Path(path))
 
 
 @functools.cache

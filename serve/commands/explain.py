@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serve.commands.command import DONE, Command
@@ -32,6 +33,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior", type=float, metavar="SHARE", help="share of sessions that harvest: what the score means then"
     )
+    parser.add_argument("--known-prompts", type=Path, metavar="FILTER", help="tell how many prompts are public ones")
     parser.add_argument("--json", action="store_true", help="verdicts as JSON lines, not as cards")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="cards of an account (default 3)")
     add_bundle(parser)
@@ -131,18 +133,26 @@ def _named(
 def _print(
     timeline: Timeline, index: int, scorer: Scorer, named: list[NamedPrompt], options: argparse.Namespace
 ) -> None:
+    from serve.features.known_prompts import KnownPrompts
     from serve.model.calibration import posterior
     from serve.scoring.verdict_card import growing
 
     sessions = timeline.sessions(index, index + 1)
+    known = None if options.known_prompts is None else KnownPrompts.read(options.known_prompts)
     verdict = scorer.judge(sessions, explain_all=True).verdict(0)
     if options.json:
         more = {} if options.prior is None else {"posterior": posterior(verdict.score, options.prior)}
         row = dataclasses.asdict(verdict) | {"prompts": [dataclasses.asdict(prompt) for prompt in named]} | more
-        print(json.dumps(row))
+        print(json.dumps(row | ({} if known is None else {"n_known_prompts": known.counts(sessions)[0].item()})))
         return
     growth = [float(scorer.judge(beginning).score[0]) for beginning in growing(sessions)]
     _print_card(verdict, growth, named, options)
+    if known is not None:
+        n = known.counts(sessions)[0].item()
+        print(
+            f"{counted(n, 'prompt')} of {verdict.n_exchanges:,} in public sets ({known.name}); not judged by",
+            end="\n\n",
+        )
 
 
 def _print_card(

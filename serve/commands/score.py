@@ -34,6 +34,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--indicators", type=Path, metavar="FILE", help="campaigns to look for; matches go to VERDICTS.matches.jsonl"
     )
+    parser.add_argument(
+        "--known-prompts", type=Path, metavar="FILTER", help="public prompts; who sends some is in VERDICTS.known.jsonl"
+    )
     parser.add_argument("--resume", action="store_true", help="resume a job that stopped")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object, for schedulers")
     following = parser.add_argument_group("files that grow")
@@ -62,6 +65,7 @@ def _score(options: argparse.Namespace) -> int:
         rejects=rejects_of(options),
         accounts=options.accounts,
         indicators=options.indicators,
+        known_prompts=options.known_prompts,
         bundle=options.bundle or RELEASED,
         engine=options.engine,
         sample=options.sample,
@@ -76,12 +80,14 @@ def _score(options: argparse.Namespace) -> int:
         print(json.dumps(summary_record(summary) | {"inputs": list(inputs.lines())}))
         return exit_code(inputs, summary.is_clean)
     print(summary_text(summary))
+    if job.known is not None:
+        print(_known(job.known, summary.n_sessions))
     for line in _clearest(summary.clearest, options):
         print(line)
     return finish(inputs, summary.is_clean)
 
 
-_NOT_FOLLOWED = ("accounts", "indicators", "resume", "format", "columns", "workers")
+_NOT_FOLLOWED = ("accounts", "indicators", "known_prompts", "resume", "format", "columns", "workers")
 
 
 def _follow(options: argparse.Namespace) -> int:
@@ -90,7 +96,7 @@ def _follow(options: argparse.Namespace) -> int:
     from serve.scoring.scorer import load
 
     if unfit := [name for name in _NOT_FOLLOWED if getattr(options, name) not in (None, False)]:
-        raise ValueError(f"--{unfit[0]} can't be used with --follow")
+        raise ValueError(f"--{unfit[0].replace('_', '-')} can't be used with --follow")
     if options.engine != "local" or options.sample != 1.0:
         raise ValueError("--engine and --sample can't be used with --follow")
     every_s = 10.0 if options.every is None else options.every
@@ -122,6 +128,15 @@ def _with_rejects(summary: Summary, inputs: Inputs, rejects: Path) -> Summary:
         reasons.update(reading.rejected)
     written = {path: rejects.stat().st_size if path == str(rejects) else n for path, n in summary.written.items()}
     return replace(summary, n_rows=summary.n_rows + inputs.n_rejected, reasons=reasons, written=written)
+
+
+def _known(path: Path, n_sessions: int) -> str:
+    """How many sessions send public prompts."""
+    shares = [json.loads(line)["known_share"] for line in path.read_text(encoding="utf-8").splitlines()]
+    half = sum(share >= 0.5 for share in shares)
+    return (
+        f"known      {len(shares):,} of {n_sessions:,} sessions have public prompts; of {half:,} they are half or more"
+    )
 
 
 def _clearest(accounts: Sequence[ClearAccount], options: argparse.Namespace) -> Iterator[str]:

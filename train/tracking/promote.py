@@ -90,8 +90,13 @@ def decision_text(decision: Decision) -> str:
     return "\n".join([*lines, str(decision.record()["decision"])]) + "\n"
 
 
+def _unchallenged() -> registry.Version | None:
+    """The champion, where there is no challenger."""
+    return registry.holder(registry.CHAMPION) if registry.holder(registry.CHALLENGER) is None else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when promoted or rolled back, 1 when refused, 2 when nothing could be decided."""
+    """Exit code 0 when promoted, rolled back or unchallenged, 1 when refused, 2 when nothing could be decided."""
     parser = argparse.ArgumentParser(prog="python -m train.promote", description=__doc__)
     parser.add_argument("--exam", type=Path, metavar="DIR", help="exchanges and labels (default: what was held out)")
     parser.add_argument("--allow-seen", action="store_true", help="even if one of the two learned from its campaigns")
@@ -103,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.rollback:
             former = registry.roll_back()
             sys.stdout.write(f"version {former.number} (bundle {former.bundle_id}) is champion again\n")
+            return 0
+        if (alone := _unchallenged()) is not None:
+            sys.stdout.write(f"version {alone.number} (bundle {alone.bundle_id}) is champion; nothing challenges it\n")
             return 0
         decision = decide(given.exam, allow_seen=given.allow_seen)
     except ValueError as fault:

@@ -112,6 +112,7 @@ def test_refused_then_promoted_then_rolled_back(
         decide(contest.exam)
     with pytest.raises(ValueError, match="there is no former champion"):
         registry.roll_back()
+    assert main([]) == 2
 
     first = register(contest.good)
     assert registry.holder(registry.CHAMPION) == first
