@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from serve.bundle.files import BundleError
+from serve.jobs.stages import Stages, begin
 from train.config.settings import Settings, SettingsError, complaint, plain, schema, settings_of
 from train.corpora.suggestions import suggestion
 from train.evaluation.quality import left_out_metrics, write_report
@@ -26,6 +28,13 @@ from train.experiments.traffic import write_held_out
 from train.inputs.prepared_inputs import prepare, read_inputs
 from train.learning.bundling import Made, Parts, data_card, write_bundle
 from train.learning.model import learn
+
+_QUIET = "STILLWATCH_QUIET"
+_SHARES = {
+    "read corpora": 0.1, "encode": 0.1, "learn to score prompts": 0.3, "compose sessions": 0.15,
+    "learn the classifier": 0.15, "calibrate": 0.1, "report": 0.1,
+}  # fmt: skip
+"""About which part of a run's time each stage takes."""
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -46,6 +55,7 @@ def run(settings: Settings) -> Outcome | None:
     Raises:
         SettingsError: when the settings, the corpora or the areas are wrong, before any work.
     """
+    begin("read corpora")
     inputs = read_inputs(settings.inputs)
     from train.reports.run_figures import run_plots
     from train.reports.run_page import write_run_page
@@ -58,6 +68,7 @@ def run(settings: Settings) -> Outcome | None:
             exam(settings, inputs.pool, prepare(settings.inputs).cache, inputs.timing)
             return None
         made = bundled(settings)
+        begin("report")
         cache = prepare(settings.inputs).cache
         held_out = write_held_out(inputs, cache, settings.exam, made.folder.name, seed=settings.seed)
         report = write_report(settings.name, made, held_out)
@@ -70,6 +81,7 @@ def run(settings: Settings) -> Outcome | None:
 def bundled(settings: Settings) -> Made:
     """Learn a model and write its bundle, and nothing else: what a run is reproduced by."""
     began_at = time.perf_counter()
+    begin("encode")
     base = prepare(settings.inputs)
     inputs, laid_at = base.inputs, time.perf_counter()
     if inputs.fold is None:
@@ -109,6 +121,9 @@ def answered(name: str, overrides: Sequence[str] | None, work: Callable[[Setting
 def main() -> int:
     """`python -m train`: compose the settings and run; wrong settings, Hydra's own too, end it with one line and exit
     code 2."""
+    if "--quiet" in sys.argv:  # before Hydra reads the arguments
+        sys.argv.remove("--quiet")
+        os.environ[_QUIET] = "1"
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that faults come here instead of being printed by Hydra
     try:
@@ -142,8 +157,9 @@ def _is_of_the_run(fault: BaseException) -> bool:
 
 
 def _done(settings: Settings) -> str:
-    """Make one run; returns what to say of it."""
-    outcome = run(settings)
+    """Make one run; returns what to say of it. On a terminal it is shown what the run is at."""
+    with Stages(io.StringIO() if _QUIET in os.environ else sys.stderr, _SHARES):
+        outcome = run(settings)
     return "" if outcome is None else _told(outcome)
 
 

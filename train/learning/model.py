@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serve.capability.breadth import CoverageNull
 from serve.capability.coverage import CellCounts
 from serve.features.session_features import feature_names
+from serve.jobs.stages import begin
 from serve.model.benign_profile import BenignProfile, benign_quantiles
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
@@ -90,10 +91,12 @@ def learn(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Re
     seed = recipe.seed
     lesson = learn_table(pool, fold, cache, timing, recipe)
     evidence, learned, topic = lesson.evidence, lesson.table, topics(pool, cache)
+    begin("learn the classifier")
     names = feature_names(cache.capabilities.areas)
     judge = classifier.fit(learned, names, recipe.classifier, seed=seed)
     inner = tuple(classifier.left_out(learned, names, recipe.classifier, n_folds=recipe.model.n_inner_folds, seed=seed))
     left_out = classifier.joined_margins(inner)
+    begin("calibrate")
     composed = _benign(pool, fold, topic, timing, recipe)
     known = recipe.evidence.known_organic
     margins_of: Margins = (lambda X, _: judge.margins(X)) if known else _outside(learned, inner, recipe)
@@ -132,8 +135,10 @@ def _outside(learned: Table, inner: tuple[LeftOut, ...], recipe: Recipe) -> Marg
 
 def learn_table(pool: Pool, fold: Fold, cache: PromptCache, timing: Timing, recipe: Recipe) -> Lesson:
     """Learn evidence from the fold's training rows, and compose the sessions that the classifier learns from."""
+    begin("learn to score prompts")
     learned = lessons(pool, fold.train, cache, recipe.evidence)
     evidence = cross_evidence(pool, learned, recipe.evidence, seed=recipe.seed)
+    begin("compose sessions")
     composer = Composer(pool, fold.train, topics(pool, cache), timing, seed=recipe.seed)
     composed = composer.mixed(recipe.model.n_sessions, recipe.compose)
     return Lesson(evidence, composed, table(composed, pool, cache, evidence))
