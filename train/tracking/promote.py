@@ -102,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--allow-seen", action="store_true", help="even if one of the two learned from its campaigns")
     parser.add_argument("--dry-run", action="store_true", help="measure and say what would be done")
     parser.add_argument("--rollback", action="store_true", help="give the title back to the former champion")
+    parser.add_argument("--register", type=Path, metavar="BUNDLE", help="first make this bundle the challenger")
     given = parser.parse_args(arguments)
     tracking.connect(TrackingSettings().experiment)
     try:
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             former = registry.roll_back()
             sys.stdout.write(f"version {former.number} (bundle {former.bundle_id}) is champion again\n")
             return 0
+        if given.register is not None:
+            registry.register(given.register)
         if (alone := _unchallenged()) is not None:
             sys.stdout.write(f"version {alone.number} (bundle {alone.bundle_id}) is champion; nothing challenges it\n")
             return 0

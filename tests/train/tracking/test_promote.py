@@ -114,7 +114,10 @@ def test_refused_then_promoted_then_rolled_back(
         registry.roll_back()
     assert main([]) == 2
 
-    first = register(contest.good)
+    assert main(["--register", str(contest.good)]) == 0
+    assert "is champion; nothing challenges it" in capsys.readouterr().out
+    first = registry.holder(registry.CHAMPION)
+    assert first is not None
     assert registry.holder(registry.CHAMPION) == first
     assert registry.holder(registry.CHALLENGER) is None
 
