@@ -148,3 +148,13 @@ sbom: wheel
 # Two wheels compared; then seconds and MiB from an empty environment to verdicts of an OpenAI log.
 bench-wheel: $(SHIP_STAMP)
 	$(BIN)/python tests/bench/bench_wheel.py
+
+# 200 requests through each plug-in with the clients' own libraries, which have an environment of their own.
+PLUG := .cache/plug
+.PHONY: bench-plug
+$(PLUG)/.installed:
+	$(PYTHON) -m venv --clear $(PLUG)
+	$(PLUG)/bin/python -m pip install --quiet litellm opentelemetry-sdk opentelemetry-exporter-otlp-proto-http standardwebhooks
+	touch $(PLUG)/.installed
+bench-plug: $(STAMP) $(PLUG)/.installed
+	$(BIN)/python tests/bench/bench_plug.py --clients $(PLUG)/bin/python
