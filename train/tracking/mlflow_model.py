@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.models.signature import ModelSignature
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema, TensorSpec
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema, TensorSpec
 
 from serve.io.reading import read_paths
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
@@ -54,11 +54,11 @@ class StillwatchModel(PythonModel):
 
 
 def signature() -> ModelSignature:
-    """Exchanges as DESIGN §4 has them in, verdicts out; `at` is in seconds since 1970."""
+    """Exchanges as DESIGN §4 has them in, verdicts out; `at` is a time in any form that files may have."""
     text, number = DataType.string, DataType.double
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(text, "account_id"), ColSpec(text, "prompt"), ColSpec(text, "session_id", required=False),
-        ColSpec(number, "at", required=False), ColSpec(text, "system", required=False),
+        ColSpec(AnyType(), "at", required=False), ColSpec(text, "system", required=False),
     ]  # fmt: skip
     reason = Object([
         Property("name", text), Property("value", number), Property("benign_low", number),
@@ -96,7 +96,7 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
     """The rows as checked exchanges, through the same door as a file's."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "exchanges.parquet"
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
+        pq.write_table(pa.Table.from_pandas(_with_times(frame), preserve_index=False), path)
         batches = list(read_paths([path]))
     faults = [f"row {line}: {reason}" for batch in batches for line, reason in sorted(batch.rejects.items())]
     if not sum(batch.table.num_rows for batch in batches):
@@ -104,6 +104,14 @@ def _exchanges(frame: pd.DataFrame) -> pa.Table:
     for fault in faults:
         _LOG.warning("left out %s", fault)
     return pa.concat_tables([batch.table for batch in batches])
+
+
+def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with times of one kind: texts, where one of them is a text."""
+    if "at" not in frame or not any(isinstance(value, str) for value in frame["at"]):
+        return frame
+    times = [None if value is None or value != value else str(value) for value in frame["at"]]  # noqa: PLR0124
+    return frame.assign(at=pd.Series(times, index=frame.index, dtype=object))
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -97,6 +97,16 @@ def test_optional_columns_may_be_left_out(registered: Registered) -> None:
     assert found["started_at"].tolist() == [None]
 
 
+def test_times_may_have_any_form_that_files_have(registered: Registered) -> None:
+    connect("tests")
+    model = mlflow.pyfunc.load_model("models:/stillwatch@champion")
+    times = ["2026-11-30T10:00:00Z", 1_796_032_860.0, "1796032920", None]
+    rows = {"account_id": ["a"] * 4, "prompt": ["sort a list"] * 4, "at": pd.Series(times, dtype=object)}
+    (found,) = model.predict(pd.DataFrame(rows)).to_dict("records")
+    assert (found["n_exchanges"], found["started_at"]) == (4, "2026-11-30T10:00:00.000Z")
+    assert found["ended_at"] == "2026-11-30T10:02:00.000Z"
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
