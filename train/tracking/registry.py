@@ -31,9 +31,14 @@ class Version:
 
 
 def register(bundle: Path) -> Version:
-    """Make a bundle a new version: the champion where there is none yet, the challenger otherwise."""
+    """Make a bundle a new version: the champion where there is none yet, the challenger otherwise.
+
+    Raises:
+        BundleError: when it can't be trusted.
+    """
+    bundle_id = str(verify(bundle)["bundle_id"])
     number = tracking.log_model(MODEL, bundle)
-    tracking.client().set_model_version_tag(MODEL, number, "bundle_id", str(verify(bundle)["bundle_id"]))
+    tracking.client().set_model_version_tag(MODEL, number, "bundle_id", bundle_id)
     point(CHAMPION if holder(CHAMPION) is None else CHALLENGER, number)
     return version(number)
 

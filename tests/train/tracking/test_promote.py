@@ -114,6 +114,7 @@ def test_refused_then_promoted_then_rolled_back(
         registry.roll_back()
     assert main([]) == 2
 
+    assert main(["--register", str(contest.folder / "none")]) == 2
     assert main(["--register", str(contest.good)]) == 0
     assert "is champion; nothing challenges it" in capsys.readouterr().out
     first = registry.holder(registry.CHAMPION)
