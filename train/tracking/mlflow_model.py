@@ -55,10 +55,10 @@ class StillwatchModel(PythonModel):
 
 def signature() -> ModelSignature:
     """Exchanges as DESIGN §4 has them in, verdicts out; `at` is a time in any form that files may have."""
-    text, number = DataType.string, DataType.double
+    text, number, time = DataType.string, DataType.double, AnyType()  # type: ignore[no-untyped-call]
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(text, "account_id"), ColSpec(text, "prompt"), ColSpec(text, "session_id", required=False),
-        ColSpec(AnyType(), "at", required=False), ColSpec(text, "system", required=False),
+        ColSpec(time, "at", required=False), ColSpec(text, "system", required=False),
     ]  # fmt: skip
     reason = Object([
         Property("name", text), Property("value", number), Property("benign_low", number),
