@@ -2,6 +2,7 @@
 
 `python -m train.reseeding --runs 20 experiment=exam_cut corpora.dir=DIR ...` draws people, campaigns and sessions anew
 for each seed, learns and calibrates on known traffic, and counts the organic sessions of new people that are flagged.
+With `--new-provider` benign sources are left out, too, and those that are flagged are of sources never seen.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from train.experiments.run import answered
 from train.inputs.prepared_inputs import prepare
 from train.learning.calibration import expected_calibration_error
 from train.learning.model import learn
-from train.learning.split import KNOWN, folds
+from train.learning.split import KNOWN, NEW, folds
 
 FPRS = (0.01, 0.001)
 EXAM = ExamSettings(n_harvesting=250, n_organic=1000, n_evaluation=0, lengths=(50,))
@@ -44,15 +45,15 @@ def band(n_sessions: int, fpr: float) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def measure(settings: Settings, n_runs: int) -> Iterator[Reseeded]:
-    """Runs with seeds 0, 1, ..., as they are ready."""
+def measure(settings: Settings, n_runs: int, setting: str = KNOWN) -> Iterator[Reseeded]:
+    """Runs of a setting with seeds 0, 1, ..., as they are ready."""
     if settings.goal is not Goal.exam:
         raise SettingsError(f"goal is {settings.goal}, expected exam: its encoder and map know nothing of any fold")
     base = prepare(settings.inputs)
     pool, cache, timing = base.inputs.pool, base.cache, base.inputs.timing
-    evidence = replace(settings.evidence, known_organic=True)
+    evidence = replace(settings.evidence, known_organic=setting == KNOWN)
     for seed in range(n_runs):
-        fold = next(folds(pool, settings.split, KNOWN, seed=seed))
+        fold = next(folds(pool, settings.split, setting, seed=seed))
         model = learn(pool, fold, cache, timing, replace(settings.recipe, evidence=evidence, seed=seed))
         composition, _ = exam_composition(pool, fold, cache, timing, EXAM, seed=seed + 100)
         examined = exam_table(composition, pool, cache, model.evidence)
@@ -77,9 +78,11 @@ def main(given: Sequence[str] | None = None) -> int:
     """Print a line a run, then all together."""
     parser = argparse.ArgumentParser(prog="python -m train.reseeding", description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="how many seeds (20)")
+    parser.add_argument("--new-provider", action="store_true", help="leave benign sources out of what is learned, too")
     options, overrides = parser.parse_known_args(given)
+    setting = NEW if options.new_provider else KNOWN
     return answered(
-        "reseeding", overrides, lambda settings: reseeding_text([*map(_shown, measure(settings, options.runs))])
+        "reseeding", overrides, lambda settings: reseeding_text([*map(_shown, measure(settings, options.runs, setting))])
     )
 
 
