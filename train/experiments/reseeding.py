@@ -82,7 +82,9 @@ def main(given: Sequence[str] | None = None) -> int:
     options, overrides = parser.parse_known_args(given)
     setting = NEW if options.new_provider else KNOWN
     return answered(
-        "reseeding", overrides, lambda settings: reseeding_text([*map(_shown, measure(settings, options.runs, setting))])
+        "reseeding",
+        overrides,
+        lambda settings: reseeding_text([*map(_shown, measure(settings, options.runs, setting))]),
     )
 
 

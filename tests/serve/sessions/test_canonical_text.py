@@ -6,7 +6,7 @@ import base64
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serve.sessions import canonical_text, hidden_characters, look_alikes
@@ -115,6 +115,7 @@ def test_a_table_finds_what_a_set_of_characters_finds(text: str) -> None:
 
 
 @given(TEXTS)
+@example("Σа")
 def test_canonical_texts_are_canonical(text: str) -> None:
     once = canonical(text)
     assert canonical(once) == once
