@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """`main` as a process of its own, where pyarrow needn't look for pandas: importing it takes longer than judging."""
+    """`main` as a process of its own, where pyarrow needn't look for pandas: importing it takes longer than judging.
+
+    If it crashes, neither it nor what it starts leaves a core, which would hold prompts.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.meta_path.insert(0, _NoPandas())
     return main()
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from serve.cli import main
+from serve.cli import command, main
 
 CANARY = "canary-3b91"
 ROW = json.dumps({"account_id": "a", "prompt": CANARY, "at": 1e9})
@@ -134,3 +136,15 @@ def test_what_a_library_quotes_is_not_shown(
     shown = capfd.readouterr()
     assert "ArrowInvalid" in shown.err
     assert CANARY not in shown.out + shown.err
+
+
+def test_a_crash_leaves_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["stillwatch", "formats"])
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        assert command() == 0
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
