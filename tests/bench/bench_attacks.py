@@ -1,6 +1,6 @@
 """The service under attack: `make bench-attacks`.
 
-Each attack goes against a service of its own for at least `--seconds`, again and again, while another process asks
+Each attack goes against one service for at least `--seconds`, again and again, while another process asks
 `/healthz` every 50 ms on new connections. Printed are attacks made, their statuses, the longest one's seconds, the
 service's memory, how soon it was healthy, and two numbers that tell a busy machine from a busy service: how soon a bare
 server answers that does nothing, and the processor time that all threads of the service took while a probe waited. On
@@ -238,20 +238,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def measured(name: str, folder: Path, bare: int, seconds: float) -> bool:
+def measured(name: str, port: int, bare: int, seconds: float) -> bool:
     """Attack a service, print a row; whether all was as it should be."""
-    port, attack = free_port(), ATTACKS[name]()
-    with service(folder, port) as process:
-        before, statuses, longest, n = memory_mib(process.pid), Statuses(), 0.0, 0
-        command = [sys.executable, "-c", PROBE, str(port), str(bare), str(process.pid)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                began_at = time.monotonic()
-                attack(port, statuses)
-                longest, n = max(longest, time.monotonic() - began_at), n + 1
-            probed = {kind: np.array(times) * 1e3 for kind, times in json.loads(probe.communicate(b"")[0]).items()}
-        peak, after = memory_mib(process.pid, "VmHWM"), memory_mib(process.pid)
+    attack, pid = ATTACKS[name](), SERVICE[port]
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew
+    before, statuses, longest, n = memory_mib(pid), Statuses(), 0.0, 0
+    command = [sys.executable, "-c", PROBE, str(port), str(bare), str(pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began_at = time.monotonic()
+            attack(port, statuses)
+            longest, n = max(longest, time.monotonic() - began_at), n + 1
+        probed = {kind: np.array(times) * 1e3 for kind, times in json.loads(probe.communicate(b"")[0]).items()}
+    peak, after = memory_mib(pid, "VmHWM"), memory_mib(pid)
     p50, (p99, bare_p99, used_p99) = np.median(probed["own"]), (np.quantile(own, 0.99) for own in probed.values())
     free_p99 = np.quantile(np.minimum(probed["own"], probed["used"]), 0.99)
     shown = ", ".join(f"{count} × {status}" for status, count in sorted(statuses.items()))
@@ -269,7 +269,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=15.0, help="shortest time of each attack")
     parser.add_argument("--only", nargs="*", default=[], help="words of the names of attacks")
     options = parser.parse_args()
-    bare, names = free_port(), [name for name in ATTACKS if all(word in name for word in options.only)]
+    port, bare = free_port(), free_port()
+    names = [name for name in ATTACKS if all(word in name for word in options.only)]
     print(
         "| attack | times | answers | longest | memory before / peak / after | probes | healthz p50 ms | p99 ms |"
         " bare server p99 ms | processor p99 ms | load |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -277,7 +278,8 @@ def main() -> int:
     with subprocess.Popen([sys.executable, "-c", BARE, str(bare)]) as floor, TemporaryDirectory() as folder:
         try:
             time.sleep(1)
-            missed = [name for name in names if not measured(name, Path(folder), bare, options.seconds)]
+            with service(Path(folder), port):
+                missed = [name for name in names if not measured(name, port, bare, options.seconds)]
         finally:
             floor.terminate()
     print(f"missed: {', '.join(missed) or 'none'}")

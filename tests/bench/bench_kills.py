@@ -179,13 +179,14 @@ class Live:
         }  # fmt: skip
         command = [sys.executable, "-m", "serve.cli", "serve", "--port", str(self.port)]
         found = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(6000):
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 connection.request("GET", "/healthz")
                 if connection.getresponse().status == 200:
                     return found
             time.sleep(0.1)
+        found.kill()
         raise SystemExit("the server did not start")
 
     def ask(self, session: str, n: int) -> dict[str, Any]:
