@@ -1,8 +1,9 @@
 """Indicators: what one provider can tell another of its campaigns: skeleton hashes and cells, no text, no account.
 
-A session is matched when it sends skeletons of a campaign again and again, or when its cells are far likelier under the
-campaign's profile than under that of all traffic. Hashes don't reveal what they are of, but whoever holds a prompt can
-tell that it is listed; an indicator file is for those who fight the same campaign.
+A session is matched when it sends skeletons of a campaign again and again. How much likelier its cells are under the
+campaign's profile than under that of all traffic is reported with it, and matches nobody: 1 in 40 benign accounts asks
+about the same areas for long. Hashes don't reveal what they are of, but whoever holds a prompt can tell that it is
+listed; an indicator file is for those who fight the same campaign.
 """
 
 from __future__ import annotations
@@ -26,11 +27,8 @@ from serve.sessions.canonical_text import canonical
 from serve.sessions.records import Sessions
 
 FORMAT_VERSION = 1
-MIN_PROMPTS = 3
-"""Prompts of a session that must carry a listed skeleton."""
-
-MIN_GAIN = 15.0
-"""Nats by which a session's cells must be likelier under a campaign's profile."""
+MIN_PROMPTS, MIN_SHARE = 4, 0.1
+"""Prompts of a session, and share of them, that must carry a listed skeleton."""
 
 SCHEMA = pa.schema([
     ("session_id", pa.string()), ("account_id", pa.string()), ("campaign_id", pa.string()), ("n_exchanges", pa.int64()),
@@ -141,7 +139,8 @@ def match(known: Indicators, sessions: Sessions, cells: NDArray[np.int64], bundl
         if bundle_id == known.bundle_id:
             ratio = np.append(_log_ratio(indicator.profile, known.usual), 0.0)
             gain = np.bincount(owner, weights=ratio[cells], minlength=len(sessions))
-        alike = np.flatnonzero((n_skeletons >= MIN_PROMPTS) | (gain >= MIN_GAIN))
+        enough = np.maximum(MIN_PROMPTS, MIN_SHARE * sessions.n_exchanges)
+        alike = np.flatnonzero(n_skeletons >= enough)
         columns += [(row, indicator.campaign_id, int(n_skeletons[row]), float(gain[row])) for row in alike.tolist()]
     return pa.Table.from_pylist([
         {

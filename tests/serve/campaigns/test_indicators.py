@@ -51,18 +51,23 @@ def test_a_session_of_the_template_is_matched_whatever_fills_it_and_another_is_n
     assert table.column("campaign_id").to_pylist() == ["c1"]
 
 
-def test_cells_of_the_profile_match_where_they_are_ten_times_likelier(listed: Listed):
-    sent = sessions_of([f"text {n}" for n in range(40)], [f"other {n}" for n in range(40)])
-    cells = np.concatenate([np.arange(40) % 2, np.arange(40) % 10])
+def test_three_prompts_or_less_than_a_tenth_match_nobody(listed: Listed):
+    def matched(n_template: int, n_other: int) -> bool:
+        sent = [TEMPLATE.format(f"field{n}") for n in range(n_template)] + [f"text {n}" for n in range(n_other)]
+        return len(match(read(listed.write()), sessions_of(sent), np.full(len(sent), -1), "b1")) == 1
+
+    assert [matched(3, 0), matched(4, 0), matched(4, 36), matched(4, 37)] == [False, True, True, False]
+
+
+def test_cells_of_the_profile_are_reported_and_match_nobody(listed: Listed):
+    template = [TEMPLATE.format(f"field{n}") for n in range(40)]
+    sent = sessions_of(template, [f"other {n}" for n in range(40)])
+    cells = np.tile(np.arange(40) % 2, 2)
     table = match(read(listed.write()), sent, cells, "b1")
     assert table.column("session_id").to_pylist() == ["s0"]
     ratio = np.log((0.95 * 0.5 + 0.005) / (0.95 * 0.1 + 0.005))
     assert table.column("gain").to_pylist() == [pytest.approx(40 * ratio, abs=1e-3)]
-
-
-def test_cells_of_another_bundles_map_say_nothing(listed: Listed):
-    sent = sessions_of([f"text {n}" for n in range(40)])
-    assert len(match(read(listed.write()), sent, np.arange(40) % 2, "b2")) == 0
+    assert match(read(listed.write()), sent, cells, "b2").column("gain").to_pylist() == [None]  # another map
 
 
 def test_no_session_is_matched_by_nothing(listed: Listed):
