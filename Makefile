@@ -43,6 +43,8 @@ PARTS ?= population benign split event indicators scale
 .PHONY: bench-campaigns
 bench-campaigns: $(STAMP)
 	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)
+	$(BIN)/python tests/bench/bench_unseen.py
+	$(BIN)/python tests/bench/bench_linking.py
 
 # The capability map and drift against what is known, on a folder of real corpora.
 CORPORA ?= ../shared/corpora
