@@ -9,8 +9,7 @@ import numpy as np
 
 from serve.adaptation.provider_rows import account_hashes, cut, is_learned
 from serve.bundle.bundle import Bundle
-from serve.campaigns.community_features import MIN_ACCOUNTS
-from serve.campaigns.detector import linked
+from serve.campaigns.detector import candidates
 from serve.campaigns.sketches import Sketches, sketch
 from serve.features.session_features import observe
 from serve.model.community_model import CommunityModel
@@ -40,9 +39,8 @@ def community_threshold(timeline: Timeline, bundle: Bundle) -> CommunityThreshol
     It is the highest log-odds of their communities, at least 0; with fewer than `ENOUGH` it is at least what it was.
     """
     sketches = _aside(timeline, bundle)
-    if sketches is None or len(sketches) < MIN_ACCOUNTS:
-        return CommunityThreshold(bundle.communities, 0)
-    odds = [_rounded_up(bundle.communities.log_odds(signs)) for _, signs in linked(sketches)[1]]
+    found = () if sketches is None else candidates(sketches).communities
+    odds = [_rounded_up(bundle.communities.log_odds(signs)) for _, signs in found]
     least = 0.0 if len(odds) >= ENOUGH else bundle.communities.threshold
     return CommunityThreshold(replace(bundle.communities, threshold=max([least, *odds])), len(odds))
 

@@ -26,13 +26,16 @@ MIN_GAIN = 5.0
 _MIN_MASS = 1.5
 _MIN_SHARE = 0.03
 _MIN_OF_MEDIAN = 0.3
-_MIN_OF_MEDIAN_GAIN = 0.1
+_MIN_OF_MEDIAN_GAIN = 0.4
 _FAR, _LEAST_SPREAD = 4.0, 0.05
 _MIN_PART = 0.3
 _N_DRAWN = 50
 _N_ACCOUNTS, _N_OF_ACCOUNT = 32, 16
 _MIN_ITEMS = 10
 _TEMPER = 0.5
+_SURE = 1.0 - 1e-6
+_FEW_PROMPTS = 3.0
+_LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ def measure(
     whose accounts little is kept, look like one; a weighted one hides a campaign most of whose prompts look like
     people's. Weights are tempered, halfway between both.
     """
-    senders, weight = _senders(items), weight**_TEMPER
+    senders, weight, odds = _senders(items), weight**_TEMPER, _log_odds(items)
+    accounts = [_by_account(community, blended, items, weight, odds) for community in found]
     return tuple(
         CommunityFeatures(
             lean=_lean(community, blended, items, weight),
@@ -99,9 +103,48 @@ def measure(
             broad=_broad(community, blended, items, weight),
             tied=float(np.log(np.median(blended.gain[community.accounts, community.index]))),
             shared_out=_shared_out(community, items),
+            harvest=float(np.median(own.shared)),
+            rest=-float(np.median(own.rest)),
+            even=_even(blended.share[community.accounts, community.index]),
+            size=float(np.log(len(community.accounts))),
         )
-        for community in found
+        for community, own in zip(found, accounts, strict=True)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _AccountEvidence:
+    """Mean harvest log-odds of what each account of a community shares, and of the rest, (n_accounts,)."""
+
+    shared: NDArray[np.float64]
+    rest: NDArray[np.float64]
+
+
+def _log_odds(items: Items) -> NDArray[np.float64]:
+    """What a sketch keeps as twice the probability less one, as log-odds."""
+    return np.asarray(2.0 * np.arctanh(np.clip(items.evidence[:, 0].astype(np.float64), -_SURE, _SURE)))
+
+
+def _by_account(
+    community: Community, blended: Mixture, items: Items, weight: NDArray[np.float64], odds: NDArray[np.float64]
+) -> _AccountEvidence:
+    """The evidence of the rest is drawn towards 0 where there are few other prompts."""
+    rows = np.flatnonzero(np.isin(items.owner, community.accounts))
+    place, n = np.searchsorted(community.accounts, items.owner[rows]), len(community.accounts)
+    part = blended.part[rows, community.index].astype(np.float64)
+
+    def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.maximum(np.bincount(place, weights, n), 1e-9)
+        return np.asarray(np.bincount(place, weights * odds[rows], n) / total)
+
+    n_other = np.bincount(place, 1.0 - part, n)
+    shared, rest = mean(part * weight[rows]), mean((1.0 - part) * weight[rows])
+    return _AccountEvidence(shared, rest * n_other / (n_other + _FEW_PROMPTS))
+
+
+def _even(share: NDArray[np.float32]) -> float:
+    low, high = np.quantile(np.maximum(share.astype(np.float64), _LEAST_SHARE), (0.25, 0.75))
+    return -float(np.log(high / low))
 
 
 def _lean(community: Community, blended: Mixture, items: Items, weight: NDArray[np.float64]) -> float:

@@ -37,27 +37,39 @@ _N_COMPARED = 200
 
 def find(sketches: Sketches, capabilities: CapabilityMap, model: CommunityModel = BUILT_IN) -> Findings:
     """Campaigns among these accounts; a population too small to hold one has none."""
-    n = len(sketches)
-    thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
-    if n < MIN_ACCOUNTS or len(thin.items) < MIN_ACCOUNTS:
-        return findings_of(sketches, ())
-    blended, found = linked(thin)
+    linked = candidates(sketches)
     campaigns = [
-        campaign_of(community, signs, blended, thin, capabilities, model)
-        for community, signs in found
-        if model.is_campaign(signs) and len(community.accounts) <= MAX_ACCOUNT_SHARE * n
+        campaign_of(community, signs, linked.blended, linked.sketches, capabilities, model)
+        for community, signs in linked.communities
+        if model.is_campaign(signs)
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return findings_of(sketches, tuple(campaigns))
 
 
-def linked(sketches: Sketches) -> tuple[Mixture, tuple[tuple[Community, CommunityFeatures], ...]]:
-    """Accounts as a blend of communities, and each community with its signs, campaign or not."""
-    items, weight = sketches.items, sketches.weight
-    blended = fit_mixture(prompt_kernel(items), items.owner, weight, seeds(items, len(sketches)))
+@dataclass(frozen=True)
+class Candidates:
+    """Communities that may be campaigns, each with its signs; `sketches` as they were compared, and as a blend."""
+
+    sketches: Sketches
+    blended: Mixture
+    communities: tuple[tuple[Community, CommunityFeatures], ...]
+
+
+def candidates(sketches: Sketches) -> Candidates:
+    """The communities among these accounts that a model of communities judges; none where too few could make one.
+
+    Whatever judges communities, learns from them or sets a threshold by them has to ask here, so that all see the same.
+    """
+    n = len(sketches)
+    thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
+    items, weight = thin.items, thin.weight
+    if n < MIN_ACCOUNTS or len(items) < MIN_ACCOUNTS:
+        return Candidates(thin, Mixture.empty(), ())
+    blended = fit_mixture(prompt_kernel(items), items.owner, weight, seeds(items, n))
     blended = joined(blended, communities_of(blended, items), items)
-    found = communities_of(blended, items)
-    return blended, tuple(zip(found, measure(found, blended, items, weight), strict=True))
+    found = [own for own in communities_of(blended, items) if len(own.accounts) <= MAX_ACCOUNT_SHARE * n]
+    return Candidates(thin, blended, tuple(zip(found, measure(found, blended, items, weight), strict=True)))
 
 
 def seeds(items: Items, n_accounts: int) -> Seeds:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -42,6 +42,11 @@ class Mixture:
     part: NDArray[np.float32]
     share: NDArray[np.float32]
     gain: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Of no accounts."""
+        return cls(np.ones((0, 1), np.float32), np.ones((0, 1), np.float32), np.zeros((0, 0)))
 
 
 def fit_mixture(

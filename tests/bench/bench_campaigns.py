@@ -35,7 +35,7 @@ from serve.bundle.bundle import Bundle  # noqa: E402
 from serve.bundle.files import RELEASED  # noqa: E402
 from serve.campaigns import indicators  # noqa: E402
 from serve.campaigns.archive import Archive  # noqa: E402
-from serve.campaigns.detector import find, linked  # noqa: E402
+from serve.campaigns.detector import candidates, find  # noqa: E402
 from serve.campaigns.sketches import Sketches, sketch  # noqa: E402
 from serve.features.prompt_scorer import PromptInputs, PromptScorer  # noqa: E402
 from serve.features.prompt_training import train  # noqa: E402
@@ -227,7 +227,7 @@ def bench_signs(bench: Bench, options: argparse.Namespace) -> None:
         for settings in (PopulationSettings(n_campaigns=0), *hidden):
             population = bench.population(settings, seed=seed)
             sketches = bench.sketches(population)
-            for community, signs in linked(sketches)[1]:
+            for community, signs in candidates(sketches).communities:
                 names, counts = np.unique(population.campaign[community.accounts], return_counts=True)
                 share = counts.max() / counts.sum()
                 (campaigns if names[counts.argmax()] and share >= 0.8 else benign).append(

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from serve.bundle.bundle import Bundle  # noqa: E402
 from serve.bundle.files import RELEASED  # noqa: E402
 from serve.campaigns.community_features import Community  # noqa: E402
-from serve.campaigns.detector import MAX_ACCOUNT_SHARE, linked  # noqa: E402
+from serve.campaigns.detector import candidates  # noqa: E402
 from serve.model.community_model import BUILT_IN, CommunityFeatures, CommunityModel  # noqa: E402
 from train.corpora.loading import CorporaSettings, load_pool  # noqa: E402
 from train.encoders.prompt_cache import PromptCache  # noqa: E402
@@ -76,17 +76,13 @@ class Unseen:
 
     def judged(self, population: Population, models: Mapping[str, CommunityModel]) -> dict[str, Judged]:
         """What each model makes of a population."""
-        found = linked(sketched(population, self.pool, self.cache, self.bundle.prompt_scorer))[1]
+        found = candidates(sketched(population, self.pool, self.cache, self.bundle.prompt_scorer)).communities
         return {name: self._judged(population, found, model) for name, model in models.items()}
 
     def _judged(
         self, population: Population, found: Sequence[tuple[Community, CommunityFeatures]], model: CommunityModel
     ) -> Judged:
-        campaigns = [
-            own.accounts
-            for own, signs in found
-            if model.is_campaign(signs) and len(own.accounts) <= MAX_ACCOUNT_SHARE * len(population)
-        ]
+        campaigns = [own.accounts for own, signs in found if model.is_campaign(signs)]
         members = np.unique(np.concatenate([np.zeros(0, np.int64), *campaigns]))
         is_benign = population.campaign == ""
         accused = members[is_benign[members]]

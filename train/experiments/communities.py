@@ -74,7 +74,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=TABLE, metavar="FILE", help=f"composed communities ({TABLE})")
     parser.add_argument("--bundle", type=Path, default=RELEASED, metavar="DIR", help="whose encoder and map are used")
     parser.add_argument("--into", type=Path, metavar="DIR", help="bundle that the model is written into")
-    parser.add_argument("--pass-rate", type=float, default=0.01, help="share of benign communities that may pass")
+    parser.add_argument("--pass-rate", type=float, default=0.003, help="share of benign communities that may pass")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(given)
     try:

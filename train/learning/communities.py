@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import linked
+from serve.campaigns.detector import candidates
 from serve.campaigns.sketches import text_hashes
 from serve.features.prompt_scorer import PromptScorer
 from serve.features.prompt_training import train
@@ -116,8 +116,8 @@ def composed_communities(
 def _communities(
     population: Population, pool: Pool, cache: PromptCache, scorer: PromptScorer, fold: int, plan: Plan
 ) -> CommunityTable:
-    sketches = sketched(population, pool, cache, scorer)
-    blended, found = linked(sketches)
+    linked = candidates(sketched(population, pool, cache, scorer))
+    sketches, blended, found = linked.sketches, linked.blended, linked.communities
     tasks = text_hashes([canonical(pool.texts[row]) for row in population.rows[population.is_task].tolist()])
     is_task = np.isin(sketches.items.text, tasks)
     accounts = [community.accounts for community, _ in found]

@@ -16,8 +16,9 @@ from train.learning.community_table import CommunityTable
 _STRENGTH = 100.0
 _DIGITS = 3
 _LOW, _HIGH = 8.0, 3.0
-_SAYS_NO_MORE = {"broad": 1.5, "shared_out": 0.0}
-"""Values above which a sign tells nothing: what is broad or shared out at all isn't the likelier a campaign."""
+_SAYS_NO_MORE = {"broad": 1.5, "shared_out": 0.0, "rest": 2.0, "size": 2.5}
+"""Values above which a sign tells nothing: what is broad or shared out at all, or of more than a dozen accounts, isn't
+the likelier a campaign, and traffic that is like people's can be no more than that."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from serve.adaptation.provider_rows import DILUTIONS, are_learned
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import COMMUNITIES, FEATURES, MANIFEST, PROMPT_SAMPLE, BundleError
 from serve.bundle.manifest import verify, write_manifest
+from serve.campaigns.community_features import Community
+from serve.campaigns.detector import Candidates
+from serve.campaigns.mixture import Mixture
 from serve.cli import main
 from serve.io.discovery import InputError
 from serve.model.community_model import BUILT_IN, CommunityFeatures
@@ -34,8 +37,11 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny bundle needs few trees, and its prompt scorer longer steps; its accounts ask alike, all in one way."""
     for module, changes in ((classifier_refit, {"n_rounds": 40, "n_threads": 1}), (prompt_refit, {"rate": 1e-2})):
         monkeypatch.setattr(module, "SETTINGS", dataclasses.replace(module.SETTINGS, **changes))
-    signs = CommunityFeatures(*[9.0] * 5)
-    monkeypatch.setattr(community_threshold, "linked", lambda sketches: (None, [(None, signs)]))
+    alike = Community(0, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    found = ((alike, CommunityFeatures(*[9.0] * len(dataclasses.fields(CommunityFeatures)))),)
+    monkeypatch.setattr(
+        community_threshold, "candidates", lambda sketches: Candidates(sketches, Mixture.empty(), found)
+    )
 
 
 @pytest.fixture

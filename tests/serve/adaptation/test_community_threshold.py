@@ -11,6 +11,9 @@ import pytest
 from serve.adaptation import community_threshold
 from serve.adaptation.provider_rows import are_learned
 from serve.bundle.bundle import Bundle
+from serve.campaigns.community_features import Community
+from serve.campaigns.detector import Candidates
+from serve.campaigns.mixture import Mixture
 from serve.campaigns.sketches import Sketches
 from serve.io.validation import SCHEMA
 from serve.model.community_model import FEATURES, CommunityFeatures, CommunityModel
@@ -21,6 +24,8 @@ from tests.conftest import draw_sessions
 STRICT = CommunityModel(
     *(dict.fromkeys(FEATURES, value) for value in (0.0, 1.0, 1.0, -9.0, 9.0)), intercept=0.0, threshold=2.0
 )
+
+NOBODY = Community(0, np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def timeline(sessions: tuple[Session, ...]) -> Timeline:
@@ -39,14 +44,15 @@ def bundle(bundle_folder: Path) -> Bundle:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stands for linking: `odds` are those of the communities it finds, `sketches` what it was given."""
+    """Stands for finding communities: `odds` are those of the communities it finds, `sketches` what it was given."""
     seen: dict[str, Any] = {"odds": []}
 
-    def linked(sketches: Sketches) -> tuple[None, list[tuple[None, CommunityFeatures]]]:
+    def candidates(sketches: Sketches) -> Candidates:
         seen["sketches"] = sketches
-        return None, [(None, CommunityFeatures(value, 0.0, 0.0, 0.0, 0.0)) for value in seen["odds"]]
+        found = tuple((NOBODY, CommunityFeatures(value, *[0.0] * (len(FEATURES) - 1))) for value in seen["odds"])
+        return Candidates(sketches, Mixture.empty(), found)
 
-    monkeypatch.setattr(community_threshold, "linked", linked)
+    monkeypatch.setattr(community_threshold, "candidates", candidates)
     return seen
 
 

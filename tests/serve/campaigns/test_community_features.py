@@ -111,3 +111,51 @@ def test_accounts_that_work_off_one_queue_are_as_alike_as_their_own_prompts():
     vectors[np.arange(80), np.random.default_rng(0).integers(8, size=80)] = 100
     assert signs_of(blended, dataclasses.replace(items, vector=vectors)).shared_out == pytest.approx(0.0, abs=0.05)
     assert signs_of(blended, items).shared_out == pytest.approx(0.0)
+
+
+def hiding(n_other: int, level: float) -> tuple[Mixture, Items]:
+    """Eight accounts that share ten prompts (log-odds 2) and send others, of some evidence, that they don't share."""
+    n_of = N_PROMPTS + n_other
+    items = shared(8 * n_of // N_PROMPTS)[1]
+    owner, is_shared = np.repeat(np.arange(8), n_of), np.arange(8 * n_of) % n_of < N_PROMPTS
+    items.evidence[:, 0] = np.tanh(np.where(is_shared, 2.0, level) / 2.0)
+    part = np.where(is_shared[:, None], (1.0, 0.0), (0.0, 1.0)).astype(np.float32)
+    share = np.tile(np.float32([N_PROMPTS / n_of, n_other / n_of]), (8, 1))
+    return Mixture(part, share, np.full((8, 1), 100.0)), dataclasses.replace(items, owner=owner)
+
+
+def test_harvest_and_rest_are_the_evidence_of_what_accounts_share_and_of_all_else():
+    found = signs_of(*hiding(10, -3.0))
+    assert found.harvest == pytest.approx(2.0, abs=1e-4)
+    assert found.rest == pytest.approx(3.0 * 10 / 13, abs=1e-4)
+    assert signs_of(*hiding(30, -3.0)).rest == pytest.approx(3.0 * 30 / 33, abs=1e-4)
+    assert signs_of(*hiding(10, 3.0)).rest == pytest.approx(-3.0 * 10 / 13, abs=1e-4)
+
+
+def test_accounts_that_share_all_they_send_have_no_rest():
+    assert signs_of(*hiding(0, 0.0)).rest == pytest.approx(0.0)
+
+
+def test_one_account_unlike_the_others_changes_neither():
+    blended, items = hiding(10, -3.0)
+    items.evidence[:20, 0] = 0.999
+    found = signs_of(blended, items)
+    assert (found.harvest, found.rest) == pytest.approx((2.0, 30 / 13), abs=1e-4)
+
+
+def test_evidence_without_bounds_stays_finite():
+    blended, items = shared(8, level=1.0)
+    assert signs_of(blended, items).harvest == pytest.approx(14.5, abs=0.1)
+
+
+def test_even_is_0_where_all_share_alike_and_falls_with_the_ratio_of_quartiles():
+    blended, items = shared(8)
+    assert signs_of(blended, items).even == pytest.approx(0.0)
+    blended.share[:4, 0] = 0.4
+    assert signs_of(blended, items).even == pytest.approx(-np.log(1.0 / 0.4))
+    blended.share[:4, 0] = 0.0
+    assert signs_of(blended, items).even == pytest.approx(-np.log(1000.0))
+
+
+def test_size_is_the_log_of_the_number_of_accounts():
+    assert signs_of(*shared(8)).size == pytest.approx(np.log(8))

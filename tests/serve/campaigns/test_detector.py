@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import _same_labels, find
+from serve.campaigns.detector import _same_labels, candidates, find
 from serve.campaigns.findings import MIN_MEMBER, PRIOR, Findings
 from serve.campaigns.results import CampaignResult
 from serve.campaigns.results import members as members_table
@@ -139,6 +139,20 @@ def test_what_most_accounts_ask_is_no_campaign(capabilities: CapabilityMap, hidd
     sketches, _ = hidden
     monkeypatch.setattr("serve.campaigns.detector.MAX_ACCOUNT_SHARE", 0.09)  # the campaign has a tenth of all
     assert find(sketches, capabilities).campaigns == ()
+    assert max(len(own.accounts) for own, _ in candidates(sketches).communities) <= 18
+
+
+def test_candidates_of_many_prompts_are_those_of_a_thinned_population(monkeypatch: pytest.MonkeyPatch, hidden):
+    items = hidden[0].items
+    priority = 1.0 + np.random.default_rng(0).random(len(items))
+    sketches = dataclasses.replace(hidden[0], items=dataclasses.replace(items, priority=priority))
+    monkeypatch.setattr("serve.campaigns.detector.MAX_ITEMS", 2_000)
+    found = candidates(sketches)
+    assert len(found.sketches.items) == 200 * 10
+    again = candidates(sketches.thinned(10))
+    for (one, signs), (other, same) in zip(found.communities, again.communities, strict=True):
+        assert one.accounts.tolist() == other.accounts.tolist()
+        assert signs == same
 
 
 def test_an_account_that_is_tied_weakly_is_listed_but_not_called_harvesting(hidden):

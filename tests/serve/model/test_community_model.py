@@ -37,6 +37,24 @@ def test_a_model_is_read_as_it_was_written():
     assert CommunityModel.of_values(json.loads(json.dumps(BUILT_IN.values()))) == BUILT_IN
 
 
+def test_signs_that_a_model_of_an_earlier_release_lacks_say_nothing():
+    given = model().values()
+    for by_sign in (part for part in given.values() if isinstance(part, dict)):
+        for name in ("harvest", "rest", "even", "size"):
+            del by_sign[name]
+    read = CommunityModel.of_values(given)
+    signs = CommunityFeatures(**(dict.fromkeys(FEATURES, 3.0)))
+    assert [name for name, added in read.contributions(signs).items() if added == 0.0] == [
+        "harvest",
+        "rest",
+        "even",
+        "size",
+    ]
+    del given["weight"]["apart"]
+    with pytest.raises(ValueError, match="weight is no object of lean"):
+        CommunityModel.of_values(given)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

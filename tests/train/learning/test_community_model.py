@@ -62,7 +62,7 @@ def test_mixed_communities_teach_nothing():
 
 def test_log_odds_of_a_table_are_those_of_each_community():
     model = fit_communities(table(), 0.05).model
-    rows = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [9.0, -9.0, 0.0, 1.0, -0.1]])
+    rows = np.random.default_rng(3).normal(scale=3.0, size=(2, len(FEATURES)))
     expected = [model.log_odds(CommunityFeatures(*row)) for row in rows]
     assert log_odds(model, rows) == pytest.approx(expected)
 
