@@ -47,20 +47,20 @@ for text in json.load(sys.stdin):
 provider.shutdown()
 """
 
+# By its name ("generic_api") the logger is there with the package litellm-enterprise only, as in the proxy's image.
 LITELLM = """
 import asyncio, json, os, sys
-os.environ["GENERIC_LOGGER_ENDPOINT"] = sys.argv[1] + "/v1/litellm/logs"
+os.environ.update(GENERIC_LOGGER_ENDPOINT=sys.argv[1] + "/v1/litellm/logs", LITELLM_LOCAL_MODEL_COST_MAP="True")
 import litellm
-litellm.callbacks = ["generic_api"]
+from litellm.integrations.generic_api.generic_api_callback import GenericAPILogger
 async def main():
+    logger = GenericAPILogger()
+    litellm.callbacks = [logger]
     for text in json.load(sys.stdin):
         await litellm.acompletion(model="openai/m", messages=[{"role": "user", "content": text}], mock_response="ok",
                                   user="litellm", api_key="none")
-    for own in litellm.callbacks + litellm._async_success_callback:
-        if hasattr(own, "async_send_batch"):
-            await asyncio.sleep(1)
-            await own.async_send_batch()
     await asyncio.sleep(2)
+    await logger.flush_queue()
 asyncio.run(main())
 """
 
