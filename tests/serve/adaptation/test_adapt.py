@@ -293,7 +293,7 @@ def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path)
 def test_campaigns_are_called_so_above_every_community_of_benign_accounts(parent: Path, tmp_path: Path) -> None:
     out = tmp_path / "own"
     done = adapt(Adaptation((traffic(tmp_path / "own.jsonl", benign(300, 11)),), out, parent, FPR))
-    highest = BUILT_IN.log_odds(CommunityFeatures(*[9.0] * 5))
+    highest = BUILT_IN.log_odds(CommunityFeatures(*[9.0] * len(dataclasses.fields(CommunityFeatures))))
     model = Bundle.load(out).communities
     assert model == dataclasses.replace(BUILT_IN, threshold=pytest.approx(highest, abs=1e-3))
     assert COMMUNITIES in verify(out)["files"]
