@@ -19,9 +19,10 @@ def described(tmp_path: Path, text: str) -> Description:
 
 def test_every_shipped_description_reads() -> None:
     found = [Description.read(path.stem) for path in FOLDER.glob("*.yaml")]
-    assert {"wildchat_1m", "lmsys_chat_1m", "oasst1", "alpaca", "ultrachat_200k", "gsm8k"} <= {
+    assert {"wildchat_1m", "lmsys_chat_1m", "oasst1", "alpaca", "ultrachat_200k", "gsm8k", "tulu_3_sft"} <= {
         one.name for one in found
     }
+    assert {one.label for one in found} == {"harvesting", "organic"}
     assert all(one.hub and one.licence for one in found)
 
 
