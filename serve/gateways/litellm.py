@@ -79,7 +79,8 @@ def _named(found: Request, row: object, account: Sequence[str]) -> Outcome:
     fields = as_object(row)
     ids = as_object(fields.get("metadata"))
     given = {name: first_id(ids.get(key)) for name, key in _IDS.items()}
-    given["end_user"] = first_id(fields.get("end_user")) or given["end_user"]
+    asked = as_object(fields.get("model_parameters")).get("user")  # all that the library has, without the proxy
+    given["end_user"] = first_id(fields.get("end_user"), given["end_user"], asked)
     return replace(found, account_id=first_id(*(given[name] for name in account)), session_id=None)
 
 

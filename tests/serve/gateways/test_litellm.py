@@ -49,6 +49,12 @@ def test_the_account_is_the_first_id_that_is_asked_for(names: tuple[str, ...], e
     assert (row.account_id, row.session_id, row.at) == (expected, None, 1767225600.5)
 
 
+def test_the_library_without_the_proxy_knows_the_user_of_the_request_alone() -> None:
+    (row,) = logged([PAYLOAD | {"end_user": None, "metadata": {}, "model_parameters": {"user": "u"}}], LITELLM_IDS)
+    assert isinstance(row, Request)
+    assert row.account_id == "u"
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"texts": []}, {"texts": [1]}, {"texts": {"a": 1}}, {"structured_messages": "x"}, {"request_data": [1]}],
