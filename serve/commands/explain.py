@@ -17,6 +17,7 @@ from serve.commands.options import add_bundle, add_exchanges
 from serve.sessions.wording import counted
 
 if TYPE_CHECKING:
+    from serve.features.known_prompts import KnownPrompts
     from serve.io.reading import Selected
     from serve.scoring.scorer import Scorer
     from serve.scoring.verdict import Verdict
@@ -40,6 +41,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    from serve.features.known_prompts import KnownPrompts
     from serve.io.discovery import discover
     from serve.io.reading import select_account, select_session
     from serve.model.calibration import posterior
@@ -49,6 +51,7 @@ def _explain(options: argparse.Namespace) -> int:
 
     if options.prior is not None:
         posterior(0.5, options.prior)  # refuses what is no share
+    known = None if options.known_prompts is None else KnownPrompts.read(options.known_prompts)
     scorer = load(options.bundle)
     with read_inputs(options) as inputs:
         sources = discover(inputs.paths).sources
@@ -68,7 +71,7 @@ def _explain(options: argparse.Namespace) -> int:
         own = _account(timeline, own, scorer, options)
     for index in own:
         named = list(_named(timeline, index, scorer, selected if are_rows else None, shows_text=options.show))
-        _print(timeline, index, scorer, named, options)
+        _print(timeline, index, scorer, named, known, options)
     return DONE
 
 
@@ -131,14 +134,13 @@ def _named(
 
 
 def _print(
-    timeline: Timeline, index: int, scorer: Scorer, named: list[NamedPrompt], options: argparse.Namespace
-) -> None:
-    from serve.features.known_prompts import KnownPrompts
+    timeline: Timeline, index: int, scorer: Scorer, named: list[NamedPrompt], known: KnownPrompts | None,
+    options: argparse.Namespace,
+) -> None:  # fmt: skip
     from serve.model.calibration import posterior
     from serve.scoring.verdict_card import growing
 
     sessions = timeline.sessions(index, index + 1)
-    known = None if options.known_prompts is None else KnownPrompts.read(options.known_prompts)
     verdict = scorer.judge(sessions, explain_all=True).verdict(0)
     if options.json:
         more = {} if options.prior is None else {"posterior": posterior(verdict.score, options.prior)}

@@ -12,9 +12,10 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from serve.io.discovery import InputError, Slice, Source, below, fault_text, fixed_columns, kind_of, open_parquet
 
@@ -103,7 +104,7 @@ def _seen(
     if earlier is not None and (earlier.identity == identity or earlier.identity not in present):
         read = replace(fresh, n_bytes=max(_size(path), 1))
         return read, f"{path} has changed since it was read: it is not read again"
-    if fresh.kind == "gzip" and _head_of_gzip(path) in {
+    if fresh.kind == "gzip" and _digest(path, _HEAD_BYTES, gzip.open) in {
         own.head for own in marks.values() if own.n_bytes >= _HEAD_BYTES
     }:
         read = replace(fresh, n_bytes=max(_size(path), 1))
@@ -220,17 +221,10 @@ def _long_line_end(descriptor: int, start: int, size: int) -> int:
     return 0
 
 
-def _digest(path: Path, n_bytes: int) -> str:
+def _digest(path: Path, n_bytes: int, opened: Callable[[Path, str], Any] = open) -> str:
+    """Of the first bytes of a file, or of what is compressed in it."""
     try:
-        with path.open("rb") as file:
+        with opened(path, "rb") as file:
             return hashlib.blake2b(file.read(n_bytes), digest_size=16).hexdigest()
-    except OSError:
-        return "unreadable"
-
-
-def _head_of_gzip(path: Path) -> str:
-    try:
-        with gzip.open(path) as file:
-            return hashlib.blake2b(file.read(_HEAD_BYTES), digest_size=16).hexdigest()
     except (OSError, EOFError, zlib.error):
         return "unreadable"

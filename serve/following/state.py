@@ -26,6 +26,7 @@ from serve.batch.job import JobStoppedError
 from serve.following.appending import append_once, size_of
 from serve.following.growing_files import Identity, Mark
 from serve.io.validation import SCHEMA
+from serve.sessions.records import full_name
 from serve.sessions.sessionizing import MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
 
 VERSION = 1
@@ -268,8 +269,8 @@ def _unit_of(unit: int, name: str, n: int, is_over: int) -> Unit:
 
 
 def _hashed(account_id: str, name: str) -> int:
-    text = f"{len(account_id)}:{account_id}:{name}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+    text = full_name(account_id, name).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
 @contextmanager

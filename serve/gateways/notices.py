@@ -14,6 +14,7 @@ from http.client import HTTPException
 from typing import Protocol, Self
 
 from serve.scoring.verdict import Verdict, Verdicts
+from serve.sessions.records import full_name
 
 MAX_WAITING = 1024
 """Notices that wait at most; beyond that the newest are dropped."""
@@ -51,7 +52,7 @@ class Notice:
     @property
     def notice_id(self) -> str:
         """The same for each notice of a session, from every replica and after a restart; no two sessions share it."""
-        name = f"{len(self.account_id)}:{self.account_id}:{self.session_id}"
+        name = full_name(self.account_id, self.session_id)
         return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -27,7 +27,7 @@ from serve.live.stores import Store, StoreBusyError, StoreDownError, StoredState
 from serve.scoring.accounts import Tally, roll_up
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
-from serve.sessions.records import TIMES, Exchange, Session
+from serve.sessions.records import TIMES, Exchange, Session, full_name
 from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
 
 _N_LOCKS = 256
@@ -190,11 +190,11 @@ class LiveSessions:
         return row | times | {"is_partial": any(own["is_partial"] for own in rows)}
 
     def _key(self, account_id: str, session_id: str | None) -> bytes:
-        return self.seal.digest(_full_name(account_id, session_id))
+        return self.seal.digest(full_name(account_id, session_id))
 
     def _with_earlier(self, held: StoredState, account_id: str, session_id: str | None) -> StoredState:
         """What is held, known to be partial where an earlier process had more of it."""
-        seen, name = self._seen_sessions, _full_name(account_id, session_id)
+        seen, name = self._seen_sessions, full_name(account_id, session_id)
         if seen is None or held.state is not None:
             return held
         seen.add(name)
@@ -272,11 +272,6 @@ def _was_counted(request: str, recent: tuple[str, ...]) -> bool:
     if any(other[:half] == request[:half] for other in recent):
         raise RepeatError("a request of this name had other exchanges")
     return False
-
-
-def _full_name(account_id: str, session_id: str | None) -> str:
-    """One name for an account's session: the account's length comes first, so that no two have the same."""
-    return f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
 
 
 def _is_over(n: int, previous_at: float | None, session_id: str | None, exchange: Exchange) -> bool:

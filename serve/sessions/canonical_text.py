@@ -84,7 +84,7 @@ def _plain(text: str) -> str:
         return ""
     if are_long(words) and without_data(composed) != composed:
         return ""
-    if any(look_alikes.with_latin_letters(own) != own for own in (composed, lower)):  # of Σ only σ looks like a letter
+    if any(look_alikes.with_latin_letters(own) != own for own in {composed, lower}):  # of Σ only σ looks like a letter
         return ""
     return folded.rstrip(_FINAL) or folded
 

@@ -16,6 +16,11 @@ TIMES = (-62_135_596_800.0, 253_402_300_800.0)
 """Seconds since 1970 from the year 1 (inclusive) to the year 10,000."""
 
 
+def full_name(account_id: str, session_id: str | None = None) -> str:
+    """One name for an account, or one of its sessions: the account's length comes first, so no two have the same."""
+    return f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
+
+
 def text_fault(text: str) -> str | None:
     """Why `text` can't be used as a prompt, or None. Never quotes the text."""
     return None if text.strip() else "prompt is blank"

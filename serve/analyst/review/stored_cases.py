@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from serve.analyst.review.cases import packed
 from serve.analyst.review.tables import CASES, VERDICTS
 from serve.scoring.verdict import Verdict
+from serve.sessions.records import full_name
 
 MAX_CASES = 250_000
 """Cases that are stored; beyond that the oldest that nobody decided are dropped."""
@@ -23,8 +24,7 @@ _NAME = 256
 
 def key_of(account_id: str, session_id: str | None = None) -> str:
     """A name of fixed length for an account, or for one of its sessions; no two have the same."""
-    text = f"{len(account_id)}:{account_id}{'' if session_id is None else ':' + session_id}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256(full_name(account_id, session_id).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def storable(text: str) -> str:

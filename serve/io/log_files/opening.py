@@ -79,10 +79,7 @@ def read_chars(stream: io.TextIOWrapper, n_chars: int, path: Path) -> str:
     Raises:
         LogError: when it can't be read on.
     """
-    try:
-        return stream.read(n_chars)
-    except (OSError, EOFError, UnicodeError, pa.ArrowException) as fault:
-        raise LogError(f"{path}: can't be read: {type(fault).__name__}") from None
+    return _read_on(stream.read, n_chars, path)
 
 
 def read_line(stream: io.TextIOWrapper, path: Path) -> str:
@@ -91,7 +88,11 @@ def read_line(stream: io.TextIOWrapper, path: Path) -> str:
     Raises:
         LogError: when it can't be read on.
     """
+    return _read_on(stream.readline, MAX_RECORD_CHARS, path)
+
+
+def _read_on(read: Callable[[int], str], n_chars: int, path: Path) -> str:
     try:
-        return stream.readline(MAX_RECORD_CHARS)
+        return read(n_chars)
     except (OSError, EOFError, UnicodeError, pa.ArrowException) as fault:
         raise LogError(f"{path}: can't be read: {type(fault).__name__}") from None
