@@ -31,6 +31,7 @@ from serve.bundle.manifest import write_manifest
 from serve.bundle.writing import Fitted, copy_parts, write_community_model, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
+from serve.model.calibration import MIN_CLASS
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.sessionizing import Timeline, text_hashes
 from serve.sessions.size_classes import SIZE_EDGES, size_class
@@ -69,8 +70,9 @@ class Adaptation:
 @dataclass(frozen=True, slots=True)
 class Adapted:
     """What was done: ids of the new bundle and of its parent, rows read and rejected, accounts and sessions on each
-    side, the share of held-out sessions that the parent flagged at the same FPR, accounts of confirmed campaigns, and
-    from what log-odds accounts that ask alike are a campaign."""
+    side, the share of held-out sessions that the parent flagged at the same FPR, sessions that each size class is
+    calibrated on and whether such can be judged, accounts of confirmed campaigns, and from what log-odds accounts that
+    ask alike are a campaign."""
 
     bundle_id: str
     parent: str
@@ -81,6 +83,7 @@ class Adapted:
     n_calibrated: int
     parent_flagged: float
     n_by_class: tuple[int, ...]
+    is_decidable: tuple[bool, ...]
     n_confirmed: int = 0
     campaigns: CommunityThreshold | None = None
 
@@ -132,16 +135,16 @@ def adapt(job: Adaptation, progress: Callable[[str], None] = lambda stage: None)
     flagged = p_value[~is_learned(before.account)] <= job.fpr
     return Adapted(
         bundle_id, bundle.bundle_id, n_rows, n_rejected, len(np.unique(rows.account)), int(learned.is_whole.sum()),
-        int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(fitted.calibrated_n).tolist()), n_confirmed,
-        communities,
+        int(aside.is_whole.sum()), float(flagged.mean()), tuple(_counts(fitted.calibrated_n).tolist()),
+        tuple(fitted.calibration.is_decidable(np.array(SIZE_EDGES), job.fpr).tolist()), n_confirmed, communities,
     )  # fmt: skip
 
 
 def adaptation_text(adapted: Adapted, fpr: float) -> str:
     """What was done, as lines."""
-    thin = [
-        f"{low} to {high}" for low, high, n in zip(SIZE_EDGES, UPPER, adapted.n_by_class, strict=True) if n < 1 / fpr
-    ]
+    sizes = [f"{low} to {high}" for low, high in zip(SIZE_EDGES, UPPER, strict=True)]
+    thin = [size for size, is_decidable in zip(sizes, adapted.is_decidable, strict=True) if not is_decidable]
+    few = [size for size, n in zip(sizes, adapted.n_by_class, strict=True) if n < MIN_CLASS and size not in thin]
     lines = [
         f"read        {counted(adapted.n_rows, 'row')}, {adapted.n_rejected:,} rejected; "
         f"{counted(adapted.n_accounts, 'account')}",
@@ -154,6 +157,10 @@ def adaptation_text(adapted: Adapted, fpr: float) -> str:
         lines.insert(3, f"confirmed   {counted(adapted.n_confirmed, 'account')} of campaigns")
     if adapted.campaigns is not None:
         lines.append(_campaigns_text(adapted.campaigns))
+    if few:
+        lines.append(
+            f"few         sessions of {', '.join(few)} exchanges are judged by benign ones of other sizes, too"
+        )
     if thin:
         lines.append(f"too thin    sessions of {', '.join(thin)} exchanges are undecided at {fpr:.2%}")
     return "\n".join(lines)

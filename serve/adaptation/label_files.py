@@ -68,13 +68,16 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     """The labels of a file of JSON lines.
 
     Raises:
-        InputError: naming the file, and the line that is none.
+        InputError: naming the file, and the line that is none; a file without a label is refused, too.
     """
     try:
         with path.open(encoding="utf-8") as file:
-            return tuple(_label(line, f"{path}:{number}") for number, line in enumerate(file, 1) if line.strip())
+            found = tuple(_label(line, f"{path}:{number}") for number, line in enumerate(file, 1) if line.strip())
     except (OSError, UnicodeDecodeError) as fault:
         raise InputError(f"{path}: {fault_text(fault) if isinstance(fault, OSError) else 'is not UTF-8'}") from None
+    if not found:
+        raise InputError(f"{path} holds no label")
+    return found
 
 
 def _label(line: str, place: str) -> Label:

@@ -62,7 +62,7 @@ def _labels(options: argparse.Namespace) -> int:
     if n := found.n_missing:
         print(f"{n:,} labelled session{'s have' if n != 1 else ' has'} no exchange in these files")
     if found.descriptions:
-        print(f"python -m train corpora.described=[{','.join(map(str, found.descriptions))}]")
+        print(f"python -m train experiment=own 'corpora.described=[{','.join(map(str, found.descriptions))}]'")
     return DONE
 
 

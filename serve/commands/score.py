@@ -92,6 +92,7 @@ _NOT_FOLLOWED = ("accounts", "indicators", "known_prompts", "resume", "format", 
 
 def _follow(options: argparse.Namespace) -> int:
     from serve.following.follower import Follower, Following
+    from serve.following.growing_files import files_of
     from serve.following.state import State
     from serve.scoring.scorer import load
 
@@ -104,6 +105,9 @@ def _follow(options: argparse.Namespace) -> int:
         raise ValueError(f"every is {every_s:g} seconds, expected more than 0")
     idle_s = 1800.0 if options.idle is None else options.idle * 60
     following = Following(tuple(options.exchanges), options.out, rejects_of(options), idle_s)
+    for name in options.exchanges:
+        if not Path(name).is_dir() and not files_of([name]):
+            _say(f"{name}: no file of plain rows is there yet")
     scorer = load(options.bundle)
     with State.opened(following.state, (following.out, following.rejects)) as state:
         follower = Follower(following, scorer, state, _say)

@@ -73,6 +73,8 @@ class Description:
             ValueError: naming file and field, when there is none or something in it is wrong.
         """
         path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+        if not path.is_file() and name.endswith((".yaml", ".yml")):
+            raise ValueError(f"corpora.described names {name!r}, which is no file")
         if not path.is_file():
             known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
             raise ValueError(f"corpora.described names {name!r}{suggestion(name, known)}")

@@ -27,6 +27,7 @@ from serve.io.discovery import InputError
 from serve.model.community_model import BUILT_IN, CommunityFeatures
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange, Session, Sessions
+from serve.sessions.size_classes import SIZE_EDGES
 from tests.conftest import draw_sessions
 
 FPR = 0.05
@@ -287,7 +288,11 @@ def test_it_says_what_it_does_next_and_what_it_did(parent: Path, tmp_path: Path)
         "fitting the classifier", "linking benign accounts", "writing",
     ]  # fmt: skip
     assert done.n_confirmed == 20
-    assert "confirmed   20 accounts of campaigns" in adaptation_text(done, FPR).splitlines()
+    said = adaptation_text(done, FPR)
+    assert "confirmed   20 accounts of campaigns" in said.splitlines()
+    decidable = Bundle.load(tmp_path / "out").calibration.is_decidable(np.array(SIZE_EDGES), FPR)
+    assert done.is_decidable == tuple(decidable.tolist())
+    assert ("undecided" in said) == (not decidable.all())
 
 
 def test_campaigns_are_called_so_above_every_community_of_benign_accounts(parent: Path, tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_what_is_no_label_is_refused_with_its_line(tmp_path: Path, line: str) ->
     assert "secret" not in str(fault.value)
 
 
+def test_a_file_without_a_label_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    path.write_text("\n")
+    with pytest.raises(InputError, match=r"l\.jsonl holds no label"):
+        read_labels(path)
+
+
 def test_no_cell_of_a_table_is_a_formula() -> None:
     rows = list(csv.reader(io.StringIO("".join(csv_lines(LABELS)))))
     assert rows[0][:3] == ["account_id", "session_id", "state"]

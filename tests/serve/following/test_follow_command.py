@@ -103,3 +103,10 @@ def test_what_can_not_be_followed_is_refused(
 def test_its_options_need_it(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", str(log), "--out", str(log.with_name("out.jsonl")), "--once"]) == 2
     assert "--idle, --every and --once need --follow" in capsys.readouterr().err
+
+
+def test_an_input_that_is_not_there_yet_is_named(
+    log: Path, bundle_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert follow(log.with_name("other.jsonl"), bundle_folder, "--once") == 0
+    assert "other.jsonl: no file of plain rows is there yet" in capsys.readouterr().err

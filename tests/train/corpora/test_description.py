@@ -51,6 +51,11 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         Description.read("wildchat")
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nope\.yaml', which is no file"):
+        Description.read(str(tmp_path / "nope.yaml"))
+
+
 def test_columns_are_joined_and_rows_filtered(tmp_path: Path) -> None:
     one = described(tmp_path, GOOD.replace("{text: text}", "{text: [instruction, input]}\nwhere: {lang: [en, de]}"))
     rows = [
