@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 
 ROOMS = {
     "serve": (
-        "sessions", "embedding", "io", "capability", "features", "model", "bundle", "scoring", "jobs", "campaigns",
-        "batch", "following", "adaptation", "monitoring", "live", "gateways", "analyst", "http", "commands",
+        "sessions", "embedding", "io", "capability", "features", "model", "bundle", "scoring", "jobs",
+        "infrastructure", "campaigns", "batch", "following", "adaptation", "monitoring", "live", "gateways", "analyst",
+        "http", "commands",
     ),
     "train": (
         "corpora", "synthesis", "encoders", "taxonomy", "learning", "evaluation", "config", "inputs", "reports",

@@ -21,6 +21,7 @@ from serve.campaigns.findings import Campaign
 from serve.campaigns.fingerprints import N_KEYS
 from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
+from serve.infrastructure.metadata_files import KeyedMetadata, read_stored, write_stored
 from serve.io.discovery import Source
 from serve.io.writers import check_seal, replacing, sealed, sha256
 
@@ -33,12 +34,14 @@ _FAULTS = (OSError, LookupError, TypeError, AttributeError, ArithmeticError, Rec
 
 @dataclass(frozen=True)
 class Archive:
-    """What earlier runs left: sketches (None before the first), accounts by campaign id, sources read, generation."""
+    """What earlier runs left: sketches (None before the first), accounts by campaign id, sources read, generation; and
+    where they had a key for it, the accounts' metadata with what tells that key from others."""
 
     sketches: Sketches | None
     campaigns: Mapping[str, frozenset[str]]
     sources: frozenset[tuple[str, int, int]]
     generation: int
+    metadata: KeyedMetadata | None = None
 
     @classmethod
     def load(cls, folder: Path, bundle_id: str) -> Self:
@@ -62,7 +65,8 @@ class Archive:
                 raise ValueError(f"{path} was made with bundle {other}, not {bundle_id}: sketches don't compare")
             check_seal(listed)
             generation = _generation(listed["generation"])
-            _check_files(_paths(folder, generation), listed.get("files"))
+            key = listed.get("metadata_key")
+            _check_files(_paths(folder, generation, with_metadata=key is not None), listed.get("files"))
             sketches = _read(folder, generation)
             _check(sketches)
             return cls(
@@ -70,6 +74,7 @@ class Archive:
                 campaigns={name: frozenset(map(_text, accounts)) for name, accounts in listed["campaigns"].items()},
                 sources=frozenset((_text(name), int(size), int(at)) for name, size, at in listed["sources"]),
                 generation=generation,
+                metadata=None if key is None else read_stored(_paths(folder, generation)[2], _text(key)),
             )
         except json.JSONDecodeError as fault:
             raise ValueError(f"{folder} can't be read as an archive (JSONDecodeError)") from fault
@@ -128,22 +133,29 @@ class Archive:
         )
 
     def save(
-        self, folder: Path, bundle_id: str, sketches: Sketches, campaigns: Sequence[Campaign], sources: Iterable[Source]
-    ) -> None:
+        self, folder: Path, bundle_id: str, sketches: Sketches, campaigns: Sequence[Campaign],
+        sources: Iterable[Source], metadata: KeyedMetadata | None = None,
+    ) -> None:  # fmt: skip
         """Write the next generation and remove the one before; campaigns that weren't found again keep their ids."""
         folder.mkdir(parents=True, exist_ok=True)
         generation = self.generation + 1
         _write(folder, generation, sketches)
+        if metadata is not None:
+            write_stored(_paths(folder, generation)[2], metadata)
         kept = {name: sorted(accounts) for name, accounts in self.campaigns.items()}
         kept |= {campaign.campaign_id: sorted(campaign.account_ids) for campaign in campaigns}
         listed = {
             "format_version": FORMAT_VERSION,
             "bundle": bundle_id,
             "generation": generation,
-            "files": {file.name: sha256(file) for file in _paths(folder, generation)},
+            "files": {
+                file.name: sha256(file) for file in _paths(folder, generation, with_metadata=metadata is not None)
+            },
             "campaigns": kept,
             "sources": sorted(self.sources | {_mark(source) for source in sources}),
         }
+        if metadata is not None:
+            listed["metadata_key"] = metadata.key_id
         with replacing(folder / NAME) as part:
             part.write_text(json.dumps(sealed(listed), ensure_ascii=False), encoding="utf-8")
         for stale in _paths(folder, self.generation):
@@ -173,8 +185,9 @@ def _mark(source: Source) -> tuple[str, int, int]:
     return (str(Path(source.path).resolve()), source.size, source.modified_ns)
 
 
-def _paths(folder: Path, generation: int) -> tuple[Path, Path]:
-    return folder / f"accounts-{generation:06}.parquet", folder / f"items-{generation:06}.parquet"
+def _paths(folder: Path, generation: int, *, with_metadata: bool = True) -> tuple[Path, ...]:
+    names = ("accounts", "items", "metadata")[: 3 if with_metadata else 2]
+    return tuple(folder / f"{name}-{generation:06}.parquet" for name in names)
 
 
 _ACCOUNT_COLUMNS = ("n_exchanges", "n_sessions", "first_at", "last_at", "limit")
@@ -189,13 +202,13 @@ def _write(folder: Path, generation: int, sketches: Sketches) -> None:
     accounts |= {name: _rows(getattr(sketches, name)) for name in _ACCOUNT_ROWS}
     items = {name: pa.array(getattr(sketches.items, name)) for name in _ITEM_COLUMNS}
     items |= {name: _rows(getattr(sketches.items, name)) for name in _ITEM_ROWS}
-    for path, columns in zip(_paths(folder, generation), (accounts, items), strict=True):
+    for path, columns in zip(_paths(folder, generation, with_metadata=False), (accounts, items), strict=True):
         with replacing(path) as part:
             pq.write_table(pa.table(columns), part, compression="zstd", row_group_size=200_000)
 
 
 def _read(folder: Path, generation: int) -> Sketches:
-    accounts, items = _paths(folder, generation)
+    accounts, items = _paths(folder, generation, with_metadata=False)
     columns = {name: _column(accounts, name).to_numpy() for name in _ACCOUNT_COLUMNS}
     columns |= {name: _matrix(accounts, name) for name in _ACCOUNT_ROWS}
     kept = {name: _column(items, name).to_numpy() for name in _ITEM_COLUMNS}

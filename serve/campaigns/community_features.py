@@ -23,6 +23,7 @@ MIN_ACCOUNTS = 5
 MIN_GAIN = 5.0
 """Nats by which an account's prompts must be likelier with the community than without it."""
 
+_LEAST_GAIN = 1.0
 _MIN_MASS = 1.5
 _MIN_SHARE = 0.03
 _MIN_OF_MEDIAN = 0.3
@@ -54,23 +55,47 @@ def communities_of(blended: Mixture, items: Items) -> tuple[Community, ...]:
     or product than what the others do, is left out: it met the community by chance. The share is the larger of those of
     what it sent and of what is kept, since sampling scatters the first and tilts the second.
     """
-    n_accounts = len(blended.share)
-    n_kept = np.maximum(np.bincount(items.owner, minlength=n_accounts), 1)
     found = []
     for index in range(blended.part.shape[1] - 1):
-        mass = np.bincount(items.owner, blended.part[:, index], n_accounts)
-        share = np.maximum(blended.share[:, index], mass / n_kept)
-        tied = np.flatnonzero((mass > _MIN_MASS) & (blended.gain[:, index] > MIN_GAIN) & (share > _MIN_SHARE))
+        share, enough = _shares(index, blended, items)
+        tied = np.flatnonzero(enough & (blended.gain[:, index] > MIN_GAIN))
         if len(tied):
             tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])]
             gain = blended.gain[tied, index]
             tied = tied[
                 (gain > _MIN_OF_MEDIAN_GAIN * np.median(gain)) & ~_strangers(tied, blended.part[:, index], items)
             ]
-        shared = np.flatnonzero((blended.part[:, index] > _MIN_PART) & np.isin(items.owner, tied))
-        if len(tied) >= MIN_ACCOUNTS and len(shared) >= _MIN_ITEMS:
-            found.append(Community(index, tied, shared))
+        community = _community(index, tied, blended, items)
+        if len(tied) >= MIN_ACCOUNTS and len(community.items) >= _MIN_ITEMS:
+            found.append(community)
     return tuple(found)
+
+
+def widened(community: Community, ties: NDArray[np.float64], blended: Mixture, items: Items) -> Community:
+    """The community with those accounts that what they ask ties too weakly, but together with other `ties`
+    (n_accounts,), in nats, firmly enough."""
+    index, own = community.index, community.accounts
+    share, enough = _shares(index, blended, items)
+    gain = blended.gain[:, index]
+    weakly = enough & (gain > _LEAST_GAIN) & (ties > 0.0) & (gain + ties > MIN_GAIN)
+    weakly &= share > _MIN_OF_MEDIAN * np.median(share[own])
+    weakly &= gain + ties > _MIN_OF_MEDIAN_GAIN * np.median(gain[own])
+    tied = np.union1d(own, np.flatnonzero(weakly))
+    tied = np.union1d(own, tied[~_strangers(tied, blended.part[:, index], items)])
+    return _community(index, tied, blended, items)
+
+
+def _shares(index: int, blended: Mixture, items: Items) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The share of each account in a community, and whether it and the prompts in it are enough to tell."""
+    n_kept = np.maximum(np.bincount(items.owner, minlength=len(blended.share)), 1)
+    mass = np.bincount(items.owner, blended.part[:, index], len(blended.share))
+    share = np.maximum(blended.share[:, index], mass / n_kept)
+    return share, (mass > _MIN_MASS) & (share > _MIN_SHARE)
+
+
+def _community(index: int, accounts: NDArray[np.int64], blended: Mixture, items: Items) -> Community:
+    shared = np.flatnonzero((blended.part[:, index] > _MIN_PART) & np.isin(items.owner, accounts))
+    return Community(index, accounts, shared)
 
 
 def _strangers(accounts: NDArray[np.int64], part: NDArray[np.float32], items: Items) -> NDArray[np.bool_]:

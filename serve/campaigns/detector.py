@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from serve.campaigns.community_features import (
     Community,
     communities_of,
     measure,
+    widened,
 )
 from serve.campaigns.findings import Findings, campaign_of, findings_of
 from serve.campaigns.mixture import MAX_COMMUNITIES, Mixture, Seeds, fit_mixture
 from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities, prompt_kernel, unit_rows
-from serve.campaigns.sketches import Items, Sketches
+from serve.campaigns.sketches import ContentOrder, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
+from serve.infrastructure.account_metadata import AccountMetadata
+from serve.infrastructure.sharing import SharedInfrastructure, Sharing
 from serve.model.community_model import BUILT_IN, CommunityFeatures, CommunityModel
 
 MAX_ITEMS = 600_000
@@ -35,13 +38,25 @@ _REPEAT = 0.98
 _N_COMPARED = 200
 
 
-def find(sketches: Sketches, capabilities: CapabilityMap, model: CommunityModel = BUILT_IN) -> Findings:
-    """Campaigns among these accounts; a population too small to hold one has none."""
-    linked = candidates(sketches)
+def find(
+    sketches: Sketches,
+    capabilities: CapabilityMap,
+    model: CommunityModel = BUILT_IN,
+    metadata: AccountMetadata | None = None,
+) -> Findings:
+    """Campaigns among these accounts; a population too small to hold one has none. With `metadata`, what accounts that
+    ask alike share of it speaks for a campaign, too."""
+    return campaigns_among(sketches, candidates(sketches, metadata), capabilities, model)
+
+
+def campaigns_among(
+    sketches: Sketches, found: Candidates, capabilities: CapabilityMap, model: CommunityModel
+) -> Findings:
+    """Those communities among these accounts that a model calls campaigns, with what is reported of them."""
     campaigns = [
-        campaign_of(community, signs, linked.blended, linked.sketches, capabilities, model)
-        for community, signs in linked.communities
-        if model.is_campaign(signs)
+        campaign_of(community, signs, found.blended, found.sketches, capabilities, model, shared)
+        for (community, signs), shared in zip(found.communities, found.shared, strict=True)
+        if model.log_odds(signs) + shared.log_odds > model.threshold
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return findings_of(sketches, tuple(campaigns))
@@ -49,27 +64,79 @@ def find(sketches: Sketches, capabilities: CapabilityMap, model: CommunityModel 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Communities that may be campaigns, each with its signs; `sketches` as they were compared, and as a blend."""
+    """Communities that may be campaigns, each with its signs and what infrastructure it shares; `sketches` as they were
+    compared, and as a blend."""
 
     sketches: Sketches
     blended: Mixture
     communities: tuple[tuple[Community, CommunityFeatures], ...]
+    shared: tuple[SharedInfrastructure, ...]
 
 
-def candidates(sketches: Sketches) -> Candidates:
+def candidates(sketches: Sketches, metadata: AccountMetadata | None = None) -> Candidates:
     """The communities among these accounts that a model of communities judges; none where too few could make one.
 
     Whatever judges communities, learns from them or sets a threshold by them has to ask here, so that all see the same.
     """
+    return linked(sketches).candidates(metadata)
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Accounts whose prompts were compared, as a blend of communities; `items` and what follows are in `order`."""
+
+    sketches: Sketches
+    order: ContentOrder
+    items: Items
+    weight: NDArray[np.float64]
+    blended: Mixture
+
+    def candidates(self, metadata: AccountMetadata | None = None) -> Candidates:
+        """The communities of the blend, with the signs of those whom their prompts tie; what accounts share adds
+        accounts and speaks for a community, and takes nothing from those who share nothing."""
+        if not len(self.blended.share):
+            return Candidates(self.sketches, self.blended, (), ())
+        most = MAX_ACCOUNT_SHARE * len(self.sketches)
+        blended = joined(self.blended, communities_of(self.blended, self.items), self.items)
+        found = [own for own in communities_of(blended, self.items) if len(own.accounts) <= most]
+        signs = measure(found, blended, self.items, self.weight)
+        shared = [SharedInfrastructure.nothing(len(own.accounts)) for own in found]
+        if metadata:
+            names = self.sketches.account_ids
+            sharing = Sharing(metadata, tuple(names[own] for own in self.order.accounts.tolist()))
+            wider = [widened(own, sharing.ties(own.accounts), blended, self.items) for own in found]
+            found = [own if len(more.accounts) > most else more for own, more in zip(found, wider, strict=True)]
+            shared = [sharing.evidence(own.accounts) for own in found]
+        blended, communities, ties = _as_given(self.order, blended, found, shared)
+        return Candidates(self.sketches, blended, tuple(zip(communities, signs, strict=True)), ties)
+
+
+def linked(sketches: Sketches) -> Linked:
+    """Compare what accounts ask, in an order that what they sent decides, so that their names change nothing."""
     n = len(sketches)
     thin = sketches.thinned(max(8, MAX_ITEMS // max(n, 1))) if len(sketches.items) > MAX_ITEMS else sketches
-    items, weight = thin.items, thin.weight
+    order = ContentOrder.of(thin.items, n)
+    items, weight = order.ordered(thin.items), thin.weight[order.items]
     if n < MIN_ACCOUNTS or len(items) < MIN_ACCOUNTS:
-        return Candidates(thin, Mixture.empty(), ())
-    blended = fit_mixture(prompt_kernel(items), items.owner, weight, seeds(items, n))
-    blended = joined(blended, communities_of(blended, items), items)
-    found = [own for own in communities_of(blended, items) if len(own.accounts) <= MAX_ACCOUNT_SHARE * n]
-    return Candidates(thin, blended, tuple(zip(found, measure(found, blended, items, weight), strict=True)))
+        return Linked(thin, order, items, weight, Mixture.empty())
+    return Linked(thin, order, items, weight, fit_mixture(prompt_kernel(items), items.owner, weight, seeds(items, n)))
+
+
+def _as_given(
+    order: ContentOrder, blended: Mixture, found: Sequence[Community], shared: Sequence[SharedInfrastructure]
+) -> tuple[Mixture, list[Community], tuple[SharedInfrastructure, ...]]:
+    """The blend, its communities and what they share, for accounts and prompts in the order of the sketches."""
+    for column in blended.part.T:
+        column[order.items] = column.copy()
+    share, gain = np.empty_like(blended.share), np.empty_like(blended.gain)
+    share[order.accounts], gain[order.accounts] = blended.share, blended.gain
+    by_name = [np.argsort(order.accounts[own.accounts]) for own in found]
+    communities = [
+        Community(own.index, order.accounts[own.accounts[places]], np.sort(order.items[own.items]))
+        for own, places in zip(found, by_name, strict=True)
+    ]
+    ties = tuple(replace(own, ties=own.ties[places]) for own, places in zip(shared, by_name, strict=True))
+    return Mixture(blended.part, share, gain), communities, ties
 
 
 def seeds(items: Items, n_accounts: int) -> Seeds:

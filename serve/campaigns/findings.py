@@ -16,6 +16,7 @@ from serve.campaigns.sketches import Items, Sketches
 from serve.campaigns.synchrony import Pivot, Synchrony, pivots, synchrony
 from serve.capability import coverage
 from serve.capability.capability_map import CapabilityMap
+from serve.infrastructure.sharing import SharedInfrastructure, SharedValue
 from serve.model.community_model import CommunityFeatures, CommunityModel
 
 PRIOR = 0.01
@@ -33,7 +34,8 @@ class Tie:
     """What ties an account to a campaign.
 
     `share` of its exchanges belong to it; `gain` (nats) is by how much that makes what it asks likelier; so many of its
-    kept prompts share a skeleton with one of another member, or nearly repeat it.
+    kept prompts share a skeleton with one of another member, or nearly repeat it. `infrastructure` (nats) is what the
+    values that it shares with other members add.
     """
 
     account_id: str
@@ -44,6 +46,17 @@ class Tie:
     n_shared: float
     n_same_skeleton: int
     n_near_duplicates: int
+    infrastructure: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Infrastructure that members share: the log-odds that it adds, how likely as many random accounts share as much,
+    and the values of most members, by kind and numbers of accounts alone."""
+
+    log_odds: float = 0.0
+    p_value: float = 1.0
+    values: tuple[SharedValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class Campaign:
 
     `n_exchanges` counts all exchanges of its accounts, `n_harvested` estimates those that belong to the harvest.
     `contributions` are the log-odds each sign adds; `skeletons` map hashes to the number of accounts that sent them.
+    `shared` is what infrastructure members share.
     """
 
     campaign_id: str
@@ -73,6 +87,7 @@ class Campaign:
     signs: CommunityFeatures
     contributions: Mapping[str, float]
     ties: tuple[Tie, ...]
+    shared: Shared = Shared()
 
     @property
     def account_ids(self) -> frozenset[str]:
@@ -101,16 +116,16 @@ class Findings:
 
 def campaign_of(
     community: Community, signs: CommunityFeatures, blended: Mixture, sketches: Sketches, capabilities: CapabilityMap,
-    model: CommunityModel,
+    model: CommunityModel, infrastructure: SharedInfrastructure,
 ) -> Campaign:  # fmt: skip
     """What is reported of a community that is a campaign."""
     items, accounts = sketches.items, community.accounts
-    confidence = _logistic(model.log_odds(signs))
+    confidence = _logistic(model.log_odds(signs) + infrastructure.log_odds)
     weight = (sketches.weight * blended.part[:, community.index])[community.items]
     shared = items.take(community.items)
     counts = coverage.CellCounts.of(np.zeros(len(shared), np.int64), shared.cell.astype(np.int64), 1)
     covered = coverage.area_coverage(counts, capabilities.cell_areas, capabilities.n_cells)
-    ties = _ties(community, blended, sketches, confidence)
+    ties = _ties(community, blended, sketches, confidence, infrastructure.ties)
     n_exchanges = int(sketches.n_exchanges[accounts].sum())
     n_harvested = round(sum(tie.n_shared for tie in ties))
     return Campaign(
@@ -131,26 +146,34 @@ def campaign_of(
         pivots=pivots(shared.at, shared.area.astype(np.int64), shared.owner, capabilities.areas),
         synchrony=synchrony(sketches, accounts),
         signs=signs,
-        contributions=model.contributions(signs),
+        contributions=model.contributions(signs) | _added(infrastructure),
         ties=ties,
+        shared=Shared(infrastructure.log_odds, infrastructure.p_value, infrastructure.values),
     )  # fmt: skip
 
 
-def _ties(community: Community, blended: Mixture, sketches: Sketches, confidence: float) -> tuple[Tie, ...]:
+def _added(infrastructure: SharedInfrastructure) -> dict[str, float]:
+    return {"infrastructure": infrastructure.log_odds} if infrastructure.log_odds else {}
+
+
+def _ties(
+    community: Community, blended: Mixture, sketches: Sketches, confidence: float, shared: NDArray[np.float64]
+) -> tuple[Tie, ...]:
     items, accounts, index = sketches.items, community.accounts, community.index
     n = len(sketches)
     share = _weighted_share(community, blended, sketches)
-    shared = items.take(community.items)
-    skeleton = np.bincount(shared.owner, weights=_has_common(shared), minlength=n)
-    repeats = np.bincount(shared.owner, weights=_is_near_repeat(shared), minlength=n)
-    member = _posterior(blended.gain[accounts, index], len(accounts), n)
+    sent = items.take(community.items)
+    skeleton = np.bincount(sent.owner, weights=_has_common(sent), minlength=n)
+    repeats = np.bincount(sent.owner, weights=_is_near_repeat(sent), minlength=n)
+    member = _posterior(blended.gain[accounts, index] + shared, len(accounts), n)
     return tuple(
         Tie(
             sketches.account_ids[account], confidence * float(sure), float(share[account]),
             float(blended.gain[account, index]), int(sketches.n_exchanges[account]),
             float(share[account] * sketches.n_exchanges[account]), int(skeleton[account]), int(repeats[account]),
+            nats,
         )
-        for account, sure in zip(accounts.tolist(), member.tolist(), strict=True)
+        for account, sure, nats in zip(accounts.tolist(), member.tolist(), shared.tolist(), strict=True)
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from serve.campaigns.indicators import write as write_indicators
 from serve.campaigns.results import SCHEMA, CampaignResult, members, report
 from serve.campaigns.sketches import Sketches, sketch
 from serve.features.session_features import observe
+from serve.infrastructure.account_metadata import AccountMetadata, read_metadata
+from serve.infrastructure.metadata_files import UNSTORED, KeyedMetadata, key_id, read_key
 from serve.io.discovery import Found, discover, plan
 from serve.io.writers import check_places, check_suffix, replacing, writing
 from serve.jobs.checkpoint import ReadDone
@@ -39,6 +41,9 @@ _PARTITION_BYTES = 32 << 20
 class CampaignJob:
     """What is to be done: read `inputs`, judge with `bundle`, write campaigns to `out`, and the others where given.
 
+    What accounts were used from is read from the inputs and from the tables of `metadata`; it is archived only with a
+    `metadata_key`, a file with a secret, and as hashes that are keyed with it.
+
     Raises:
         ValueError: when an output's name says nothing of its kind, or two outputs are the same.
     """
@@ -49,6 +54,8 @@ class CampaignJob:
     members: Path | None = None
     indicators: Path | None = None
     archive: Path | None = None
+    metadata: tuple[Path, ...] = ()
+    metadata_key: Path | None = None
     bundle: Path = RELEASED
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
@@ -96,6 +103,8 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
     archive = Archive.load(job.archive, bundle_id) if job.archive else Archive(None, {}, frozenset(), 0)
     if job.archive and archive.sketches is not None:
         archive.check(job.archive, read_capabilities(job.bundle))
+    key = read_key(job.metadata_key) if job.metadata_key else None
+    _check_key(job, archive, key)
     found = discover(job.inputs)
     new = tuple(source for source in found.sources if not archive.knows(source))
     with progress, tempfile.TemporaryDirectory(dir=job.out.parent, prefix="_campaigns.") as folder:
@@ -103,18 +112,26 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
         _write_rejects(job.rejects, reads, Path(folder))
     scorer = load(job.bundle)
     sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
-    findings = find(sketches, scorer.bundle.capabilities, scorer.bundle.communities)
+    read = read_metadata([*(Path(source.path) for source in new), *job.metadata], key or UNSTORED)
+    metadata = AccountMetadata.joined([read, *([archive.metadata.metadata] if archive.metadata else [])])
+    findings = find(sketches, scorer.bundle.capabilities, scorer.bundle.communities, metadata)
     findings = replace(findings, campaigns=archive.renamed(findings.campaigns))
     slices = [part for read in reads for part in read.slices]
     reasons = sum((Counter(part.reasons) for part in slices), Counter[str]())
     outcome = CampaignResult(
         findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
-        len(found.sources) - len(new), dict(reasons.most_common()),
+        len(found.sources) - len(new), dict(reasons.most_common()), metadata.n_accounts(sketches.account_ids),
     )  # fmt: skip
     _write(job, outcome, scorer)
     if job.archive:
-        archive.save(job.archive, bundle_id, sketches, findings.campaigns, new)
+        keyed = KeyedMetadata(metadata, key_id(key)) if key else None
+        archive.save(job.archive, bundle_id, sketches, findings.campaigns, new, keyed)
     return outcome
+
+
+def _check_key(job: CampaignJob, archive: Archive, key: bytes | None) -> None:
+    if archive.metadata is not None and (key is None or key_id(key) != archive.metadata.key_id):
+        raise ValueError(f"{job.archive} holds metadata hashed with a key, expected --metadata-key with the same one")
 
 
 def _gathered(

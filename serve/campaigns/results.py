@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +28,8 @@ N_TOP_AREAS = 3
 
 @dataclass(frozen=True)
 class CampaignResult:
-    """What was found, in which population, and what was read; `n_untimed` rows are usable, but without a time."""
+    """What was found, in which population, and what was read; `n_untimed` rows are usable, but without a time;
+    `described` counts the accounts with a value by kind of metadata."""
 
     findings: Findings
     sketches: Sketches
@@ -36,6 +37,7 @@ class CampaignResult:
     n_untimed: int
     n_known_files: int
     reasons: Mapping[str, int]
+    described: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
@@ -79,6 +81,7 @@ def report(outcome: CampaignResult, bundle_id: str) -> dict[str, Any]:
         "n_campaigns": len(campaigns),
         "prior": PRIOR,
         "member_confidence": MIN_MEMBER,
+        "n_accounts_with": dict(outcome.described),
         "note": _note(sketches),
         "table": [_row(campaign) for campaign in campaigns],
         "campaigns": [_plain(campaign) for campaign in campaigns],
@@ -147,6 +150,9 @@ def summary_text(outcome: CampaignResult, seconds: float) -> str:
     )
     if outcome.n_untimed:
         lines.append(f"{outcome.n_untimed:,} rows have no time (column at) and are left out where time is used")
+    if outcome.described:
+        counts = ", ".join(f"{kind} of {count:,} accounts" for kind, count in outcome.described.items())
+        lines.append(f"what accounts share counts, too: {counts}")
     if outcome.n_known_files:
         lines.append(f"{outcome.n_known_files:,} files were read before and are in the archive")
     note = _note(sketches)

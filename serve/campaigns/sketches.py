@@ -150,6 +150,32 @@ class Sketches:
         )
 
 
+@dataclass(frozen=True)
+class ContentOrder:
+    """An order that what was sent decides, not what accounts are called: indices of accounts (n_accounts,) and of items
+    (n_items,)."""
+
+    accounts: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, items: Items, n_accounts: int) -> Self:
+        """By a hash of all texts of an account, and its items by theirs."""
+        digest = np.zeros(n_accounts, np.uint64)
+        np.add.at(digest, items.owner, _mixed(items.text))
+        accounts = np.argsort(digest, kind="stable")
+        rank = np.empty_like(accounts)
+        rank[accounts] = np.arange(n_accounts)
+        return cls(accounts, np.lexsort((items.text, rank[items.owner])))
+
+    def ordered(self, items: Items) -> Items:
+        """The items in this order, owned by accounts in this order."""
+        rank = np.empty_like(self.accounts)
+        rank[self.accounts] = np.arange(len(self.accounts))
+        moved = items.take(self.items)
+        return moved.owned(rank[moved.owner])
+
+
 def sketch(sessions: Sessions, prompts: Evidenced, p_value: NDArray[np.float64], *, size: int = SIZE) -> Sketches:
     """Sketches of the accounts of some sessions, from their prompts as observed and the sessions' p-values."""
     names = tuple(sorted(set(sessions.account_ids)))
@@ -199,11 +225,15 @@ def _keys(prompts: Sequence[str], hashes: NDArray[np.uint64], wanted: NDArray[np
 
 def _priority(evidence: NDArray[np.float64], text: NDArray[np.uint64], salt: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Weight over a number in (0, 1] that account and text decide, so that a prompt's priority never changes."""
-    mixed = (text ^ salt) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    chance = ((mixed * np.uint64(0xBF58476D1CE4E5B9)) >> np.uint64(11)).astype(np.float64) + 1.0
+    chance = (_mixed(text ^ salt) >> np.uint64(11)).astype(np.float64) + 1.0
     weight = np.exp(_TILT * np.clip(evidence.astype(np.float32).astype(np.float64), -2.0, 2.0))
     return np.asarray(weight / (chance / 2.0**53))
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mixed = values * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    return mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def _deduplicated(items: Items) -> Items:

@@ -22,6 +22,13 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--archive", type=Path, metavar="DIR", help="keep sketches here between runs, and read only new files"
     )
+    parser.add_argument(
+        "--metadata", type=Path, nargs="+", default=[], metavar="FILE",
+        help="tables of account_id with ip, asn, api_key, payment, signup, user_agent or country",
+    )  # fmt: skip
+    parser.add_argument(
+        "--metadata-key", type=Path, metavar="FILE", help="a secret: keep metadata in the archive, hashed with it"
+    )
     parser.add_argument("--indicators", type=Path, metavar="FILE", help="write hashes and profiles to share, as JSON")
     add_bundle(parser)
 
@@ -40,6 +47,8 @@ def _campaigns(options: argparse.Namespace) -> int:
         members=options.members,
         indicators=options.indicators,
         archive=options.archive,
+        metadata=tuple(options.metadata),
+        metadata_key=options.metadata_key,
         bundle=options.bundle or RELEASED,
         **workers_of(options),
     )

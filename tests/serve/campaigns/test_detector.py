@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import _same_labels, candidates, find
+from serve.campaigns.detector import _same_labels, campaigns_among, candidates, find
 from serve.campaigns.findings import MIN_MEMBER, PRIOR, Findings
 from serve.campaigns.results import CampaignResult
 from serve.campaigns.results import members as members_table
 from serve.campaigns.sketches import N_LOWEST, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.embedding.encoders import quantise
+from serve.infrastructure.account_metadata import AccountMetadata
+from serve.model.community_model import BUILT_IN
 
 N_DIMS = 64
 
@@ -101,6 +103,47 @@ def test_the_order_of_accounts_changes_nothing(capabilities: CapabilityMap, hidd
     items = dataclasses.replace(sketches.items.take(order), owner=turned[order])
     again = find(dataclasses.replace(sketches, items=items), capabilities)
     assert members(again).tolist() == list(range(180, 200))
+
+
+def addresses(values: dict[int, int], n: int) -> AccountMetadata:
+    """Accounts by index with an address each, everybody else with one of their own."""
+    return AccountMetadata.of_pairs({f"a{index:04d}": {(0, values.get(index, 1000 + index))} for index in range(n)})
+
+
+def turned_round(found: Findings, n: int) -> list[list[int]]:
+    return [sorted(n - 1 - int(name[1:]) for name in own.account_ids) for own in found.campaigns]
+
+
+def test_names_change_nothing(capabilities: CapabilityMap):
+    sketches = population(capabilities, [(index // 10, 0.4 - 0.1 * (index // 20)) for index in range(120)], seed=3)
+    turned = 119 - sketches.items.owner
+    order = np.argsort(turned, kind="stable")
+    items = dataclasses.replace(sketches.items.take(order), owner=turned[order])
+    plain, again = (find(own, capabilities) for own in (sketches, dataclasses.replace(sketches, items=items)))
+    assert turned_round(again, 120) == [sorted(int(name[1:]) for name in own.account_ids) for own in plain.campaigns]
+
+
+def test_a_shared_address_speaks_for_those_who_ask_alike_and_for_nobody_else(capabilities: CapabilityMap):
+    sketches = population(capabilities, [(0, 0.35)] * 20 + [(1, -0.6)] * 20 + others(160))
+    offices = {index: 10 + (index - 20) // 20 for index in range(20, 200)}  # one of them has all customers of a product
+    told = addresses(offices | {index: index % 2 for index in range(20)}, 200)
+    found = candidates(sketches, told)
+    added = {
+        int(own.accounts[0]): shared.log_odds for (own, _), shared in zip(found.communities, found.shared, strict=True)
+    }
+    assert {first for first, value in added.items() if value > 1.0} == {0, 20}
+    odds = {int(own.accounts[0]): BUILT_IN.log_odds(signs) for own, signs in found.communities}
+    model = dataclasses.replace(BUILT_IN, threshold=odds[0] + 1.0)
+    campaigns = campaigns_among(sketches, found, capabilities, model).campaigns
+    assert [own.account_ids for own in campaigns] == [frozenset(sketches.account_ids[:20])]
+    assert campaigns[0].shared.log_odds == campaigns[0].contributions["infrastructure"] > 1.0
+    assert {value.kind for value in campaigns[0].shared.values} == {"ip"}
+    assert campaigns_among(sketches, candidates(sketches), capabilities, model).campaigns == ()
+
+
+def test_addresses_that_nobody_shares_change_nothing(capabilities: CapabilityMap, hidden):
+    sketches, plain = hidden
+    assert find(sketches, capabilities, metadata=addresses({}, len(sketches))).campaigns == plain.campaigns
 
 
 def test_half_of_what_they_send_may_be_something_else(capabilities: CapabilityMap):

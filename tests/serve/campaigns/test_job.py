@@ -128,6 +128,35 @@ def test_outputs_that_would_overwrite_each_other_or_an_input_are_refused(tmp_pat
         CampaignJob((source,), tmp_path / "a.txt", tmp_path / "r.jsonl")
 
 
+def test_metadata_is_kept_as_keyed_hashes_and_only_with_a_key(rows, tmp_path: Path, bundle_folder: Path):
+    told = [{**row, "ip": f"192.0.2.{index % 7}"} for index, row in enumerate(rows)]
+    days = [write(tmp_path / f"{day}.jsonl", told[day::2]) for day in (0, 1)]
+    key = tmp_path / "key"
+    key.write_text("a secret of some length")
+    open_, keyed = tmp_path / "open", tmp_path / "keyed"
+    outcome, document, _ = inquire(days[:1], tmp_path / "one", bundle_folder, archive=open_)
+    n_accounts = document["n_accounts"]
+    assert document["n_accounts_with"] == {"ip": n_accounts}
+    assert f"ip of {n_accounts} accounts" in summary_text(outcome, 1.0)
+    assert not list(open_.glob("metadata*"))
+    inquire(days[:1], tmp_path / "two", bundle_folder, archive=keyed, metadata_key=key)
+    inquire(days, tmp_path / "three", bundle_folder, archive=keyed, metadata_key=key)
+    stored = pq.read_table(keyed / "metadata-000002.parquet")
+    assert len(list(keyed.glob("metadata*"))) == 1
+    assert len(set(stored.column("value").to_pylist())) == 7
+    for file in (*keyed.iterdir(), *(tmp_path / "three").iterdir()):
+        assert b"192.0.2" not in file.read_bytes()
+    with pytest.raises(ValueError, match="expected --metadata-key with the same one"):
+        inquire(days, tmp_path / "four", bundle_folder, archive=keyed)
+
+
+def test_a_table_of_accounts_is_metadata_too(rows, tmp_path: Path, bundle_folder: Path):
+    (tmp_path / "accounts.csv").write_text(f"account_id,card_fingerprint\n{rows[0]['account_id']},x\nstranger,x\n")
+    source = write(tmp_path / "x.jsonl", rows[:40])
+    _, document, _ = inquire([source], tmp_path / "o", bundle_folder, metadata=(tmp_path / "accounts.csv",))
+    assert document["n_accounts_with"] == {"payment": 1}
+
+
 def test_an_archive_of_another_bundle_is_refused(rows, tmp_path: Path, bundle_folder: Path):
     archive = tmp_path / "archive"
     source = write(tmp_path / "x.jsonl", rows[:40])
