@@ -67,7 +67,7 @@ class Archive:
             generation = _generation(listed["generation"])
             key = listed.get("metadata_key")
             _check_files(_paths(folder, generation, with_metadata=key is not None), listed.get("files"))
-            sketches = _read(folder, generation)
+            sketches = read_sketches(folder, generation)
             _check(sketches)
             return cls(
                 sketches=sketches,
@@ -139,18 +139,17 @@ class Archive:
         """Write the next generation and remove the one before; campaigns that weren't found again keep their ids."""
         folder.mkdir(parents=True, exist_ok=True)
         generation = self.generation + 1
-        _write(folder, generation, sketches)
+        paths = _paths(folder, generation, with_metadata=metadata is not None)
+        write_sketches(folder, generation, sketches)
         if metadata is not None:
-            write_stored(_paths(folder, generation)[2], metadata)
+            write_stored(paths[2], metadata)
         kept = {name: sorted(accounts) for name, accounts in self.campaigns.items()}
         kept |= {campaign.campaign_id: sorted(campaign.account_ids) for campaign in campaigns}
         listed = {
             "format_version": FORMAT_VERSION,
             "bundle": bundle_id,
             "generation": generation,
-            "files": {
-                file.name: sha256(file) for file in _paths(folder, generation, with_metadata=metadata is not None)
-            },
+            "files": {file.name: sha256(file) for file in paths},
             "campaigns": kept,
             "sources": sorted(self.sources | {_mark(source) for source in sources}),
         }
@@ -196,19 +195,26 @@ _ITEM_COLUMNS = ("owner", "text", "count", "priority", "area", "skill", "cell", 
 _ITEM_ROWS = ("evidence", "vector", "keys")
 
 
-def _write(folder: Path, generation: int, sketches: Sketches) -> None:
+def sketch_paths(folder: Path, generation: int) -> tuple[Path, ...]:
+    """The files of a generation of sketches."""
+    return _paths(folder, generation, with_metadata=False)
+
+
+def write_sketches(folder: Path, generation: int, sketches: Sketches) -> None:
+    """Write the files of `sketch_paths`."""
     accounts = {"account_id": pa.array(sketches.account_ids, pa.string())}
     accounts |= {name: pa.array(getattr(sketches, name)) for name in _ACCOUNT_COLUMNS}
     accounts |= {name: _rows(getattr(sketches, name)) for name in _ACCOUNT_ROWS}
     items = {name: pa.array(getattr(sketches.items, name)) for name in _ITEM_COLUMNS}
     items |= {name: _rows(getattr(sketches.items, name)) for name in _ITEM_ROWS}
-    for path, columns in zip(_paths(folder, generation, with_metadata=False), (accounts, items), strict=True):
+    for path, columns in zip(sketch_paths(folder, generation), (accounts, items), strict=True):
         with replacing(path) as part:
             pq.write_table(pa.table(columns), part, compression="zstd", row_group_size=200_000)
 
 
-def _read(folder: Path, generation: int) -> Sketches:
-    accounts, items = _paths(folder, generation, with_metadata=False)
+def read_sketches(folder: Path, generation: int) -> Sketches:
+    """Read what `write_sketches` wrote, unchecked."""
+    accounts, items = sketch_paths(folder, generation)
     columns = {name: _column(accounts, name).to_numpy() for name in _ACCOUNT_COLUMNS}
     columns |= {name: _matrix(accounts, name) for name in _ACCOUNT_ROWS}
     kept = {name: _column(items, name).to_numpy() for name in _ITEM_COLUMNS}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from serve.bundle.bundle import read_capabilities, trusted
 from serve.bundle.files import RELEASED
-from serve.campaigns.archive import Archive
+from serve.campaigns.archive import Archive, read_sketches, sketch_paths, write_sketches
 from serve.campaigns.detector import find
 from serve.campaigns.indicators import write as write_indicators
 from serve.campaigns.results import SCHEMA, CampaignResult, members, report
@@ -23,13 +22,13 @@ from serve.campaigns.sketches import Sketches, sketch
 from serve.features.session_features import observe
 from serve.infrastructure.account_metadata import AccountMetadata, read_metadata
 from serve.infrastructure.metadata_files import UNSTORED, KeyedMetadata, key_id, read_key
-from serve.io.discovery import Found, discover, plan
+from serve.io.discovery import Found, Source, discover, plan
 from serve.io.writers import check_places, check_suffix, replacing, writing
-from serve.jobs.checkpoint import ReadDone
+from serve.jobs.checkpoint import Checkpoint, Done, JudgeDone, ReadDone
 from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
 from serve.jobs.partitions import read_partition
 from serve.jobs.progress import Progress
-from serve.jobs.tasks import ReadTask, rejects_name, spill_name
+from serve.jobs.tasks import ReadTask, Stopwatch, digests, rejects_name, spill_name, task_faults
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.sessions.sessionizing import Timeline
 
@@ -44,8 +43,11 @@ class CampaignJob:
     What accounts were used from is read from the inputs and from the tables of `metadata`; it is archived only with a
     `metadata_key`, a file with a secret, and as hashes that are keyed with it.
 
+    `engine` is `local` or `ray`. What is read and sketched stays in `work_dir` until the job ends; one that stopped
+    goes on from there with `resume`.
+
     Raises:
-        ValueError: when an output's name says nothing of its kind, or two outputs are the same.
+        ValueError: when an output's name says nothing of its kind, two outputs are the same, or the engine is unknown.
     """
 
     inputs: tuple[Path, ...]
@@ -57,7 +59,9 @@ class CampaignJob:
     metadata: tuple[Path, ...] = ()
     metadata_key: Path | None = None
     bundle: Path = RELEASED
+    engine: str = "local"
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if self.out.suffix.lower() != ".json":
@@ -66,11 +70,18 @@ class CampaignJob:
             check_suffix(self.members)
         outputs = (self.out, self.rejects, self.members, self.indicators)
         check_places([path for path in outputs if path], self.inputs)
+        if self.engine not in EXECUTORS:
+            raise ValueError(f"engine is {self.engine!r}, expected one of {', '.join(EXECUTORS)}")
+
+    @property
+    def work_dir(self) -> Path:
+        """Where the job keeps what is done until it ends."""
+        return self.out.with_name(f"_{self.out.name}.work")
 
 
 @dataclass(frozen=True, slots=True)
 class SketchTask:
-    """Cut a partition into sessions, judge them and keep a sketch of each account."""
+    """Cut a partition into sessions, judge them and write a sketch of each account."""
 
     index: int
     folder: Path
@@ -78,13 +89,31 @@ class SketchTask:
     n_partitions: int
     bundle: str
 
-    def run(self) -> Sketches | None:
-        """The sketches of a partition, None where it holds no account."""
-        spills = [self.folder / spill_name(share) for share in range(self.n_shares)]
-        timeline = Timeline.of(read_partition(spills, self.index, self.n_partitions))
-        scorer = load(self.bundle)
-        parts = [_sketch(sessions, scorer) for sessions in timeline.chunks(CHUNK_PROMPTS)]
-        return Sketches.joined(parts) if parts else None
+    def run(self) -> JudgeDone:
+        """Do it.
+
+        Raises:
+            BundleError: when the bundle can't be trusted.
+            TaskError: when the folder can't be read or written, or memory is short.
+        """
+        watch = Stopwatch()
+        with task_faults(self.folder), watch.of("sketch"):
+            scorer = load(self.bundle)
+            spills = [self.folder / spill_name(share) for share in range(self.n_shares)]
+            timeline = Timeline.of(read_partition(spills, self.index, self.n_partitions))
+            sketches = Sketches.joined([_sketch(sessions, scorer) for sessions in timeline.chunks(CHUNK_PROMPTS)])
+            write_sketches(self.folder, self.index, sketches)
+            lowest = sketches.lowest
+        return JudgeDone(
+            index=self.index,
+            n_exchanges=len(timeline.order),
+            n_sessions=len(timeline),
+            n_accounts=len(sketches),
+            n_flagged=int((lowest <= scorer.fpr).sum()),
+            n_flagged_accounts=int((sketches.p_value <= scorer.fpr).sum()),
+            files=digests(sketch_paths(self.folder, self.index)),
+            cost=watch.cost(),
+        )
 
 
 def _sketch(sessions: Any, scorer: Scorer) -> Sketches:
@@ -107,11 +136,25 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
     _check_key(job, archive, key)
     found = discover(job.inputs)
     new = tuple(source for source in found.sources if not archive.knows(source))
-    with progress, tempfile.TemporaryDirectory(dir=job.out.parent, prefix="_campaigns.") as folder:
-        reads, parts = _gathered(job, Found(new, found.n_ignored), Path(folder), progress)
-        _write_rejects(job.rejects, reads, Path(folder))
+    tasks = _read_tasks(job, new)
+    identity = _identity(job, new, bundle_id, archive.generation, tasks)
+    with Checkpoint.open(job.work_dir, identity, resume=job.resume) as work:
+        work.keep(lambda done: _fits(done, tasks))
+        with progress:
+            _gather(job, tasks, work, progress)
+        outcome = _linked(job, archive, found, new, work, key)
+        work.remove()
+    return outcome
+
+
+def _linked(
+    job: CampaignJob, archive: Archive, found: Found, new: tuple[Source, ...], work: Checkpoint, key: bytes | None
+) -> CampaignResult:
+    """Link all accounts that were sketched, and write what is found."""
     scorer = load(job.bundle)
+    parts = [read_sketches(work.folder, index) for index in sorted(work.judgements)]
     sketches = archive.joined(Sketches.joined([_nobody(scorer), *parts]))
+    reads = [work.reads[index] for index in sorted(work.reads)]
     read = read_metadata([*(Path(source.path) for source in new), *job.metadata], key or UNSTORED)
     metadata = AccountMetadata.joined([read, *([archive.metadata.metadata] if archive.metadata else [])])
     findings = find(sketches, scorer.bundle.capabilities, scorer.bundle.communities, metadata)
@@ -122,10 +165,11 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
         findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
         len(found.sources) - len(new), dict(reasons.most_common()), metadata.n_accounts(sketches.account_ids),
     )  # fmt: skip
+    _write_rejects(job.rejects, reads, work.folder)
     _write(job, outcome, scorer)
     if job.archive:
         keyed = KeyedMetadata(metadata, key_id(key)) if key else None
-        archive.save(job.archive, bundle_id, sketches, findings.campaigns, new, keyed)
+        archive.save(job.archive, scorer.bundle.bundle_id, sketches, findings.campaigns, new, keyed)
     return outcome
 
 
@@ -134,36 +178,59 @@ def _check_key(job: CampaignJob, archive: Archive, key: bytes | None) -> None:
         raise ValueError(f"{job.archive} holds metadata hashed with a key, expected --metadata-key with the same one")
 
 
-def _gathered(
-    job: CampaignJob, found: Found, folder: Path, progress: Progress
-) -> tuple[list[ReadDone], list[Sketches]]:
-    """Everything that was read, and the sketches of each partition."""
-    if not found.sources:
-        return [], []
-    n_partitions = int(found.text_bytes) // _PARTITION_BYTES + 1
-    shares = plan(found.sources, max(found.text_bytes // 16, 4 << 20))
-    read_tasks = [ReadTask(index, folder, share, n_partitions, 1.0) for index, share in enumerate(shares)]
-    reads: list[ReadDone] = []
-    parts: list[Sketches] = []
-    with _engine(job, found) as engine:
-        progress.begin("read", 0)
-        for read in cast("Iterator[ReadDone]", engine.run(read_tasks)):
-            reads.append(read)
-            progress.tell(len(reads), len(read_tasks), "parts of the input")
-        tasks = [
-            SketchTask(index, folder, len(read_tasks), n_partitions, str(job.bundle)) for index in range(n_partitions)
+def _read_tasks(job: CampaignJob, new: tuple[Source, ...]) -> tuple[ReadTask, ...]:
+    n_bytes = sum(source.text_bytes for source in new)
+    n_partitions = int(n_bytes) // _PARTITION_BYTES + 1
+    shares = plan(new, max(n_bytes // 16, 4 << 20)) if new else ()
+    return tuple(ReadTask(index, job.work_dir, share, n_partitions, 1.0) for index, share in enumerate(shares))
+
+
+def _identity(
+    job: CampaignJob, new: tuple[Source, ...], bundle_id: str, generation: int, tasks: tuple[ReadTask, ...]
+) -> dict[str, object]:
+    """What must be the same for a job to go on from what an earlier run left."""
+    return {
+        "input": [[source.path, source.size, source.modified_ns] for source in new],
+        "bundle": bundle_id,
+        "archive": [str(job.archive), generation],
+        "parts": [len(tasks), tasks[0].n_partitions if tasks else 0],
+    }
+
+
+def _fits(done: Done, tasks: tuple[ReadTask, ...]) -> bool:
+    """Whether an entry of a checkpoint can be one of this job."""
+    n_partitions = tasks[0].n_partitions if tasks else 0
+    if isinstance(done, ReadDone):
+        return 0 <= done.index < len(tasks) and len(done.n_kept) == n_partitions
+    return 0 <= done.index < n_partitions
+
+
+def _gather(job: CampaignJob, tasks: tuple[ReadTask, ...], work: Checkpoint, progress: Progress) -> None:
+    """Read the input and sketch its accounts, as far as that isn't done."""
+    if not tasks:
+        return
+    n_bytes = sum(part.source.text_bytes for task in tasks for part in task.slices)
+    with _engine(job, n_bytes) as engine:
+        progress.begin("read", len(work.reads))
+        for done in engine.run([task for task in tasks if task.index not in work.reads]):
+            work.add(done)
+            progress.tell(len(work.reads), len(tasks), "parts of the input")
+        n_kept = [sum(rows) for rows in zip(*(read.n_kept for read in work.reads.values()), strict=True)]
+        waiting = [
+            SketchTask(index, job.work_dir, len(tasks), len(n_kept), str(job.bundle))
+            for index, n_rows in enumerate(n_kept)
+            if n_rows and index not in work.judgements
         ]
-        progress.begin("sketch", 0)
-        for n_done, part in enumerate(cast("Iterator[Sketches | None]", engine.run(cast(Any, tasks))), 1):
-            parts += [] if part is None else [part]
-            progress.tell(n_done, n_partitions, "parts of the accounts")
-    return sorted(reads, key=lambda read: read.index), parts
+        progress.begin("sketch", len(work.judgements))
+        for done in engine.run(waiting):
+            work.add(done)
+            progress.tell(len(work.judgements), sum(n > 0 for n in n_kept), "parts of the accounts")
 
 
-def _engine(job: CampaignJob, found: Found) -> Executor:
-    if job.n_workers == 1 or found.text_bytes < _SMALL_BYTES:
+def _engine(job: CampaignJob, n_bytes: float) -> Executor:
+    if job.engine == "local" and (job.n_workers == 1 or n_bytes < _SMALL_BYTES):
         return SerialExecutor()
-    return EXECUTORS["local"](job.n_workers)
+    return EXECUTORS[job.engine](job.n_workers)
 
 
 def _nobody(scorer: Scorer) -> Sketches:

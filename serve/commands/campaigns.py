@@ -30,6 +30,10 @@ def _add_campaigns(parser: argparse.ArgumentParser) -> None:
         "--metadata-key", type=Path, metavar="FILE", help="a secret: keep metadata in the archive, hashed with it"
     )
     parser.add_argument("--indicators", type=Path, metavar="FILE", help="write hashes and profiles to share, as JSON")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="run on this machine or on a Ray cluster"
+    )
+    parser.add_argument("--resume", action="store_true", help="resume a job that stopped")
     add_bundle(parser)
 
 
@@ -49,6 +53,8 @@ def _campaigns(options: argparse.Namespace) -> int:
         archive=options.archive,
         metadata=tuple(options.metadata),
         metadata_key=options.metadata_key,
+        engine=options.engine,
+        resume=options.resume,
         bundle=options.bundle or RELEASED,
         **workers_of(options),
     )

@@ -119,7 +119,7 @@ class Sharing:
         tie = np.where(others > 0, np.clip(ratio, 0.0, self._most[value]) * exclusive, 0.0)
         best = np.zeros((len(asked), len(KINDS)))
         np.maximum.at(best, (place, self._kind[value]), tie)
-        return np.minimum(best.sum(axis=1), MAX_TIE)
+        return np.asarray(np.minimum(best.sum(axis=1), MAX_TIE))
 
     def _shown(self, accounts: NDArray[np.int64]) -> tuple[SharedValue, ...]:
         """The values that tie most accounts, those more frequent among them than outside."""

@@ -2,12 +2,9 @@
 
     same     accounts shuffled, renamed or told in two parts, and one thread or two: is the partition the same?
     growth   processor time and memory for more and more accounts, each number in a new process
-    shared   what addresses add where campaigns hide: three a campaign, five offices behind one each, own ones else
-    dilution unseen campaigns among benign accounts, from their prompts alone: found, recall, precision, ARI
 
 Prompts are those of corpora for evaluation only, drawn again and again: for `growth` each is moved a little, so that no
-two are the same. A sixth of the accounts are of nine campaigns whose tasks are half of what they send. `shared` and
-`dilution` compose populations as bench_unseen.py does.
+two are the same. A sixth of the accounts are of nine campaigns whose tasks are half of what they send.
 """
 
 from __future__ import annotations
@@ -16,31 +13,28 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from serve.bundle.bundle import Bundle  # noqa: E402
 from serve.bundle.files import RELEASED  # noqa: E402
-from serve.campaigns.community_features import MIN_ACCOUNTS  # noqa: E402
-from serve.campaigns.detector import campaigns_among, find, linked  # noqa: E402
+from serve.campaigns.archive import read_sketches, write_sketches  # noqa: E402
+from serve.campaigns.detector import find  # noqa: E402
 from serve.campaigns.fingerprints import fingerprint_keys  # noqa: E402
+from serve.campaigns.results import CampaignResult, report  # noqa: E402
 from serve.campaigns.sketches import N_LOWEST, Items, Sketches, text_hashes  # noqa: E402
 from serve.features.prompt_scorer import PromptInputs  # noqa: E402
-from serve.infrastructure.account_metadata import AccountMetadata  # noqa: E402
 from serve.sessions.canonical_text import canonical  # noqa: E402
-from tests.bench.bench_campaigns import Truth, peak_gib, truth  # noqa: E402
+from tests.bench.bench_campaigns import peak_gib  # noqa: E402
 from tests.bench.bench_unseen import Unseen  # noqa: E402
-from train.learning.sketched_population import sketched  # noqa: E402
-from train.synthesis.population import Population  # noqa: E402
 
 PROMPTS = 40
 CAMPAIGNS = 9
@@ -50,8 +44,8 @@ SHARE = 1 / 6
 class Drawn:
     """Sketches of accounts that draw prompts of a pool, without composing a single text."""
 
-    def __init__(self, corpora: Path, bundle: Path, n_benign: int) -> None:
-        unseen = Unseen(corpora, bundle, n_benign)
+    def __init__(self, corpora: Path, bundle: Path) -> None:
+        unseen = Unseen(corpora, bundle, 0)
         self.unseen, pool = unseen, unseen.pool
         texts = [canonical(text) for text in pool.texts]
         found = unseen.cache.lookup(texts)
@@ -103,9 +97,8 @@ def sketches_of(items: Items, names: tuple[str, ...]) -> Sketches:
     )])  # fmt: skip
 
 
-def partition(sketches: Sketches, drawn: Drawn) -> frozenset[frozenset[str]]:
+def partition(sketches: Sketches, bundle: Bundle) -> frozenset[frozenset[str]]:
     """The accounts of each campaign found."""
-    bundle = drawn.unseen.bundle
     found = find(sketches, bundle.capabilities, bundle.communities)
     return frozenset(campaign.account_ids for campaign in found.campaigns)
 
@@ -129,113 +122,20 @@ def changed(sketches: Sketches, rng: np.random.Generator) -> Iterator[tuple[str,
 
 def same(drawn: Drawn, options: argparse.Namespace) -> None:
     """Prints how many campaigns there are and whether each telling gives the same partition."""
-    n = options.accounts[0]
-    sketches = drawn.sketches(n, seed=options.seed, moved=False)
-    plain = partition(sketches, drawn)
-    print(f"{n:,} accounts, {len(sketches.items):,} prompts: {len(plain)} campaigns of {sum(map(len, plain))} accounts")
-    for name, other, former in changed(sketches, np.random.default_rng(options.seed)):
-        found = frozenset(frozenset(former[account] for account in own) for own in partition(other, drawn))
-        print(f"{name:24} {'the same' if found == plain else difference(plain, found)}", flush=True)
-    told = {threads: in_process(options, n, threads, moved=False) for threads in (1, 2)}
-    print(f"{'one thread, two':24} {'the same' if len(set(told.values())) == 1 else 'differ'}")
-
-
-OFFICES, OFFICE = 5, 16
-TOLD = ("content alone", "addresses alone", "both", "campaigns share nothing")
-
-
-def addresses(
-    population: Population, source: Sequence[str], rng: np.random.Generator, *, told: bool
-) -> list[list[str]]:
-    """Addresses of each account: two of its campaign's three where `told`, an office's one, else its own. Two of the
-    offices are customers of one product, who ask alike; the others are anybody."""
-    own = [[f"a{index}"] for index in range(len(population))]
-    benign = rng.permutation(np.flatnonzero(population.campaign == "")).tolist()
-    products = Counter(source[index] for index in benign if population.kind[index] == "product").most_common(2)
-    for office in range(OFFICES):
-        wanted = products[office][0] if office < len(products) else None
-        some = [index for index in benign if wanted is None or source[index] == wanted][:OFFICE]
-        benign = [index for index in benign if index not in some]
-        for index in some:
-            own[index] = [f"office{office}"]
-    for index in np.flatnonzero(population.campaign != "").tolist() if told else ():
-        own[index] = [f"{population.campaign[index]} {place}" for place in rng.permutation(3)[:2].tolist()]
-    return own
-
-
-def metadata_of(own: Sequence[Sequence[str]]) -> AccountMetadata:
-    """As read from logs: the accounts of a sketched population have these addresses."""
-    hashed = {
-        f"a{index:06d}": {(0, int(text_hashes([address])[0])) for address in addresses}
-        for index, addresses in enumerate(own)
-    }
-    return AccountMetadata.of_pairs(hashed)
-
-
-def shared(drawn: Drawn, options: argparse.Namespace) -> None:
-    """A line for each dilution and what is told: campaigns of all populations found, and who was accused."""
-    unseen, bundle = drawn.unseen, drawn.unseen.bundle
-    for dilution in options.dilutions:
-        results: dict[str, list[tuple[Truth, int, int]]] = {name: [] for name in TOLD}
-        for seed in range(options.seed, options.seed + options.n_populations):
-            population = unseen.population(4, dilution, seed)
-            source = [unseen.main_source(population, account) for account in range(len(population))]
-            sketches = sketched(population, unseen.pool, unseen.cache, bundle.prompt_scorer)
-            compared = linked(sketches)
-            for name in TOLD:
-                told = addresses(population, source, np.random.default_rng(seed), told=name != TOLD[3])
-                metadata = None if name == TOLD[0] else metadata_of(told)
-                if name == TOLD[1]:
-                    campaign = grouped(told)
-                else:
-                    found = compared.candidates(metadata)
-                    campaign = campaigns_among(sketches, found, bundle.capabilities, bundle.communities).campaign
-                office = [own[0].startswith("office") for own in told]
-                n_office = int((np.array(office) & (campaign >= 0)).sum())
-                benign = int((population.campaign == "").sum())
-                results[name].append((truth(population, campaign), n_office, benign))
-        for name, parts in results.items():
-            print(f"{dilution:.0%} {name:24} {told_of(parts)}", flush=True)
-
-
-def grouped(told: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Accounts that addresses link as campaigns, whatever they ask, -1 for groups of fewer than five."""
-    names = {address: len(told) + place for place, address in enumerate(sorted({own for row in told for own in row}))}
-    pairs = [(index, names[address]) for index, row in enumerate(told) for address in row]
-    n = len(told) + len(names)
-    links = scipy.sparse.csr_array((np.ones(len(pairs)), tuple(zip(*pairs, strict=True))), shape=(n, n))
-    label = connected_components(links, directed=False)[1][: len(told)]
-    size = np.bincount(label)
-    rank = np.cumsum(size >= MIN_ACCOUNTS) - 1
-    return np.where(size[label] >= MIN_ACCOUNTS, rank[label], -1)
-
-
-def told_of(found: Sequence[tuple[Truth, int, int]]) -> str:
-    """Means over populations, weighed alike."""
-    parts = [part for part, _, _ in found]
-    accused, benign = sum(part.accused for part in parts), sum(n for _, _, n in found)
-    return (
-        f"found {sum(part.n_found for part in parts):2} of {sum(part.n_campaigns for part in parts)}, "
-        f"recall {np.mean([part.recall for part in parts]):.2f}, "
-        f"precision {np.mean([part.precision for part in parts]):.2f}, "
-        f"ARI {np.mean([part.ari for part in parts]):.2f}, "
-        f"false campaigns {sum(part.n_false for part in parts)}, accused {1000 * accused / benign:.1f} of 1,000 "
-        f"(in offices {sum(n for _, n, _ in found)} of {len(found) * OFFICES * OFFICE})"
-    )
-
-
-def dilution(drawn: Drawn, options: argparse.Namespace) -> None:
-    """A line for each dilution, from prompts alone."""
-    unseen, bundle = drawn.unseen, drawn.unseen.bundle
-    for share in options.dilutions:
-        found = []
-        for seed in range(options.seed, options.seed + options.n_populations):
-            population = unseen.population(4, share, seed)
-            sketches = sketched(population, unseen.pool, unseen.cache, bundle.prompt_scorer)
-            campaign = find(sketches, bundle.capabilities, bundle.communities).campaign
-            found.append((truth(population, campaign), 0, int((population.campaign == "").sum())))
-            print(f"{share:.0%} seed {seed} ({found[-1][2]} benign) {told_of(found[-1:])}", flush=True)
-        print(f"{share:.0%} all    {told_of(found)}", flush=True)
+    n, bundle = options.accounts[0], drawn.unseen.bundle
+    for seed in range(options.seed, options.seed + options.n_populations):
+        sketches = drawn.sketches(n, seed=seed, moved=False)
+        plain = partition(sketches, bundle)
+        print(
+            f"seed {seed}, {n:,} accounts, {len(sketches.items):,} prompts: {len(plain)} campaigns of "
+            f"{sum(map(len, plain))} accounts",
+            flush=True,
+        )
+        for name, other, former in changed(sketches, np.random.default_rng(seed)):
+            found = frozenset(frozenset(former[account] for account in own) for own in partition(other, bundle))
+            print(f"{name:24} {'the same' if found == plain else difference(plain, found)}", flush=True)
+        told = {threads: in_process(sketches, options, threads) for threads in (1, 2)}
+        print(f"{'one thread, two':24} {'the same' if len(set(told.values())) == 1 else 'differ'}", flush=True)
 
 
 def difference(plain: frozenset[frozenset[str]], found: frozenset[frozenset[str]]) -> str:
@@ -244,38 +144,41 @@ def difference(plain: frozenset[frozenset[str]], found: frozenset[frozenset[str]
     return f"differ: {len(found)} campaigns, {len(one ^ other)} of {len(one | other)} accounts in one only"
 
 
-def in_process(options: argparse.Namespace, n: int, threads: int, *, moved: bool) -> str:
+def in_process(sketches: Sketches, options: argparse.Namespace, threads: int, *, cost: bool = False) -> str:
     """What `--link` prints in a new process of so many threads."""
-    command = [
-        sys.executable, __file__, "--link", str(n), "--seed", str(options.seed), "--corpora", str(options.corpora),
-        "--bundle", str(options.bundle), *(["--moved"] if moved else []),
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        write_sketches(Path(folder), 0, sketches)
+        command = [
+            sys.executable, __file__, "--link", folder, "--bundle", str(options.bundle), *(["--cost"] if cost else [])
+        ]  # fmt: skip
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(threads))
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
-def link(drawn: Drawn, options: argparse.Namespace) -> None:
-    """Link so many accounts in this process; with `--moved` print the cost, else the members."""
-    sketches = drawn.sketches(options.link, seed=options.seed, moved=options.moved)
-    before, worked = peak_gib(), time.process_time()
-    campaigns = partition(sketches, drawn)
-    if not options.moved:
-        print(sorted(map(sorted, campaigns)))
+def link(options: argparse.Namespace) -> None:
+    """Link stored sketches in this process; with `--cost` print what it takes, else the campaigns in full."""
+    sketches, bundle = read_sketches(options.link, 0), Bundle.load(options.bundle)
+    before, worked, began = peak_gib(), time.process_time(), time.monotonic()
+    found = find(sketches, bundle.capabilities, bundle.communities)
+    if not options.cost:
+        print(report(CampaignResult(found, sketches, 0, 0, 0, {}), bundle.bundle_id))
         return
     print(
-        f"{options.link:8,}  {len(sketches.items):9,}  {time.process_time() - worked:9.1f}  {peak_gib():8.2f}"
-        f"  {before:6.2f}  {len(campaigns):9}"
+        f"{len(sketches):8,}  {len(sketches.items):9,}  {time.process_time() - worked:9.1f}"
+        f"  {time.monotonic() - began:9.1f}  {peak_gib():8.2f}  {before:6.2f}  {len(found.campaigns):9}"
     )
 
 
 def growth(drawn: Drawn, options: argparse.Namespace) -> None:
     """A line for each number of accounts."""
-    print("accounts    prompts  processor s  peak GiB  before  campaigns")
+    print("accounts    prompts  processor s  seconds  peak GiB  before  campaigns")
     for n in options.accounts:
-        print(in_process(options, n, 2, moved=True), end="", flush=True)
+        sketches = drawn.sketches(n, seed=options.seed, moved=True)
+        print(in_process(sketches, options, options.threads, cost=True), end="", flush=True)
 
 
-PARTS = {"same": same, "growth": growth, "shared": shared, "dilution": dilution}
+PARTS = {"same": same, "growth": growth}
 
 
 def main() -> None:
@@ -285,16 +188,15 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=RELEASED, metavar="DIR")
     parser.add_argument("--accounts", type=int, nargs="+", default=[1_000, 4_000, 16_000])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dilutions", type=float, nargs="+", default=[0.9, 0.95], help="of `shared` and `dilution`")
-    parser.add_argument("--n-populations", type=int, default=3, help="populations a dilution")
-    parser.add_argument("--n-benign", type=int, default=600, help="benign accounts drawn for one")
-    parser.add_argument("--link", type=int, metavar="N", help="only link N accounts in this process")
-    parser.add_argument("--moved", action="store_true", help="with --link, no two prompts are the same")
+    parser.add_argument("--n-populations", type=int, default=3, help="populations of `same`")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each process of `growth`")
+    parser.add_argument("--link", type=Path, metavar="DIR", help="only link the sketches of a folder in this process")
+    parser.add_argument("--cost", action="store_true", help="with --link, print what it takes")
     options = parser.parse_args()
-    drawn = Drawn(options.corpora, options.bundle, options.n_benign)
     if options.link:
-        link(drawn, options)
+        link(options)
         return
+    drawn = Drawn(options.corpora, options.bundle)
     for part in options.parts:
         print(f"\n{part}", flush=True)
         PARTS[part](drawn, options)

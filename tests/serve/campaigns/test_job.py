@@ -126,6 +126,8 @@ def test_outputs_that_would_overwrite_each_other_or_an_input_are_refused(tmp_pat
         CampaignJob((tmp_path / "r.jsonl",), tmp_path / "a.json", tmp_path / "r.jsonl")
     with pytest.raises(ValueError, match=r"output file must end in \.json"):
         CampaignJob((source,), tmp_path / "a.txt", tmp_path / "r.jsonl")
+    with pytest.raises(ValueError, match="engine is 'steam', expected one of local, ray"):
+        CampaignJob((source,), tmp_path / "a.json", tmp_path / "r.jsonl", engine="steam")
 
 
 def test_metadata_is_kept_as_keyed_hashes_and_only_with_a_key(rows, tmp_path: Path, bundle_folder: Path):
@@ -155,6 +157,42 @@ def test_a_table_of_accounts_is_metadata_too(rows, tmp_path: Path, bundle_folder
     source = write(tmp_path / "x.jsonl", rows[:40])
     _, document, _ = inquire([source], tmp_path / "o", bundle_folder, metadata=(tmp_path / "accounts.csv",))
     assert document["n_accounts_with"] == {"payment": 1}
+
+
+def test_a_job_that_stopped_goes_on_to_the_same_bytes(
+    rows, tmp_path: Path, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = write(tmp_path / "x.jsonl", [*rows, {"prompt": "secret words"}])
+    inquire([source], tmp_path / "whole", bundle_folder)
+    work = tmp_path / "parts" / "_campaigns.json.work"
+
+    def stop(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("serve.campaigns.job.find", stop)
+        with pytest.raises(OSError, match="the disk is full"):
+            inquire([source], tmp_path / "parts", bundle_folder)
+    assert work.is_dir()
+    with monkeypatch.context() as read:
+        read.setattr("serve.campaigns.job.SketchTask.run", stop)
+        read.setattr("serve.campaigns.job.ReadTask.run", stop)
+        inquire([source], tmp_path / "parts", bundle_folder, resume=True)
+    assert not work.exists()
+    for name in ("campaigns.json", "members.parquet", "rejects.jsonl"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_another_job_left_is_not_gone_on_with(rows, tmp_path: Path, bundle_folder: Path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("serve.campaigns.job.find", stop)
+        with pytest.raises(OSError, match="the disk is full"):
+            inquire([write(tmp_path / "x.jsonl", rows[:40])], tmp_path / "out", bundle_folder)
+    with pytest.raises(ValueError, match="was begun with another input"):
+        inquire([write(tmp_path / "x.jsonl", rows[:80])], tmp_path / "out", bundle_folder, resume=True)
 
 
 def test_an_archive_of_another_bundle_is_refused(rows, tmp_path: Path, bundle_folder: Path):
