@@ -7,7 +7,6 @@ more than half an hour, and at 200 exchanges.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable
@@ -15,19 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serve.live.bridged_store import BridgedStore, as_partial
+from serve.live.live_accounts import absorbed, rolled_up, summary_bytes
 from serve.live.process_store import ProcessStore
 from serve.live.sealing import Seal
 from serve.live.seen_sessions import SeenSessions
 from serve.live.session_state import SessionState, reading_id
+from serve.live.state_bytes import copied
 from serve.live.stores import Store, StoreBusyError, StoreDownError, StoredState
-from serve.scoring.accounts import Tally, roll_up
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict, Verdicts
-from serve.sessions.records import TIMES, Exchange, Session, full_name
+from serve.sessions.records import Exchange, Session, full_name
 from serve.sessions.sessionizing import GAP_SECONDS, MAX_EXCHANGES, MAX_GIVEN_EXCHANGES
 
 _N_LOCKS = 256
@@ -112,7 +109,7 @@ class LiveSessions:
                 if name is not None and held.state is not None and _was_counted(name, held.state.recent):
                     return self._repeated(held.state, scorer, is_shared=is_shared)
                 try:
-                    state = self._grown(held, account_id, session_id, exchanges, scorer)
+                    state, ended = self._grown(held, account_id, session_id, exchanges, scorer)
                     verdicts = scorer.judge_rows(*state.judged(scorer.bundle))
                 except BaseException:
                     self._states.of(is_shared=is_shared).discard(key)  # it may be half changed
@@ -125,7 +122,9 @@ class LiveSessions:
             else:
                 raise StoreBusyError(f"{_MAX_TRIES} tries to change a session failed: others changed it meanwhile")
             observation = Observation(verdicts.verdict(0), state.is_partial, put)
-            self._summarise(account_id, state, observation)
+            self._summarise(state, observation.verdict, key, session_id, is_shared=put)
+        for own in ended:
+            self._absorb(own, session_id, scorer)
         if seen is not None:
             seen(verdicts, scorer, len(exchanges))
         return observation
@@ -158,39 +157,29 @@ class LiveSessions:
             return Observation(verdict, state.is_partial)
 
     def account(self, account_id: str) -> dict[str, Any] | None:
-        """The account's row as `accounts.roll_up` makes it of its sessions (the last 256), None where none is known.
+        """The account's row as batches have it, of its last 256 sessions; None where none is known.
 
-        Times are in seconds since 1970.
+        It is judged as a whole where all its prompts are still there (see `live_accounts`). Times are in seconds since
+        1970.
 
         Raises:
             StoreDownError: when the store can't be reached.
         """
-        found = [json.loads(summary) for summary in self.store.summaries(self.seal.digest(account_id))]
-        areas = self.scorer.bundle.capabilities.areas
-        rows = [row for row in found if len(row["area_share"]) == len(areas)]
-        if not rows:
-            return None
-        names = ("from", "to", "score", "p_value", "area_share")
-        columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
-        tally = Tally(
-            np.array([account_id] * len(rows), dtype=object),
-            np.array([row["n"] for row in rows], dtype=np.int64),
-            columns["from"],
-            columns["to"],
-            columns["score"],
-            columns["p_value"],
-            np.array([row["label"] for row in rows]),
-            columns["area_share"],
-        )
-        n_altered = np.array([row.get("n_altered", 0) for row in rows], dtype=np.int64)
-        bundle_id = self.scorer.bundle.bundle_id
-        table = roll_up(tally, areas, fpr=self.scorer.fpr, bundle=bundle_id, n_altered=n_altered)
-        row: dict[str, Any] = table.drop(["started_at", "ended_at"]).to_pylist(maps_as_pydicts="strict")[0]
-        times = {"started_at": _first(columns["from"], np.fmin), "ended_at": _first(columns["to"], np.fmax)}
-        return row | times | {"is_partial": any(own["is_partial"] for own in rows)}
+        summaries = self.store.summaries(self.seal.digest(account_id))
+        return rolled_up(account_id, summaries, lambda key: self._copy_of(account_id, key), self.scorer)
+
+    def _copy_of(self, account_id: str, key: bytes | None) -> SessionState | None:
+        """The state under a key, or of all sessions of the account that have ended, for nobody else to change."""
+        key = key or self._account_key(account_id)
+        with self._locks[key[0]]:
+            state = self._states.stored(key).state
+            return None if state is None else copied(state)
 
     def _key(self, account_id: str, session_id: str | None) -> bytes:
         return self.seal.digest(full_name(account_id, session_id))
+
+    def _account_key(self, account_id: str) -> bytes:
+        return self.seal.digest(full_name(account_id) + "\n")  # no name of a session goes on like this
 
     def _with_earlier(self, held: StoredState, account_id: str, session_id: str | None) -> StoredState:
         """What is held, known to be partial where an earlier process had more of it."""
@@ -207,8 +196,9 @@ class LiveSessions:
         session_id: str | None,
         exchanges: tuple[Exchange, ...],
         scorer: Scorer,
-    ) -> SessionState:
-        state = held.state
+    ) -> tuple[SessionState, list[SessionState]]:
+        """The session with the exchanges, or the one that the last of them is of; and those that ended on the way."""
+        state, ended = held.state, []
         if state is None or state.reading != reading_id(scorer.bundle):
             lost_at = held.lost_at if state is None else state.previous_at
             is_partial = lost_at is not None and not (session_id is None and _is_pause(lost_at, exchanges[0].at))
@@ -223,10 +213,11 @@ class LiveSessions:
             if _is_over(state.n + len(run), previous_at, session_id, exchange):
                 if run:
                     state.extend(run, scorer.bundle, self.seal)
+                ended.append(state)
                 run, state = [], self._following(state, session_id, exchange, scorer)
             run.append(exchange)
         state.extend(run, scorer.bundle, self.seal)
-        return state
+        return state, ended
 
     @staticmethod
     def _following(state: SessionState, session_id: str | None, exchange: Exchange, scorer: Scorer) -> SessionState:
@@ -237,27 +228,32 @@ class LiveSessions:
         following.recent = state.recent
         return following
 
-    def _summarise(self, account_id: str, state: SessionState, observation: Observation) -> None:
-        verdict, areas = observation.verdict, self.scorer.bundle.capabilities.areas
-        summary = {
-            "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
-            "p_value": verdict.p_value, "label": verdict.label, "is_partial": observation.is_partial,
-            "area_share": [verdict.area_share.get(area, 0.0) for area in areas],
-            "n_altered": state.n_altered,
-        }  # fmt: skip
-        store = self._states.of(is_shared=observation.is_shared)
+    def _absorb(self, session: SessionState, session_id: str | None, scorer: Scorer) -> None:
+        """Add a session that has ended to what its account has sent."""
+        key = self._account_key(session.account_id)
+        with self._locks[key[0]]:
+            for _ in range(_MAX_TRIES):
+                held, is_shared = self._states.held(key)
+                put = self._states.put(key, absorbed(held.state, session, scorer), held, is_shared=is_shared)
+                if put is not None:
+                    break
+            else:
+                return  # its account is judged by its sessions, since this one is missing
+        verdict = scorer.judge_rows(*session.judged(scorer.bundle)).verdict(0)
+        self._summarise(session, verdict, key, session_id, is_shared=put, is_ended=True)
+
+    def _summarise(
+        self, state: SessionState, verdict: Verdict, key: bytes, session_id: str | None, *, is_shared: bool,
+        is_ended: bool = False,
+    ) -> None:  # fmt: skip
+        areas = self.scorer.bundle.capabilities.areas
+        summary = summary_bytes(state, verdict, areas, key, is_given=session_id is not None, is_ended=is_ended)
+        store = self._states.of(is_shared=is_shared)
         try:
-            session = self.seal.digest(state.session_id)
-            store.summarise(self.seal.digest(account_id), session, json.dumps(summary).encode())
-            store.name(self.seal.digest(state.base_id), account_id)
+            store.summarise(self.seal.digest(state.account_id), self.seal.digest(state.session_id), summary)
+            store.name(self.seal.digest(state.base_id), state.account_id)
         except StoreDownError:
             return
-
-
-def _first(seconds: NDArray[np.float64], least: np.ufunc) -> float | None:
-    """The least of times that are known, in seconds since 1970 rounded as in an accounts file."""
-    found = float(least.reduce(seconds))
-    return None if math.isnan(found) else min(round(found * 1000.0) / 1000.0, TIMES[1] - 0.001)
 
 
 def _was_counted(request: str, recent: tuple[str, ...]) -> bool:

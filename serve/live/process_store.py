@@ -6,8 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from serve.live.account_summaries import AccountSummaries
-from serve.live.session_owners import SessionOwners
+from serve.live.account_records import AccountSummaries, SessionOwners
 from serve.live.session_state import SessionState
 from serve.live.stores import MAX_LOST, StoreCounts, StoredState
 

@@ -36,10 +36,10 @@ MAX_RECENT = 64
 class SessionState:
     """A session so far.
 
-    Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,). Of
-    scored ones: `evidence` (capacity, n_heads). Of all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,)
-    digests, sums. `is_partial` says that exchanges before these were lost; `recent` are
-    digests of the last named requests.
+    Of compared prompts (see `geometry.stride`): `vectors` (capacity, n_dims), log lengths `words` (capacity,),
+    confidence and cosine `placed` (capacity, 2), NaN where unknown. Of scored ones: `evidence` (capacity, n_heads). Of
+    all: `cells` (n_cells,) counts, `openings` and `texts` (capacity,) digests, sums. `is_partial` says that exchanges
+    before these were lost; `recent` are digests of the last named requests.
     """
 
     session_id: str
@@ -49,6 +49,7 @@ class SessionState:
     vectors: NDArray[np.int8]
     evidence: NDArray[np.float64]
     words: NDArray[np.float64]
+    placed: NDArray[np.float64]
     cells: NDArray[np.uint16]
     openings: NDArray[np.uint64]
     texts: NDArray[np.uint64]
@@ -83,6 +84,7 @@ class SessionState:
             vectors=np.zeros((4, n_dims), np.int8),
             evidence=np.zeros((4, 3)),
             words=np.zeros(4),
+            placed=np.zeros((4, 2)),
             cells=np.zeros(n_cells, np.uint16),
             openings=np.zeros(4, np.uint64),
             texts=np.zeros(4, np.uint64),
@@ -107,11 +109,16 @@ class SessionState:
     @property
     def n_bytes(self) -> int:
         """About what this takes in memory."""
-        arrays = (self.vectors, self.evidence, self.words, self.cells, self.openings, self.texts)
+        arrays = (self.vectors, self.evidence, self.words, self.placed, self.cells, self.openings, self.texts)
         comparison = self.comparison
         compared = 0 if comparison is None else comparison.n_bytes
         compared += 100 * len(self.recent)
         return 1500 + sum(array.nbytes for array in arrays) + sum(map(len, self.opening.sealed)) + compared
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is known of every prompt."""
+        return not self.is_partial and self.stride == 1 and not np.isnan(self.placed[: self.n]).any()
 
     def remember(self, request: str) -> None:
         """Note a named request that was counted; the last `MAX_RECENT` are known."""
@@ -180,19 +187,38 @@ class SessionState:
         assigned = bundle.capabilities.assign(vectors)
         evidence = bundle.prompt_scorer.of(PromptInputs.of(encoded))
         for row, text in enumerate(texts):
-            self._count(text, int(assigned.cell[row]), seal)
-            self.confidence += float(assigned.confidence[row])
-            self.cosine += float(assigned.cosine[row])
-            self._keep(vectors[row], evidence[row], text.count(" ") + 1)
-            self.n += 1
+            cell, n_words = int(assigned.cell[row]), text.count(" ") + 1
+            if cell >= 0:
+                self.cells[cell] += 1
+            self.n_short += n_words < SHORT_WORDS
+            placed = np.array([assigned.confidence[row], assigned.cosine[row]])
+            keys = (seal.number(opening_words(text)), seal.number(text))
+            self._add(vectors[row], evidence[row], np.log1p(np.int64(n_words)), placed, keys)
 
-    def _count(self, text: str, cell: int, seal: Seal) -> None:
-        if cell >= 0:
-            self.cells[cell] += 1
-        self.n_short += text.count(" ") + 1 < SHORT_WORDS
+    def absorb(self, other: SessionState) -> None:
+        """All prompts of a session that is complete after these, as if they had been sent in this one."""
+        self.cells += other.cells
+        self.n_short += other.n_short
+        for row in range(other.n):
+            keys = (int(other.openings[row]), int(other.texts[row]))
+            self._add(other.vectors[row], other.evidence[row], other.words[row], other.placed[row], keys)
+
+    def _add(
+        self, vector: NDArray[np.int8], evidence: NDArray[np.float64], words: np.float64, placed: NDArray[np.float64],
+        keys: tuple[int, int],
+    ) -> None:  # fmt: skip
+        """One more prompt, but for what is only counted."""
+        self._count(*keys)
+        self.confidence += float(placed[0])
+        self.cosine += float(placed[1])
+        self._keep(vector, evidence, words, placed)
+        self.n += 1
+
+    def _count(self, opening: int, text: int) -> None:
+        """Count what is shared with prompts before."""
         if self.n == len(self.texts):
             self.openings, self.texts = _doubled(self.openings), _doubled(self.texts)
-        for keys, key in ((self.openings, seal.number(opening_words(text))), (self.texts, seal.number(text))):
+        for keys, key in ((self.openings, opening), (self.texts, text)):
             keys[self.n] = key
             n_before = int(np.count_nonzero(keys[: self.n] == np.uint64(key)))
             n_more = 0 if n_before == 0 else 2 if n_before == 1 else 1  # the first to come again makes two
@@ -201,7 +227,9 @@ class SessionState:
             else:
                 self.n_same_text += n_more
 
-    def _keep(self, vector: NDArray[np.int8], evidence: NDArray[np.float64], n_words: int) -> None:
+    def _keep(
+        self, vector: NDArray[np.int8], evidence: NDArray[np.float64], words: np.float64, placed: NDArray[np.float64]
+    ) -> None:
         """Keep what is compared, if this prompt is."""
         stride = int(geometry.stride(np.array([self.n + 1]))[0])
         if stride != self.stride:
@@ -209,6 +237,7 @@ class SessionState:
             self.stride, self.comparison, self.columns = stride, None, None
             _thin(self.vectors, n_compared)
             _thin(self.words, n_compared)
+            _thin(self.placed, n_compared)
             if self.scored_stride != scored_stride:
                 _thin(self.evidence, n_scored)
         if self.n % self.scored_stride == 0:
@@ -222,7 +251,8 @@ class SessionState:
         place = self.n // stride
         if place == len(self.words):
             self.vectors, self.words = _doubled(self.vectors), _doubled(self.words)
-        self.vectors[place], self.words[place] = vector, np.log1p(np.int64(n_words))
+            self.placed = _doubled(self.placed)
+        self.vectors[place], self.words[place], self.placed[place] = vector, words, placed
         self.columns = None
 
 

@@ -19,7 +19,7 @@ _SCALARS = (
     "session_id", "account_id", "base_id", "nth", "reading", "n", "started_at", "ended_at", "previous_at", "confidence",
     "cosine", "n_short", "n_same_opening", "n_same_text", "is_partial", "stride", "n_altered",
 )  # fmt: skip
-_ARRAYS = ("vectors", "evidence", "words", "cells", "openings", "texts")
+_ARRAYS = ("vectors", "evidence", "words", "placed", "cells", "openings", "texts")
 
 
 class SessionStateError(ValueError):
@@ -32,7 +32,7 @@ def to_bytes(state: SessionState) -> bytes:
     head["marks"] = [[mark.n_chars, mark.digest.hex()] for mark in (state.opening.head, state.opening.tail)]
     head["recent"] = state.recent
     head["sealed"] = [sealed.hex() for sealed in state.opening.sealed]
-    sizes = {"vectors": state.n_compared, "evidence": state.n_scored, "words": state.n_compared}
+    sizes = {"evidence": state.n_scored} | dict.fromkeys(("vectors", "words", "placed"), state.n_compared)
     arrays: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(getattr(state, name)[: sizes.get(name, state.n)]) for name in _ARRAYS
     }
@@ -52,6 +52,7 @@ def from_bytes(data: bytes) -> SessionState:
         head = json.loads(arrays.pop("head").tobytes())
         marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
         opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
+        arrays.setdefault("placed", np.full((len(arrays["words"]), 2), np.nan))  # nor is this
         room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
         head.setdefault("n_altered", 0)  # not in states of versions before 0.4
         fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
