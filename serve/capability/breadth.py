@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from serve.capability import coverage
 from serve.capability.coverage import CellCounts
+from serve.capability.special_functions import expit
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 DRAWN = (2, 4, 8)
@@ -90,7 +91,7 @@ class CoverageNull:
         # Summed one by one: a matrix product would depend on how many units there are, in the last bit.
         expected = np.cumsum(inputs[:, :, None] * self.weights[None], axis=1)[:, -1]
         distance = np.cumsum((grown - expected) / self.spread, axis=1)[:, -1] / len(DRAWN)
-        return np.where(coverage.size(counts) >= DRAWN[-1], np.tanh(distance / 2.0), np.nan)
+        return np.where(coverage.size(counts) >= DRAWN[-1], 2.0 * expit(distance) - 1.0, np.nan)
 
     def position(self, systematicness: NDArray[np.float64], n_exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of benign units of like size that lie below, 0-1; both ends are far from benign. NaN stays NaN."""

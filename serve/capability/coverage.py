@@ -12,7 +12,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+
+from serve.capability.special_functions import log_factorial
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _rarefied(counts: CellCounts, sizes: tuple[int, ...]) -> NDArray[np.float64]
 
 
 def _log_choose(n: NDArray[np.float64], k: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
+    whole = n.astype(np.int64)
+    return log_factorial(whole) - log_factorial(k) - log_factorial(whole - k)
 
 
 def _extrapolated(counts: CellCounts, sizes: NDArray[np.int64]) -> NDArray[np.float64]:

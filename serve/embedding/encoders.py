@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from serve.embedding.tokenization import FEW, PieceTokenizer, flattened
+from serve.embedding.row_sums import row_sums
+from serve.embedding.tokenization import PieceTokenizer, flattened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -174,11 +174,7 @@ class StaticEncoder:
         n_texts, table = len(bounds) - 1, self._tokens
         if int(np.diff(bounds).max(initial=0)) * self._highest >= _EXACT:
             table = table.astype(np.float64)
-        if n_texts < FEW:
-            return quantise(np.stack([table[own].sum(axis=0) for own in np.split(ids, bounds[1:-1])]))
-        once = np.ones(len(ids), table.dtype)
-        counts = scipy.sparse.csr_array((once, ids, bounds.astype(np.int32)), shape=(n_texts, len(table)))
-        sums = counts @ table
+        sums = row_sums(table, ids, bounds)
         vectors = np.empty(sums.shape, np.int8)
         for start in range(0, n_texts, _BLOCK_ROWS):  # so few that they stay in a processor's cache
             vectors[start : start + _BLOCK_ROWS] = quantise(sums[start : start + _BLOCK_ROWS])

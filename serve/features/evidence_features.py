@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from serve.capability.special_functions import expit
 from serve.features import similarity as geometry
 
 EVIDENCE = (

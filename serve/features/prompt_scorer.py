@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from serve.embedding.encoders import Encoded
 from serve.embedding.int8_products import Products
+from serve.embedding.row_sums import row_sums
+
+if TYPE_CHECKING:
+    import scipy.sparse  # at run time where it is used: judging needs none
 
 HEADS = ("harvest", "person", "product")
 """What is scored; each head is high where a prompt looks like that kind."""
@@ -31,6 +34,9 @@ N_LENGTHS = len(LENGTH_EDGES) + 1
 HEAD_TOKENS, TAIL_TOKENS = 96, 32
 """Tokens of a prompt that are hashed: of a longer one the first and the last."""
 
+MOST_SEQUENCES = 2 * (HEAD_TOKENS + TAIL_TOKENS) - 1
+"""Sequences that a prompt has at most: its tokens, and pairs of neighbours."""
+
 LIMIT = 8.0
 """Scores are log-odds between minus and plus this."""
 
@@ -44,11 +50,12 @@ _MULTIPLIERS = (np.int64(2_654_435_761), np.int64(1_000_003), np.int64(8_191))
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """What some prompts are scored from: `vectors` (n, n_dims), `sequences` (n, N_BUCKETS), how often each hashed token
-    sequence occurs, and `length` (n,) the class of length."""
+    """What some prompts are scored from: `vectors` (n, n_dims), the hashed token sequences of each, of which prompt i
+    owns `buckets[bounds[i]:bounds[i + 1]]`, and `length` (n,) the class of length."""
 
     vectors: NDArray[np.int8]
-    sequences: scipy.sparse.csr_array
+    buckets: NDArray[np.int32]
+    bounds: NDArray[np.int64]
     length: NDArray[np.int64]
 
     @classmethod
@@ -56,31 +63,43 @@ class PromptInputs:
         """Inputs from what an encoder made of the canonical texts."""
         tokens, bounds = _clipped(encoded.tokens, encoded.bounds)
         buckets, ends = _sequences(tokens, bounds)
-        shape = (len(encoded.vectors), N_BUCKETS)
-        counts = scipy.sparse.csr_array((np.ones(len(buckets), np.int32), buckets, ends), shape=shape)
         length = np.searchsorted(LENGTH_EDGES, np.diff(bounds), side="right")
-        return cls(encoded.vectors, counts, np.asarray(length, np.int64))
+        return cls(encoded.vectors, buckets, ends, np.asarray(length, np.int64))
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def rows(self, chosen: NDArray[Any]) -> Self:
         """The inputs of the prompts that are chosen, by mask or index."""
-        return type(self)(self.vectors[chosen], self.sequences[chosen], self.length[chosen])
+        index = np.arange(len(self))[chosen]
+        sizes = np.diff(self.bounds)[index]
+        ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        places = np.arange(ends[-1]) + np.repeat(self.bounds[:-1][index] - ends[:-1], sizes)
+        return type(self)(self.vectors[index], self.buckets[places], ends, self.length[index])
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """The inputs of all parts, in order."""
         return cls(
             np.concatenate([part.vectors for part in parts]),
-            scipy.sparse.vstack([part.sequences for part in parts], format="csr"),
+            np.concatenate([part.buckets for part in parts]),
+            np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.bounds) for part in parts]))]).astype(np.int64),
             np.concatenate([part.length for part in parts]),
+        )
+
+    @property
+    def sequences(self) -> scipy.sparse.csr_array:
+        """How often each token sequence occurs in each prompt, shape (n, N_BUCKETS)."""
+        from scipy.sparse import csr_array
+
+        return csr_array(
+            (np.ones(len(self.buckets), np.int32), self.buckets, self.bounds), shape=(len(self), N_BUCKETS)
         )
 
     @property
     def shrinkage(self) -> NDArray[np.float64]:
         """What a prompt's sum over sequences is multiplied by, (n, 1): one over the root of their number."""
-        n_sequences = np.diff(self.sequences.indptr)
+        n_sequences = np.diff(self.bounds)
         return np.asarray(1.0 / np.sqrt(np.maximum(n_sequences, 1.0)))[:, None]
 
 
@@ -134,7 +153,7 @@ class PromptScorer:
     output: NDArray[np.int32]
     output_scale: float
     intercepts: NDArray[np.float64]
-    _wide: NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _wide: NDArray[np.int16] = field(init=False, repr=False, compare=False)
     _products: Products = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -151,7 +170,7 @@ class PromptScorer:
             raise ValueError(f"prompt scorer: a weight of length is beyond {MAX_LENGTH_WEIGHT}, where sums overflow")
         if self.table.dtype != np.int8 or self.hidden.dtype != np.int8:
             raise ValueError(f"prompt scorer: table {self.table.dtype}, hidden {self.hidden.dtype}, expected int8")
-        object.__setattr__(self, "_wide", self.table.astype(np.int32))
+        object.__setattr__(self, "_wide", self.table.astype(np.int16))  # holds the sum of `MOST_SEQUENCES` rows
         object.__setattr__(self, "_products", Products(self.hidden))
 
     @property
@@ -172,7 +191,7 @@ class PromptScorer:
         """
         if inputs.vectors.shape[1] != self.n_dims:
             raise ValueError(f"vectors have {inputs.vectors.shape[1]} dimensions, prompt scorer reads {self.n_dims}")
-        sums = np.asarray(inputs.sequences @ self._wide, dtype=np.float64)
+        sums = row_sums(self._wide, inputs.buckets, inputs.bounds).astype(np.float64)
         scaled = np.clip(np.rint(sums * inputs.shrinkage * self.table_scale), -127, 127).astype(np.int8)
         return np.concatenate([scaled, inputs.vectors], axis=1)
 

@@ -7,9 +7,9 @@ again (`adapt`), beside a stored sample of what the table and the encoder made o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from serve.features.prompt_scorer import (
@@ -20,6 +20,9 @@ from serve.features.prompt_scorer import (
     PromptInputs,
     PromptScorer,
 )
+
+if TYPE_CHECKING:
+    import scipy.sparse  # at run time where it is used: this file is read to judge, too
 
 HARVEST, PERSON, PRODUCT = range(len(HEADS))
 ORGANIC = -1
@@ -219,12 +222,14 @@ def _sparse_batch(
     batch: PromptInputs, dropout: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], scipy.sparse.csr_array, NDArray[np.float32]]:
     """The table rows that a batch touches, its counts over those alone with some left out, and its shrinkage."""
+    from scipy.sparse import csr_array
+
     sequences = batch.sequences
     used, columns = np.unique(sequences.indices, return_inverse=True)
     kept = rng.random(len(columns), dtype=np.float32) >= dropout
     values = sequences.data.astype(np.float32) * kept / np.float32(1.0 - dropout)
     shape = (len(batch), len(used))
-    counts = scipy.sparse.csr_array((values, columns.astype(np.int32), sequences.indptr), shape=shape)
+    counts = csr_array((values, columns.astype(np.int32), sequences.indptr), shape=shape)
     return used, counts, batch.shrinkage.astype(np.float32)
 
 

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
+from serve.capability.special_functions import expit
 from serve.sessions.size_classes import SIZE_EDGES, size_class
 
 MIN_DECIDABLE = 5
@@ -30,9 +30,11 @@ def posterior(score: float, prior: float) -> float:
     Raises:
         ValueError: when the prior is not between 0 and 1.
     """
+    from scipy.special import logit
+
     if not 0.0 < prior < 1.0:
         raise ValueError(f"prior is {prior}, expected a share between 0 and 1")
-    return float(expit(logit(score) + logit(prior) - logit(BASE_RATE)))
+    return float(expit(np.asarray(logit(score) + logit(prior) - logit(BASE_RATE))))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -40,9 +39,8 @@ def inputs_by_hand(
     *, vector: Sequence[int] = (10, -3), buckets: Sequence[int] = (5, 5, 9, 7), length: int = 1
 ) -> PromptInputs:
     """One prompt with these token sequences, one entry each, as `PromptInputs.of` lays them out."""
-    ones = np.ones(len(buckets), np.int32)
-    sequences = scipy.sparse.csr_array((ones, list(buckets), [0, len(buckets)]), shape=(1, N_BUCKETS))
-    return PromptInputs(np.array([vector], np.int8), sequences, np.array([length]))
+    bounds = np.array([0, len(buckets)])
+    return PromptInputs(np.array([vector], np.int8), np.array(buckets, np.int32), bounds, np.array([length]))
 
 
 def scorer_by_hand() -> PromptScorer:
