@@ -32,6 +32,7 @@ from serve.model.benign_profile import BenignProfile
 from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.logistic_ensemble import LogisticEnsemble
+from serve.model.trees import Trees
 from serve.scoring.scorer import Scorer
 from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Exchange, Session, Sessions
@@ -235,7 +236,7 @@ def write_bundle(folder: Path) -> None:
     judged = rows[:, : n_judged(capabilities.areas)]
     booster = lightgbm.train(quiet, lightgbm.Dataset(judged, y), num_boost_round=20)
     booster.save_model(folder / files.CLASSIFIER)
-    classifier = Classifier(booster, experts_of(judged, y))
+    classifier = Classifier(Trees.of(booster), experts_of(judged, y))
     save_file(classifier.experts.arrays(), folder / files.EXPERTS)
     writing.write_capabilities(capabilities, folder)
     margins = classifier.margins(rows[y == 0])

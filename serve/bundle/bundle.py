@@ -47,7 +47,7 @@ from serve.model.calibration import Calibration
 from serve.model.classifier import Classifier
 from serve.model.community_model import BUILT_IN, CommunityModel
 from serve.model.logistic_ensemble import LogisticEnsemble
-from serve.model.trees import read_booster
+from serve.model.trees import Trees
 from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES
 
 
@@ -259,8 +259,8 @@ def _read_communities(folder: Path) -> CommunityModel:
 
 
 def _read_classifier(folder: Path, n_features: int) -> Classifier:
-    booster = read_booster((folder / CLASSIFIER).read_text(encoding="utf-8"))
-    found = Classifier(booster, LogisticEnsemble.of_arrays(load_file(folder / EXPERTS)))
+    trees = Trees((folder / CLASSIFIER).read_text(encoding="utf-8"))
+    found = Classifier(trees, LogisticEnsemble.of_arrays(load_file(folder / EXPERTS)))
     if found.n_features != n_features:
         raise BundleError(f"{folder}: classifier reads {found.n_features} features, expected {n_features}")
     return found

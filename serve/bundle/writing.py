@@ -57,7 +57,7 @@ class Fitted:
 
 def write_fitted(fitted: Fitted, names: Sequence[str], folder: Path) -> None:
     """Write all that was fitted on features `names`; an account model already in `folder` stays where there is none."""
-    (folder / CLASSIFIER).write_text(fitted.classifier.booster.model_to_string(), encoding="utf-8")
+    (folder / CLASSIFIER).write_text(fitted.classifier.trees.text, encoding="utf-8")
     _write_arrays(fitted.classifier.experts.arrays(), folder / EXPERTS)
     _write_arrays(fitted.calibration.arrays(), folder / CALIBRATION)
     _write_arrays(fitted.benign.arrays(), folder / BENIGN)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.model.logistic_ensemble import LogisticEnsemble
-
-if TYPE_CHECKING:
-    from lightgbm import Booster
+from serve.model.trees import Trees
 
 
 @dataclass(frozen=True)
@@ -23,12 +20,12 @@ class Classifier:
         ValueError: when trees and experts read different features.
     """
 
-    booster: Booster
+    trees: Trees
     experts: LogisticEnsemble
 
     def __post_init__(self) -> None:
-        if self.booster.num_feature() != self.n_features:
-            raise ValueError(f"trees read {self.booster.num_feature()} features, experts {self.n_features}")
+        if self.trees.n_features != self.n_features:
+            raise ValueError(f"trees read {self.trees.n_features} features, experts {self.n_features}")
 
     @property
     def n_features(self) -> int:
@@ -41,10 +38,7 @@ class Classifier:
         if not len(rows):
             return np.zeros(0)
         judged = np.ascontiguousarray(rows[:, : self.n_features])
-        trees = np.asarray(
-            self.booster.predict(judged, raw_score=True, num_iteration=n_trees, num_threads=1), dtype=np.float64
-        )
-        return self._pooled(trees, self.experts.margins(judged))
+        return self._pooled(self.trees.margins(judged, n_trees), self.experts.margins(judged))
 
     def contributions(
         self, rows: NDArray[np.float64], usual: NDArray[np.float64], kind: NDArray[np.int64]
@@ -58,7 +52,7 @@ class Classifier:
         found = np.zeros(rows.shape)
         judged, others = (np.ascontiguousarray(part[:, : self.n_features]) for part in (rows, usual))
         both = np.concatenate([judged, others])
-        terms = np.asarray(self.booster.predict(both, pred_contrib=True, num_threads=1))[:, :-1]
+        terms = self.trees.contributions(both)
         trees = terms[: len(rows)] - terms[len(rows) :][kind]
         found[:, : self.n_features] = self._pooled(trees, self.experts.contributions(judged, others[kind]))
         return found

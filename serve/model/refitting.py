@@ -69,11 +69,11 @@ def fit(rows: Rows, names: Sequence[str], settings: ClassifierSettings, *, seed:
     rising = np.array([name.startswith(_RISING) for name in judged])
     X = np.ascontiguousarray(rows.X[:, : len(judged)])
     parameters = _parameters(rising & settings.monotone, settings, seed)
-    booster = grow(X, rows.y, rows.weight, judged, parameters, n_rounds=settings.n_rounds)
+    trees = grow(X, rows.y, rows.weight, judged, parameters, n_rounds=settings.n_rounds)
     experts = fit_experts(
         rows, rising, strength=settings.expert_strength, share=settings.expert_share, interactions=interactions(judged)
     )  # fmt: skip
-    return Classifier(booster, experts)
+    return Classifier(trees, experts)
 
 
 def interactions(names: Sequence[str]) -> NDArray[np.int64]:
@@ -115,7 +115,7 @@ def with_confirmed(
         known, weights=np.concatenate([known.weights, own[:, :-1]]),
         intercepts=np.concatenate([known.intercepts, own[:, -1]]),
     )  # fmt: skip
-    return Classifier(classifier.booster, experts)
+    return Classifier(classifier.trees, experts)
 
 
 def _experts(Z: NDArray[np.float64], rows: Rows, rising: NDArray[np.bool_], strength: float) -> NDArray[np.float64]:

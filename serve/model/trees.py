@@ -3,31 +3,75 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.model.tree_table import TreeTable
 
 if TYPE_CHECKING:
-    import numpy as np
     from lightgbm import Booster
-    from numpy.typing import NDArray
 
 # LightGBM imports these for training wrappers where they are installed: seconds that judging never needs.
 _UNNEEDED = ("sklearn", "pandas", "dask", "matplotlib", "graphviz")
 
 
-def read_booster(text: str) -> Booster:
-    """Trees from LightGBM's text format.
+@dataclass(frozen=True)
+class Trees:
+    """Boosted trees in LightGBM's text format. LightGBM itself is imported when a table can't stand in for it."""
 
-    Raises:
-        ValueError: when the text is no such model.
-    """
-    lightgbm = _lightgbm()
-    try:
-        booster: Booster = lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as fault:
-        raise ValueError(f"the classifier can't be read ({fault})") from fault
-    return booster
+    text: str
+    _table: TreeTable | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_table", TreeTable.of(self.text))
+        if self._table is None:
+            self.booster  # noqa: B018 (refuses what is no model)
+
+    @classmethod
+    def of(cls, booster: Booster) -> Self:
+        """Trees that LightGBM holds."""
+        found = cls(booster.model_to_string())
+        found.__dict__["booster"] = booster
+        return found
+
+    @cached_property
+    def booster(self) -> Booster:
+        """LightGBM's own trees.
+
+        Raises:
+            ValueError: when the text is no such model.
+        """
+        lightgbm = _lightgbm()
+        try:
+            booster: Booster = lightgbm.Booster(model_str=self.text)
+        except lightgbm.basic.LightGBMError as fault:
+            raise ValueError(f"the classifier can't be read ({fault})") from fault
+        return booster
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the rows that the trees read."""
+        if self._table is None:
+            return int(self.booster.num_feature())
+        return int(re.findall(r"^max_feature_idx=(\d+)$", self.text, re.MULTILINE)[0]) + 1
+
+    def margins(self, rows: NDArray[np.float64], n_trees: int = -1) -> NDArray[np.float64]:
+        """Log-odds of rows (n_rows, n_features) of finite numbers, shape (n_rows,), by the first trees or by all."""
+        if self._table is None:
+            found = self.booster.predict(rows, raw_score=True, num_iteration=n_trees, num_threads=1)
+            return np.asarray(found, dtype=np.float64)
+        return self._table.sums(rows, len(self._table.leaf) if n_trees < 1 else min(n_trees, len(self._table.leaf)))
+
+    def contributions(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shapley values of each feature (Lundberg et al. 2020), shape (n_rows, n_features)."""
+        return np.asarray(self.booster.predict(rows, pred_contrib=True, num_threads=1))[:, :-1]
 
 
 def grow(
@@ -38,13 +82,12 @@ def grow(
     parameters: Mapping[str, object],
     *,
     n_rounds: int,
-) -> Booster:
+) -> Trees:
     """Boost trees; the same rows and parameters give the same trees."""
     lightgbm = _lightgbm()
     plain = [name.replace(".", "_") for name in names]  # LightGBM's text format allows no dots
     data = lightgbm.Dataset(X, y, weight=weight, feature_name=plain, free_raw_data=False)
-    booster: Booster = lightgbm.train(dict(parameters), data, num_boost_round=n_rounds)
-    return booster
+    return Trees.of(lightgbm.train(dict(parameters), data, num_boost_round=n_rounds))
 
 
 def _lightgbm() -> Any:

@@ -80,7 +80,7 @@ def tpr_growth(model: Model) -> Curve:
 def boosting(model: Model, part: LeftOut) -> Curve:
     """Mean TPR on the campaigns that a booster never saw, as it grows."""
     own, judge = model.table.where(part.held), part.classifier
-    n_rounds = judge.booster.num_trees()
+    n_rounds = judge.trees.booster.num_trees()
     steps = np.unique(np.linspace(1, n_rounds, min(_N_STAGES, n_rounds)).astype(int)).tolist()
     values = [mean_tpr(own, judge.margins(own.X, n_trees=step)) for step in steps]
     return Curve(tuple(steps), tuple(values))

@@ -208,9 +208,9 @@ def _scores(model: Model, score: NDArray[np.float64]) -> Plot:
 
 def _families(model: Model) -> Plot:
     """Gain of each feature family, and what is lost on unseen campaigns when its columns are shuffled together."""
-    names = np.array(model.classifier.booster.feature_name())
+    names = np.array(model.classifier.trees.booster.feature_name())
     family = np.array([name.split(".")[0].split("_")[0] for name in names])
-    gain = model.classifier.booster.feature_importance("gain")
+    gain = model.classifier.trees.booster.feature_importance("gain")
     rng = np.random.default_rng(0)
     rows = []
     for own in sorted(set(family.tolist())):

@@ -18,14 +18,14 @@ def rows(tiny_scorer: Scorer, sessions: tuple[Session, ...]) -> np.ndarray:
 
 
 def shared(judge: Classifier, share: float) -> Classifier:
-    return Classifier(judge.booster, replace(judge.experts, share=share))
+    return Classifier(judge.trees, replace(judge.experts, share=share))
 
 
 def test_the_pool_lies_between_trees_and_experts_by_their_shares(tiny_scorer: Scorer, rows: np.ndarray) -> None:
     judge = tiny_scorer.bundle.classifier
     trees, experts = shared(judge, 0.0).margins(rows), shared(judge, 1.0).margins(rows)
     assert shared(judge, 0.25).margins(rows) == pytest.approx(0.75 * trees + 0.25 * experts)
-    assert trees == pytest.approx(judge.booster.predict(rows[:, : judge.n_features], raw_score=True))
+    assert trees == pytest.approx(judge.trees.booster.predict(rows[:, : judge.n_features], raw_score=True))
     assert experts == pytest.approx(judge.experts.margins(rows[:, : judge.n_features]))
 
 
@@ -44,4 +44,4 @@ def test_trees_and_experts_that_read_different_features_are_refused(tiny_scorer:
         weights=judge.experts.weights[:, 1:],
     )  # fmt: skip
     with pytest.raises(ValueError, match="trees read"):
-        Classifier(judge.booster, fewer)
+        Classifier(judge.trees, fewer)

@@ -77,7 +77,7 @@ def test_experts_of_confirmed_campaigns_stand_beside_the_others_and_read_only_wh
     own[:, [0, 2]] += 3.0 * (np.arange(400) % 2)[:, None]
     dilution = np.where(np.arange(400) % 4 == 1, 0.9, 0.0)
     found = with_confirmed(general, rows_of(own, np.arange(400) % 2, dilution), names, settings)
-    assert found.booster is general.booster
+    assert found.trees is general.trees
     assert np.array_equal(found.experts.weights[: len(general.experts.weights)], general.experts.weights)
     added = found.experts.weights[len(general.experts.weights) :]
     assert len(added) == 2

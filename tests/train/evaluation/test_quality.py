@@ -52,7 +52,7 @@ def test_metrics_are_shares(made: Made) -> None:
 def test_curves_have_rising_steps_and_end_where_the_booster_does(made: Made) -> None:
     curve = boosting(made.model, made.model.inner[0])
     assert list(curve.steps) == sorted(set(curve.steps))
-    assert curve.steps[-1] == made.model.inner[0].classifier.booster.num_trees()
+    assert curve.steps[-1] == made.model.inner[0].classifier.trees.booster.num_trees()
     own = made.model.inner[0]
     assert curve.values[-1] == mean_tpr(made.model.table.where(own.held), own.margins)
     grown = tpr_growth(made.model)

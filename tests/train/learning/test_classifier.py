@@ -52,9 +52,9 @@ def test_true_labels_are_learned_even_of_campaigns_left_out(learned: Table, name
 
 def test_the_same_seed_grows_the_same_trees(learned: Table, names: tuple[str, ...]) -> None:
     first, second = (fit(learned, names, QUICK, seed=3) for _ in range(2))
-    assert first.booster.model_to_string() == second.booster.model_to_string()
+    assert first.trees.booster.model_to_string() == second.trees.booster.model_to_string()
     assert np.array_equal(first.experts.weights, second.experts.weights)
-    assert fit(learned, names, QUICK, seed=4).booster.model_to_string() != first.booster.model_to_string()
+    assert fit(learned, names, QUICK, seed=4).trees.booster.model_to_string() != first.trees.booster.model_to_string()
 
 
 def test_more_evidence_of_harvest_never_lowers_a_margin(learned: Table, names: tuple[str, ...]) -> None:
