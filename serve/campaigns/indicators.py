@@ -13,18 +13,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serve.campaigns.findings import Campaign
 from serve.campaigns.fingerprints import fingerprint_keys
-from serve.campaigns.sketches import Sketches
 from serve.io.writers import check_seal, replacing, sealed
 from serve.sessions.canonical_text import canonical
 from serve.sessions.records import Sessions
+
+if TYPE_CHECKING:
+    from serve.campaigns.findings import Campaign
+    from serve.campaigns.sketches import Sketches
 
 FORMAT_VERSION = 1
 MIN_PROMPTS, MIN_SHARE = 4, 0.1

@@ -242,7 +242,7 @@ def _review_queue(settings: ServiceSettings) -> tuple[ReviewQueue, tempfile.Temp
 
 def _warmed(scorer: Scorer) -> Scorer:
     """The scorer after a first verdict, which takes longer than those that follow."""
-    scorer.score(Session("-", "-", (Exchange("Is it warm?"),) * 8))
+    scorer.score(Session("-", "-", (Exchange("Is it w\u00e4rm \u2665\ufe0f?"),) * 8))
     return scorer
 
 

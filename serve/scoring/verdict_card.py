@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.text import Text
 
 from serve.model.calibration import BASE_RATE, MIN_DECIDABLE, posterior
 from serve.scoring.explanation import Sum
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Sessions
 from serve.sessions.wording import counted
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 N_STEPS = 24
 SHOWN_CHARS = 1_000
@@ -65,6 +68,8 @@ def card(
 
 def painted(text: str, verdict: Verdict) -> Text:
     """A card in colours that are told apart by anyone, where the terminal has any; the text itself is the same."""
+    from rich.text import Text
+
     label = {"harvesting": "bold dark_orange3", "organic": "bold deep_sky_blue3"}.get(verdict.label, "bold")
     shown = Text(text)
     shown.highlight_regex(rf"(?m)^{verdict.label}(?=   score)", label)

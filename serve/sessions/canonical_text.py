@@ -74,7 +74,7 @@ def _may_hold_data(folded: str, n_words: int) -> bool:
 
 def _plain(text: str) -> str:
     """`_plain_ascii` for texts of any script."""
-    if len(text) > MAX_CHARS or hidden_characters.NOT_PLAIN.is_met_in(text):
+    if len(text) > MAX_CHARS or hidden_characters.not_plain().is_met_in(text):
         return ""
     composed = unicodedata.normalize("NFKC", text)
     lower = composed.lower()

@@ -6,9 +6,11 @@ bytes that are no text, and marks piled on a letter.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -74,36 +76,60 @@ def _leaves_marks(sign: str) -> bool:
     return any(map(_is_mark, lower)) or not unicodedata.is_normalized("NFKC", lower)
 
 
-def _changing(signs: list[str]) -> list[str]:
-    """Those that are marks, or become other ones in lower case or decomposed: all that may be or leave a mark."""
-    one_a_line = "\n".join(signs)
-    lower, decomposed = (text.split("\n") for text in (one_a_line.lower(), unicodedata.normalize("NFKD", one_a_line)))
-    rows = zip(signs, lower, decomposed, strict=True)
-    return [sign for sign, *others in rows if others != [sign, sign] or unicodedata.combining(sign)]
-
-
 _CODES = (*range(10), *range(11, 0x3400), *range(0xA000, 0xAC00), *range(0xF900, 0x1F000))  # but the line feed
-_SIGNS = list(map(chr, _CODES))  # all that have such among them
-_HIDDEN = [sign for sign in _SIGNS if not sign.isprintable() and _is_hidden(sign)]
-_CHANGING = _changing(_SIGNS)
-_HIDDEN_CLASS = _class(_HIDDEN) + _ALSO_HIDDEN + "\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
-_MARKS_CLASS = _class(filter(_is_mark, _CHANGING))
+"""All characters that have hidden or changing ones among them."""
 _DIACRITICAL_CLASS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20dc\u20e1\u20e5-\u20f0\ufe20-\ufe2f"
 _EMOJI = f"[{_EMOJI_CLASS}]\ufe0f?(?:\u200d[{_EMOJI_CLASS}]\ufe0f?)*|[0-9#*]\ufe0f\u20e3"
-_EMOJI_OR_HIDDEN = re.compile(f"({_EMOJI})|[{_HIDDEN_CLASS}]+")
-_MANY_MARKS = re.compile(f"([{_MARKS_CLASS}]{{{MAX_MARKS}}})[{_MARKS_CLASS}]+")
 _PILE = re.compile(f"[{_DIACRITICAL_CLASS}]{{{_PILED},}}")
 _DIACRITICAL = re.compile(f"[{_DIACRITICAL_CLASS}]+")
-_AMONG_LETTERS = re.compile(
-    f"\ufffd|[\U000e0000-\U000e007f]|[A-Za-z ][{_HIDDEN_CLASS}]|[A-Za-z][{_DIACRITICAL_CLASS}]{{2}}"
-)
-NOT_PLAIN = SignSet((
-    *_HIDDEN, *_ALSO_HIDDEN, *filter(_leaves_marks, _CHANGING), *map(chr, range(0xFE00, 0xFE10)),
-    *map(chr, range(0xD800, 0xE000)), *map(chr, range(0xE0000, 0xE1000)),
-    *filter(re.compile(f"[{_DIACRITICAL_CLASS}]").match, _SIGNS),
-))  # fmt: skip
-"""Characters that a text without hidden ones and without marks doesn't hold."""
-del _CODES, _SIGNS, _HIDDEN, _CHANGING
+
+
+@functools.cache
+def _hidden() -> tuple[str, ...]:
+    return tuple(sign for sign in map(chr, _CODES) if not sign.isprintable() and _is_hidden(sign))
+
+
+@functools.cache
+def _changing() -> tuple[str, ...]:
+    """Those that are marks, or become other ones in lower case or decomposed: all that may be or leave a mark."""
+    one_a_line = "\n".join(map(chr, _CODES))
+    forms = (one_a_line, one_a_line.lower(), unicodedata.normalize("NFKD", one_a_line))
+    rows = zip(*(text.split("\n") for text in forms), strict=True)
+    return tuple(sign for sign, *others in rows if others != [sign, sign] or unicodedata.combining(sign))
+
+
+@functools.cache
+def not_plain() -> SignSet:
+    """Characters that a text without hidden ones and without marks doesn't hold; made for the first text that isn't
+    ASCII, since it takes longer than to judge a session."""
+    return SignSet((
+        *_hidden(), *_ALSO_HIDDEN, *filter(_leaves_marks, _changing()), *map(chr, range(0xFE00, 0xFE10)),
+        *map(chr, range(0xD800, 0xE000)), *map(chr, range(0xE0000, 0xE1000)),
+        *filter(_DIACRITICAL.match, map(chr, _CODES)),
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Patterns:
+    """What a text with a character of `not_plain` is searched with."""
+
+    emoji_or_hidden: re.Pattern[str]
+    many_marks: re.Pattern[str]
+    among_letters: re.Pattern[str]
+
+
+@functools.cache
+def _patterns() -> _Patterns:
+    hidden = _class(_hidden()) + _ALSO_HIDDEN + "\ud800-\udfff\ufe00-\ufe0f\U000e0000-\U000e0fff"
+    marks = _class(filter(_is_mark, _changing()))
+    return _Patterns(
+        emoji_or_hidden=re.compile(f"({_EMOJI})|[{hidden}]+"),
+        many_marks=re.compile(f"([{marks}]{{{MAX_MARKS}}})[{marks}]+"),
+        among_letters=re.compile(
+            f"\ufffd|[\U000e0000-\U000e007f]|[A-Za-z ][{hidden}]|[A-Za-z][{_DIACRITICAL_CLASS}]{{2}}"
+        ),
+    )
+
 
 CONTROLS = bytes(code for code in (*range(32), 127) if chr(code) not in _VISIBLE_CONTROLS)
 """Hidden characters of ASCII."""
@@ -114,7 +140,7 @@ def without_hidden(text: str) -> str:
 
     At most `MAX_MARKS` marks in a row are left, and none where diacritics pile up.
     """
-    if not NOT_PLAIN.is_met_in(text):
+    if not _may_hide(text):
         return text
     return " ".join(part if _is_plain(part) else _shown(part) for part in text.split(" "))  # none of them has blanks
 
@@ -124,7 +150,8 @@ def _is_plain(part: str) -> bool:
 
 
 def _shown(part: str) -> str:
-    return _MANY_MARKS.sub(r"\1", _PILE.sub("", _EMOJI_OR_HIDDEN.sub(r"\1", part)))
+    patterns = _patterns()
+    return patterns.many_marks.sub(r"\1", _PILE.sub("", patterns.emoji_or_hidden.sub(r"\1", part)))
 
 
 def without_diacritics(text: str) -> str:
@@ -134,6 +161,10 @@ def without_diacritics(text: str) -> str:
 
 def has_hidden(text: str) -> bool:
     """Whether hidden characters stand where no script and no emoji needs them: after an ASCII letter or a blank."""
+    return _may_hide(text) and (text.isascii() or _patterns().among_letters.search(text) is not None)
+
+
+def _may_hide(text: str) -> bool:
     if text.isascii():
         return len(text.encode().translate(None, CONTROLS)) < len(text)
-    return NOT_PLAIN.is_met_in(text) and _AMONG_LETTERS.search(text) is not None
+    return not_plain().is_met_in(text)

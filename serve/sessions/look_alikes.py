@@ -68,6 +68,8 @@ def with_latin_letters(text: str) -> str:
     Only in words that mix them with ASCII letters; and in words of nothing else where the rest of the text is Latin. So
     a text in Russian or Greek stays as it is, and so do the Greek letters of a formula.
     """
+    if text.isascii():
+        return text
     table, found, close = _tables()
     if not found.is_met_in(text):
         return text

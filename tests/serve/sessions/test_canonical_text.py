@@ -107,10 +107,10 @@ def test_the_fast_path_gives_what_the_slow_one_gives(text: str) -> None:
 
 @given(TEXTS)
 def test_a_table_finds_what_a_set_of_characters_finds(text: str) -> None:
-    for held in (hidden_characters.NOT_PLAIN, look_alikes._tables()[1]):
+    for held in (hidden_characters.not_plain(), look_alikes._tables()[1]):
         for own in (text, text * 40):
             assert held.is_met_in(own) == (not held.signs.isdisjoint(own))
-    assert has_hidden(text) == (hidden_characters._AMONG_LETTERS.search(text) is not None)
+    assert has_hidden(text) == (hidden_characters._patterns().among_letters.search(text) is not None)
     assert without_hidden(text) == hidden_characters._shown(text)
 
 
