@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FEW = 8
-"""Texts for which Arrow and a sparse product cost more than they save."""
+"""Texts for which Arrow costs more than it saves."""
 
 _MAX_KNOWN = 1 << 17
 _MAX_KNOWN_CHARS = 24

@@ -45,7 +45,7 @@ class WordPieces:
             unknown=() if unknown == left_out else (unknown,),
             max_chars=model.max_input_chars_per_word,
             first=_reach(vocabulary),
-            next=_reach(name.removeprefix(prefix) for name in vocabulary if name.startswith(prefix)),
+            next=_reach([name[len(prefix) :] for name in vocabulary if name.startswith(prefix)]),
             words=re.compile(f"[{letters}]+|[{re.escape(signs)}]"),
             plain=re.compile(f"[{letters}{re.escape(signs)}]+"),
         )
@@ -77,4 +77,8 @@ class WordPieces:
 
 def _reach(names: Iterable[str]) -> dict[str, int]:
     """The length of the longest name with these first signs."""
-    return {name[:_N_KEY]: len(name) for name in sorted(names, key=len)}
+    found: dict[str, int] = {}
+    for name in names:
+        if found.get(key := name[:_N_KEY], 0) < len(name):
+            found[key] = len(name)
+    return found
