@@ -132,13 +132,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Finds API sessions that harvest a model's capabilities.",
         epilog=EXIT_CODES,
     )
-    parser.add_argument("--version", action="version", version=f"stillwatch {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = commands.add_parser(command.name, help=command.help, description=command.help, epilog=EXIT_CODES)
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for, which takes as long as the rest of the parser."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """See `argparse.Action`."""
+        print(f"stillwatch {_version()}")
+        parser.exit()
 
 
 def _version() -> str:
