@@ -13,10 +13,13 @@ from serve.io.discovery import InputError, below
 from serve.io.importing import Choice, format_of
 from serve.io.log_files.files import Log
 from serve.io.log_files.opening import LogError
-from serve.io.logs.requests import Request
+from serve.io.logs.requests import Format, Request
 from serve.jobs.progress import Progress, span
+from serve.sessions.wording import counted
 
-_CARDS = "CARDS.json"
+_COLUMN = "text"
+_CARDS = frozenset(("CARDS.json", "dataset_info.json", "dataset_infos.json"))
+"""Files of folders that describe sets, beside READMEs."""
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -29,33 +32,51 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} doesn't exist")
-        found += [path] if path.is_file() else [own for own in below(path) if own.suffix not in (".md", ".json")]
+        found += (
+            [path] if path.is_file() else [own for own in below(path) if own.suffix != ".md" and own.name not in _CARDS]
+        )
     return found
 
 
-def texts_of(path: Path, column: str) -> Iterator[str]:
-    """The prompts of a set: a column of texts, or what clients ask in a log of any format.
+def texts_of(path: Path, column: str | None = None) -> Iterator[str]:
+    """The prompts of a set: the texts of a column (`text` where none is named), what clients ask in a log of any
+    format, or the lines of a text.
 
     Raises:
-        LogError: when the file has no such column and is of no known format, or can't be read on.
+        LogError: when the file has no such column and, where none is named, is nothing else of these; or when it can't
+            be read on.
     """
-    log = Log(path)
-    if any(isinstance(row.get(column), str) for row in log.sample.objects):
+    log, name = Log(path), column or _COLUMN
+    if any(isinstance(row.get(name), str) for row in log.sample.objects):
         for record in log.records():
-            if isinstance(record.value, dict) and isinstance(text := record.value.get(column), str):
+            if isinstance(record.value, dict) and isinstance(text := record.value.get(name), str):
                 yield text
-        return
-    if (form := format_of(log, Choice())) is not None:
+    elif column is not None:
+        found = ", ".join(dict.fromkeys(key for row in log.sample.objects for key in row)) or "none"
+        raise LogError(f"{path}: no column {column} with texts; its columns: {found[:200]}")
+    elif (form := _format_of(log)) is not None:
         for outcome in form.requests(log):
             if isinstance(outcome, Request):
                 yield from (turn.text for turn in outcome.talk.turns)
+    elif log.kind == "text" or ".txt" in path.suffixes:  # one with commas looks like CSV
+        yield from filter(str.strip, log.lines())
+    elif log.kind != "empty":
+        raise LogError(f"{path}: no column {_COLUMN} and no known format; name the column of prompts with --column")
 
 
-def known_prompts(paths: Sequence[Path], column: str, fpr: float, progress: Progress) -> KnownPrompts:
+def _format_of(log: Log) -> Format | None:
+    try:
+        return format_of(log, Choice())
+    except LogError:  # it asks for arguments that other commands have
+        return None
+
+
+def known_prompts(paths: Sequence[Path], column: str | None, fpr: float, progress: Progress) -> KnownPrompts:
     """The filter of all prompts of these files.
 
     Raises:
         LogError: as `texts_of`.
+        ValueError: when they hold no prompt.
     """
 
     def texts() -> Iterator[str]:
@@ -65,15 +86,20 @@ def known_prompts(paths: Sequence[Path], column: str, fpr: float, progress: Prog
             progress.tell(place + 1, len(paths), "files")
 
     name = ", ".join(path.name.split(".", 1)[0] for path in paths)
-    return KnownPrompts.of(name if len(name) <= 200 else f"{len(paths)} sets", texts(), fpr)
+    found = KnownPrompts.of(name if len(name) <= 200 else f"{len(paths)} sets", texts(), fpr)
+    if not found.n_prompts:
+        raise ValueError(f"{counted(len(paths), 'file')} without a prompt, expected public sets of prompts")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 done, 2 not usable."""
     parser = argparse.ArgumentParser(prog="python -m train.seeds", description=__doc__)
     parser.add_argument("sets", nargs="+", type=Path, metavar="FILE|DIR", help="public sets of prompts, in any layout")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILTER")
-    parser.add_argument("--column", default="text", help="column of the prompt (default: text, else by the format)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILTER", help="the filter, for --known-prompts")
+    parser.add_argument(
+        "--column", help="column of the prompt (default: text, else by the format; a text by its lines)"
+    )
     parser.add_argument("--fpr", type=float, default=0.001, help="share of other prompts that pass for known ones")
     given = parser.parse_args(arguments)
     began_at = time.perf_counter()
@@ -87,5 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"seeds: {fault}\n")
         return 2
     took = span(time.perf_counter() - began_at)
-    sys.stdout.write(f"{found.n_prompts:,} prompts in {given.out} ({given.out.stat().st_size:,} bytes) after {took}\n")
+    sys.stdout.write(
+        f"{counted(found.n_prompts, 'prompt')} in {given.out} ({given.out.stat().st_size:,} bytes) after {took}\n"
+    )
     return 0

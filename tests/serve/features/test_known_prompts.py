@@ -111,10 +111,35 @@ def test_seeds_are_read_from_any_layout_and_score_and_explain_tell_of_them(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"), [(["none.jsonl"], "none.jsonl doesn't exist"), (["--fpr", "0", "."], "fpr is 0")]
+    ("arguments", "sentence"),
+    [
+        (["none.jsonl"], "none.jsonl doesn't exist"),
+        (["--fpr", "0", "."], "fpr is 0"),
+        (["rows.jsonl", "--column", "nope"], "rows.jsonl: no column nope with texts; its columns: question, level"),
+        (["rows.jsonl"], "rows.jsonl: no column text and no known format"),
+        (["empty.txt"], "1 file without a prompt, expected public sets"),
+    ],
 )
 def test_seeds_says_what_is_wrong(
-    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"question": "my canary sings", "level": 3}\n' * 3)
+    Path("empty.txt").write_text("\n\n")
     assert seeds([*arguments, "--out", str(tmp_path / "f")]) == 2
-    assert sentence in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert "canary" not in told
+
+
+def test_seeds_are_read_from_a_text_line_by_line_and_from_json_in_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = tmp_path / "sets"
+    sets.mkdir()
+    (sets / "list.txt").write_text("\n\n".join(PUBLIC[:20]))
+    (sets / "rows.json").write_text(json.dumps([{"question": "x", "text": text} for text in PUBLIC[20:50]]))
+    (sets / "README.md").write_text("What these are")
+    assert seeds([str(sets), "--out", str(tmp_path / "f")]) == 0
+    assert capsys.readouterr().out.startswith("50 prompts in ")
