@@ -45,6 +45,7 @@ bench-campaigns: $(STAMP)
 	$(BIN)/python tests/bench/bench_campaigns.py $(PARTS)
 	$(BIN)/python tests/bench/bench_unseen.py
 	$(BIN)/python tests/bench/bench_linking.py
+	$(BIN)/python tests/bench/bench_addresses.py
 
 # The capability map and drift against what is known, on a folder of real corpora.
 CORPORA ?= ../shared/corpora
