@@ -178,6 +178,10 @@ def test_serve_never_imports_the_workshop() -> None:
     ] == []
 
 
+def test_serve_asks_pyarrow_for_nothing_that_needs_pandas() -> None:
+    assert [path.name for path in files("serve") if ".to_pandas" in path.read_text(encoding="utf-8")] == []
+
+
 def test_train_imports_serve() -> None:
     assert any(found.file.startswith("train/") and found.package == "serve" for found in all_imports())
 

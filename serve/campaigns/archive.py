@@ -27,8 +27,7 @@ from serve.io.writers import check_seal, replacing, sealed, sha256
 
 FORMAT_VERSION = 1
 NAME = "archive.json"
-_MIN_OVERLAP = 0.5
-_MAX_TIME = 253_402_300_799.0  # the last second of the year 9999
+_MIN_OVERLAP, _MAX_TIME = 0.5, 253_402_300_799.0  # the last second of the year 9999
 _FAULTS = (OSError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, pa.ArrowException)
 
 
@@ -292,7 +291,7 @@ def _matrix(path: Path, name: str) -> NDArray[np.generic]:
         kind = file.schema_arrow.field(name).type
         if not pa.types.is_fixed_size_list(kind):
             raise ValueError(f"{path} has {name} as {kind}, expected lists of one length")
-        matrix = np.empty((file.metadata.num_rows, kind.list_size), kind.value_type.to_pandas_dtype())
+        matrix = np.empty((file.metadata.num_rows, kind.list_size), pa.array([], kind.value_type).to_numpy().dtype)
         first = 0
         for batch in file.iter_batches(columns=[name], use_threads=False):
             matrix[first : first + len(batch)] = batch.column(0).flatten().to_numpy().reshape(-1, kind.list_size)
