@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _BLOCK_ROWS = 128  # vectors whose products with some thousand rows stay in a processor's cache
 _GROUP = 16
+_PLACE_BITS = 32
 _MIN_FLOATS = 32  # vectors from which turning them into floats pays
 
 _EIGHT_BIT = ("icelake", "alder", "sierra", "genoa", "turin", "sapphire", "diamond", "neonsdot", "svesdot")
@@ -70,18 +71,14 @@ class Products:
         return found
 
 
-def _best(products: NDArray[np.int32] | NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _best(products: NDArray[np.int32] | NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The k highest whole numbers of each row and where they are, best first, the first of equals before the others."""
     row, column = np.divmod(np.flatnonzero(products >= _bound(products, k)[:, None]), products.shape[1])
-    starts = np.searchsorted(row, np.arange(len(products)))
-    place = np.arange(len(row)) - starts[row]
-    width = int(place.max()) + 1
-    kept = np.full((len(products), width), np.iinfo(np.int32).min, np.int32)
-    ids = np.zeros((len(products), width), np.int64)
-    kept[row, place], ids[row, place] = products[row, column], column
-    order = np.argsort(-kept.astype(np.int64), axis=1, kind="stable")[:, :k]
-    rows = np.arange(len(products))[:, None]
-    return kept[rows, order], ids[rows, order]
+    place = np.arange(len(row)) - np.searchsorted(row, np.arange(len(products)))[row]
+    kept = np.full((len(products), int(place.max()) + 1), np.iinfo(np.int64).max)
+    kept[row, place] = -products[row, column].astype(np.int64) << _PLACE_BITS | column  # sorts by both
+    kept.sort(axis=1)
+    return -(kept[:, :k] >> _PLACE_BITS), kept[:, :k] & (1 << _PLACE_BITS) - 1
 
 
 def _bound(products: NDArray[np.int32] | NDArray[np.float32], k: int) -> NDArray[np.int32] | NDArray[np.float32]:

@@ -19,7 +19,8 @@ from serve.scoring.reasons import explanations
 from serve.scoring.verdict import Verdict, Verdicts
 from serve.sessions.records import Session, Sessions
 
-CHUNK_PROMPTS = 8_000
+CHUNK_PROMPTS = 16_000
+"""Prompts that are judged at once: so many that what is done once for each size of session costs little."""
 
 
 @dataclass(frozen=True)
