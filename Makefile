@@ -38,6 +38,12 @@ COST ?= peer cold bits growth
 bench-cost: $(STAMP)
 	$(BIN)/python tests/bench/bench_cost.py $(COST)
 
+# Every command at ROWS exchanges, 4 and 16 times as many: one table of processor time, memory and cost an exchange.
+ROWS ?= 50000
+.PHONY: bench-growth
+bench-growth: $(STAMP)
+	$(BIN)/python tests/bench/bench_cost.py growth --rows $(ROWS)
+
 # Campaigns among composed accounts; PARTS are some of those that the script names.
 PARTS ?= population benign split event indicators scale
 .PHONY: bench-campaigns

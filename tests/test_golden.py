@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from serve.sessions.records import Exchange, Session
 GOLDEN = Path(__file__).parent / "golden"
 EXCHANGES = GOLDEN / "exchanges.jsonl"
 NAMES = ("verdicts.jsonl", "accounts.jsonl", "rejects.jsonl")
+CPUINFO = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -72,6 +77,17 @@ def test_a_file_is_what_it_was(judged: Path, golden: Path, name: str) -> None:
     found, expected = rows(judged / name), rows(golden / name)
     assert len(found) == len(expected)
     assert [row for row, other in zip(found, expected, strict=True) if not close(row, other)] == []
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="forces instructions of x86-64")
+@pytest.mark.skipif(
+    "avx512f" in CPUINFO, reason="there numpy's exp() and log() differ from other machines' in a last bit"
+)
+def test_older_instructions_give_the_same_bits(judged: Path, tmp_path: Path) -> None:
+    older = {"NPY_DISABLE_CPU_FEATURES": "X86_V3", "OPENBLAS_CORETYPE": "Prescott"}
+    command = [sys.executable, "-m", "serve.cli", "score", str(EXCHANGES), "--out", str(tmp_path / NAMES[0])]
+    subprocess.run(command, env=os.environ | older, check=True, capture_output=True)
+    assert (tmp_path / NAMES[0]).read_bytes() == (judged / NAMES[0]).read_bytes()
 
 
 def test_rejects_are_counted_with_their_lines_and_never_quoted(golden: Path) -> None:

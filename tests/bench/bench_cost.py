@@ -127,8 +127,12 @@ def peer(folder: Path, options: argparse.Namespace) -> None:
     beside = [sum(own.values()) - own["encode"] - own["load"] for own in ours]
     pairs = [own / other for own, other in zip(whole, theirs, strict=True)]
     print(f"all of score, with start {median(whole):8.1f}")
+    steady = [sum(own.values()) - own["load"] for own in ours]
+    print(f"all stages, without start {median(steady):7.1f}")
     print(f"model2vec's encoding     {median(theirs):8.1f}")
     print(f"score / model2vec        {median(pairs):8.2f}  ({min(pairs):.2f} to {max(pairs):.2f})")
+    pairs = [own / other for own, other in zip(steady, theirs, strict=True)]
+    print(f"  without start          {median(pairs):8.2f}  ({min(pairs):.2f} to {max(pairs):.2f})")
     print(
         f"beside encoding / encoding {median(beside) / encode:.2f}; encoding / model2vec {encode / median(theirs):.2f}"
     )
