@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.capability.special_functions import expit
 from serve.features import similarity as geometry
 
 EVIDENCE = (
@@ -36,9 +35,10 @@ def evidence_columns(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         columns += [geometry.mean(own), *geometry.quantiles(own, _QUANTILES).T]
     harvest = np.ascontiguousarray(weights[:, :, 0])
     ranked = -np.sort(-harvest, axis=1)
+    probability = _on_grid(1.0 / (1.0 + np.exp(-harvest)))
     return [
         *columns, ranked[:, 0], *(geometry.mean(np.ascontiguousarray(ranked[:, :k])) for k in (2, 5)),
-        (harvest > 0).mean(axis=1), (harvest > STRONG).mean(axis=1), geometry.mean(_on_grid(expit(harvest))),
+        (harvest > 0).mean(axis=1), (harvest > STRONG).mean(axis=1), geometry.mean(probability),
         _best_run(harvest), *_mixture(harvest),
     ]  # fmt: skip
 

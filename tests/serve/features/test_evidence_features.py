@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.capability.capability_map import CapabilityMap
-from serve.features.evidence_features import EVIDENCE, STRONG, evidence_columns
+from serve.features.evidence_features import _GRID_STEP, _SHARES, EVIDENCE, STRONG, evidence_columns
 from serve.features.session_features import feature_names
 
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -108,3 +108,11 @@ def test_the_best_run_is_found_wherever_it_is(names: tuple[str, ...]) -> None:
         odds = np.full(20, -1.0)
         odds[start : start + 8] = 2.0
         assert of_harvest(names, odds.tolist())["harvest_run"] == 2.0
+
+
+def test_no_last_bit_of_exp_changes_a_column() -> None:
+    """Over all log-odds that a scorer gives, what is rounded lies further from the middle of two steps than any exp and
+    log err."""
+    odds = np.arange(-8192, 8193) / 1024.0
+    values = [1.0 / (1.0 + np.exp(-odds)), *(np.log1p(share * np.expm1(odds)) for share in _SHARES[:-1])]
+    assert min(np.abs(own / _GRID_STEP % 1.0 - 0.5).min() for own in values) > 1e-8
