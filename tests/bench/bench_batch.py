@@ -20,7 +20,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ ROWS_PER_FILE = 500_000
 MONTH = 30 * 86_400.0
 NEIGHBOURHOOD = 1_000
 CAMPAIGN_SHARE = 0.01
+DISK_BYTES = 400
+"""Bytes of disk that an exchange takes at most, from its file to its verdict."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,25 @@ def generate(folder: Path, n_rows: int, repeated: float = 0.0, n_each: int = ROW
         pq.write_table(table, folder / f"exchanges-{number:03}.parquet", compression="zstd", row_group_size=100_000)
 
 
-def peak_of_tree(process: subprocess.Popen[str]) -> Iterator[int]:
-    """Highest memory of a process and those below it (shared pages counted once), told when it has ended."""
-    peak = 0
+def peaks_of_tree(process: subprocess.Popen[str], folder: Path) -> tuple[int, int]:
+    """Highest memory of a process and those below it (shared pages counted once), and most bytes of files in `folder`,
+    until it ends."""
+    memory, disk = 0, 0
     while process.poll() is None:
-        peak = max(peak, sum(map(proportional_bytes, below(process.pid))))
+        memory = max(memory, sum(map(proportional_bytes, below(process.pid))))
+        disk = max(disk, file_bytes(folder))
         time.sleep(0.5)
-    yield peak
+    return memory, disk
+
+
+def file_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # deleted meanwhile
+            continue
+    return total
 
 
 def below(root: int) -> list[int]:
@@ -155,13 +168,14 @@ def run_job(source: Path, out: Path, more: list[str]) -> dict[str, Any]:
     before = cpu_seconds()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peaks: list[int] = []
-    watcher = threading.Thread(target=lambda: peaks.extend(peak_of_tree(process)))
+    watcher = threading.Thread(target=lambda: peaks.extend(peaks_of_tree(process, out.parent)))
     watcher.start()
     shown, _ = process.communicate()
     watcher.join()
     if process.returncode:
         raise SystemExit(process.returncode)
-    return {**json.loads(shown), "peak_bytes": peaks[0], "cpu_seconds": cpu_seconds() - before}
+    memory, disk = peaks
+    return {**json.loads(shown), "peak_bytes": memory, "disk_bytes": disk, "cpu_seconds": cpu_seconds() - before}
 
 
 def cpu_seconds() -> float:
@@ -211,6 +225,8 @@ def seconds_a_prompt(source: Path, n_minilm: int = 256, n_model2vec: int = 20_00
 def measure(n_rows: int, options: argparse.Namespace) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="bench-batch-", dir=options.dir))
     try:
+        if (free := shutil.disk_usage(folder).free) < n_rows * DISK_BYTES:
+            raise SystemExit(f"{folder} has {free / 2**30:.0f} GiB free, expected {n_rows * DISK_BYTES / 2**30:.0f}")
         source = folder / "exchanges"
         source.mkdir()
         start = time.perf_counter()
@@ -241,13 +257,26 @@ def report(found: dict[str, Any]) -> None:
     for stage, value in seconds.items():
         print(f"  {stage:<8}{value:10.1f} s of work {value / n * 1e6:8.1f} µs an exchange")
     print(f"beside encoding / encoding {beside / seconds['encode']:.2f}")
-    print(f"peak memory of all processes {found['peak_bytes'] / 2**30:.2f} GiB")
+    print(f"peak memory of all processes {found['peak_bytes'] / 2**30:.2f} GiB, ", end="")
+    print(f"files at most {found['disk_bytes'] / 2**30:.2f} GiB, {found['disk_bytes'] / n:.0f} bytes an exchange")
     print(f"bytes read {found['input_bytes']:,}, written {sum(found['written'].values()):,}")
     for name, own in found.get("others", {}).items():
         print(
             f"{name} takes {own * 1e6:,.1f} µs a prompt: beside our encoding / {name} {beside / n / own:.3f}, ", end=""
         )
         print(f"{name} with our features / all of ours {(own + beside / n) * n / work:.1f}", flush=True)
+
+
+def compare(runs: list[dict[str, Any]]) -> None:
+    """One line a size: what an exchange costs, and that over the first size."""
+    first = runs[0]["cpu_seconds"] / runs[0]["n_exchanges"]
+    print(f"{'exchanges':>12}{'µs each':>10}{'of first':>10}{'clock s':>10}{'GiB':>8}{'disk GiB':>10}")
+    for found in runs:
+        each = found["cpu_seconds"] / found["n_exchanges"]
+        print(
+            f"{found['n_exchanges']:>12,}{each * 1e6:>10.1f}{each / first:>10.2f}{found['clock_seconds']:>10.0f}"
+            f"{found['peak_bytes'] / 2**30:>8.2f}{found['disk_bytes'] / 2**30:>10.2f}"
+        )
 
 
 def plot(runs: list[dict[str, Any]], path: Path) -> None:
@@ -287,6 +316,7 @@ def main() -> None:
     for millions in options.millions:
         runs.append(measure(int(millions * 1e6), options))
         report(runs[-1])
+    compare(runs)
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1))
     if options.plot:

@@ -197,7 +197,7 @@ def growth(folder: Path, options: argparse.Namespace) -> None:
         "seconds of the processor, and the most MiB of one process; in brackets what an exchange costs, over the first"
     )
     print(f"{'exchanges':<12}" + "".join(f"{n:>26,}" for n in sizes))
-    table: dict[str, list[Used]] = {}
+    table: dict[str, list[Used | None]] = {}
     for n in sizes:
         source = traffic(folder, n, 0.3, 50)
         logs = folder / f"logs-{n}.jsonl"
@@ -213,11 +213,20 @@ def growth(folder: Path, options: argparse.Namespace) -> None:
             "adapt": stillwatch("adapt", source, "--out", folder / f"bundle-{n}", *quiet),
         }
         for name in options.commands or commands:
-            table.setdefault(name, []).append(measured(commands[name]))
-            print(f"# {name} {n:,}: {table[name][-1].cpu:.1f} s", file=sys.stderr, flush=True)
+            try:
+                table.setdefault(name, []).append(measured(commands[name]))
+            except SystemExit as fault:  # too little traffic to adapt to, say
+                table[name].append(None)
+                print(f"# {name} {n:,}: {str(fault).splitlines()[-1]}", file=sys.stderr, flush=True)
+            else:
+                print(f"# {name} {n:,}: done", file=sys.stderr, flush=True)
     for name, runs in table.items():
-        shares = [run.cpu / n / (runs[0].cpu / sizes[0]) for run, n in zip(runs, sizes, strict=True)]
-        cells = (f"{run.cpu:>10.1f} s{run.peak:>6.0f} ({share:.2f})" for run, share in zip(runs, shares, strict=True))
+        costs = [None if run is None else run.cpu / n for run, n in zip(runs, sizes, strict=True)]
+        first = next((cost for cost in costs if cost is not None), 1.0)
+        cells = (
+            "refused" if run is None or cost is None else f"{run.cpu:>10.1f} s{run.peak:>6.0f} ({cost / first:.2f})"
+            for run, cost in zip(runs, costs, strict=True)
+        )
         print(f"{name:<12}" + "".join(f"{cell:>26}" for cell in cells))
 
 
