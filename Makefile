@@ -86,7 +86,7 @@ fuzz-logs: $(STAMP)
 	$(BIN)/python tests/bench/fuzz_logs.py -n $(CHANGES)
 
 # Bundles, indicators, archives and checkpoints changed in ways that know their structure: FILES of each kind.
-FILES ?= 250
+FILES ?= 1000
 .PHONY: fuzz-files
 fuzz-files: $(STAMP)
 	$(BIN)/python -W ignore tests/bench/fuzz_files.py --out .cache/fuzz -n $(FILES)
@@ -101,11 +101,12 @@ OBSERVED ?= 1000000
 bench-serve: $(STAMP)
 	$(BIN)/python tests/bench/bench_serve.py --exchanges $(OBSERVED)
 
-# Requests made from the OpenAPI document, alone and in chains, and bodies of anything.
+# schemathesis on all phases, without and with keys, EXAMPLES for each operation; then CASES bodies of anything.
 CASES ?= 20000
+EXAMPLES ?= 100
 .PHONY: fuzz-serve
 fuzz-serve: $(STAMP)
-	$(BIN)/python -W ignore tests/bench/fuzz_serve.py --cases $(CASES)
+	$(BIN)/python -W ignore tests/bench/fuzz_serve.py --cases $(CASES) --examples $(EXAMPLES)
 
 # The service under attack: answers, memory, and how soon it is healthy meanwhile; then what kills of batches and of the
 # live service lose; then 64 clients over capacity for a minute.

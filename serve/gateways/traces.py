@@ -7,9 +7,23 @@ from typing import Any
 
 from serve.gateways.traffic import ReceivedLog
 from serve.io.formats import otlp_genai, otlp_genai_events
+from serve.io.json_values import parse_json
 from serve.io.logs.otlp import Entry, spans
 from serve.io.logs.requests import Outcome
 from serve.io.logs.values import first_id, objects
+
+
+def export_in_json(text: str) -> dict[str, Any]:
+    """An `ExportTraceServiceRequest` in JSON.
+
+    Raises:
+        ValueError: when it is none; the sentence doesn't quote it.
+    """
+    found = parse_json(text)
+    resources = found.get("resourceSpans") if isinstance(found, dict) else 0
+    if resources is not None and (not isinstance(resources, list) or len(objects(resources)) < len(resources)):
+        raise ValueError("the body is no export of traces: expected an object whose resourceSpans is a list of objects")
+    return dict(found)
 
 
 def traced(export: object, account: Sequence[str]) -> Iterator[Outcome]:

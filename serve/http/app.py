@@ -15,10 +15,10 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from serve.analyst.review.inbox import Inbox
-from serve.http.admission import Admission
+from serve.http.admission import OPEN_PATHS, Admission
 from serve.http.keys import RateLimits
 from serve.http.middleware import Middleware
-from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, described, document
+from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, PathId, QueryId, described, document
 from serve.http.pages.answers import AnalystPages
 from serve.http.pages.routes import add_pages
 from serve.http.plug_ins.routes import PlugIns, add_plug_ins
@@ -66,7 +66,8 @@ def create_app(settings: ServiceSettings | None = None) -> FastAPI:
         description="Tells API sessions that harvest a language model's capabilities from organic use.",
     )  # fmt: skip
     app.state.service = service
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    open_paths = OPEN_PATHS if settings.keys else None
+    app.openapi = lambda: document(app, open_paths)  # type: ignore[method-assign]
     app.add_exception_handler(ProblemError, _told)
     app.add_exception_handler(HTTPException, _told)
     limits = RateLimits(settings.rate_per_s, redis_url=settings.redis_url)
@@ -149,7 +150,7 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
         operation_id="extend",
         **described(ObservationOut, ExchangesIn, links=LINKS, headers=(IDEMPOTENCY_KEY,)),
     )
-    async def extend(request: Request, session_id: str) -> Response:
+    async def extend(request: Request, session_id: PathId) -> Response:
         """Add exchanges to a session that grows; the verdict is that on all of it.
 
         A request that is sent again with the same idempotency-key adds nothing.
@@ -167,14 +168,14 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
         return reply
 
     @app.get("/v1/sessions/{session_id:path}", operation_id="session", **described(ObservationOut, None, 404))
-    async def session(session_id: str, account_id: str | None = None) -> Response:
+    async def session(session_id: PathId, account_id: QueryId = None) -> Response:
         """The verdict on a session so far; of the account that used the id last where none is given."""
         for text in (session_id, *filter(None, [account_id])):
             check_id(text)
         return _answer(await service.workers.run(lambda: _json(service.session(session_id, account_id))))
 
     @app.get("/v1/accounts/{account_id:path}", operation_id="account", **described(AccountOut, None, 404))
-    async def account(request: Request, account_id: str) -> Response:
+    async def account(request: Request, account_id: PathId) -> Response:
         """An account's growing sessions, rolled up."""
         check_id(account_id)
         request.scope.setdefault("state", {})["account"] = service.live.seal.digest(account_id, 8).hex()

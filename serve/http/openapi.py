@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Path, Query
 from pydantic import BaseModel
 
 from serve.http.problems import CONTENT_TYPE
-from serve.http.schemas import ProblemOut
+from serve.http.schemas import MAX_ID_CHARS, ProblemOut
+
+PathId = Annotated[str, Path(json_schema_extra={"minLength": 1, "maxLength": MAX_ID_CHARS})]
+QueryId = Annotated[str | None, Query(json_schema_extra={"maxLength": MAX_ID_CHARS})]
+"""Ids whose bounds the document says; `check_id` refuses others, as a problem."""
 
 LINKS = {
     "session": {"operationId": "session", "parameters": {"session_id": "$request.path.session_id"}},
@@ -25,11 +30,11 @@ IDEMPOTENCY_KEY = {
 
 
 ACCOUNT_ID = {
-    "name": "x-account-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 256},
+    "name": "x-account-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": MAX_ID_CHARS},
     "description": "The account that sent the request (the header's name is a setting); else the body names it.",
 }  # fmt: skip
 SESSION_ID = {
-    "name": "x-session-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 256},
+    "name": "x-session-id", "in": "header", "required": False, "schema": {"type": "string", "maxLength": MAX_ID_CHARS},
     "description": "The name of the session in the verdict.",
 }  # fmt: skip
 
@@ -56,15 +61,23 @@ def described(
     return found
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, where problems have the content type that they are sent with."""
-    is_new = app.openapi_schema is None
+def document(app: FastAPI, open_paths: Collection[str] | None = None) -> dict[str, Any]:
+    """FastAPI's document, where problems have the content type that they are sent with.
+
+    `open_paths`: where keys are needed, the paths that need none.
+    """
+    if app.openapi_schema is not None:
+        return app.openapi_schema
     found: dict[str, Any] = FastAPI.openapi(app)  # which keeps it
-    operations = [operation for path in found["paths"].values() for operation in path.values()]
-    for reply in (reply for operation in operations if is_new for reply in operation["responses"].values()):
+    operations = [(path, operation) for path, own in found["paths"].items() for operation in own.values()]
+    for reply in (reply for _, operation in operations for reply in operation["responses"].values()):
         content = reply.get("content", {})
         if CONTENT_TYPE in content:
             content[CONTENT_TYPE] = content.pop("application/json")
+    if open_paths is not None:
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operation in operations:
+            operation["security"] = [] if path in open_paths else [{"key": []}]
     return found
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 from serve.http.problems import ProblemError
 from serve.io.logs.values import own_id
 from serve.io.single_request import session_of
-from serve.io.timestamps import seconds
+from serve.io.timestamps import ISO_8601, iso_seconds
 from serve.sessions.prompt_text import MAX_PROMPT_CHARS
 from serve.sessions.records import TIMES, Exchange, Session, text_fault
 
@@ -29,13 +29,14 @@ MAX_SESSIONS = 256
 MAX_EXCHANGES = 20_000
 MAX_SYSTEM_CHARS = MAX_PROMPT_CHARS
 MAX_ID_CHARS = 256
-MAX_TIME_CHARS = 64
-
+_NOT_BLANK = {"pattern": r"\S"}
 _PROMPT = f"Any text; of one longer than {MAX_PROMPT_CHARS:,} characters the head and the tail are read."
-
+_AT = "Seconds since 1970, or a day or time as RFC 3339 writes it (seconds and offset may be missing; then it is UTC)."
 _SYSTEM = "Taken so that requests can be passed on as they are; no verdict depends on it."
 
-Id = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(own_id)]
+Id = Annotated[
+    StrictStr, Field(min_length=1, max_length=MAX_ID_CHARS, json_schema_extra=_NOT_BLANK), AfterValidator(own_id)
+]
 
 
 def check_id(text: str) -> None:
@@ -49,16 +50,16 @@ def check_id(text: str) -> None:
 
 
 class ExchangeIn(BaseModel):
-    """One prompt that a client sent; `at` in seconds since 1970 or ISO 8601."""
+    """One prompt that a client sent, and when."""
 
     model_config = ConfigDict(extra="ignore")
-    prompt: Annotated[StrictStr, Field(min_length=1, description=_PROMPT)]
+    prompt: Annotated[StrictStr, Field(min_length=1, description=_PROMPT, json_schema_extra=_NOT_BLANK)]
     at: Annotated[
         Annotated[StrictFloat, Field(allow_inf_nan=False, ge=TIMES[0], lt=TIMES[1])]
         | Annotated[StrictInt, Field(ge=TIMES[0], lt=TIMES[1])]
-        | Annotated[StrictStr, Field(max_length=MAX_TIME_CHARS)]
+        | Annotated[StrictStr, Field(json_schema_extra={"pattern": ISO_8601})]
         | None,
-        Field(description="Seconds since 1970, or ISO 8601 (UTC without offset); a text that is no time is refused."),
+        Field(description=_AT),
     ] = None
     system: Annotated[StrictStr, Field(max_length=MAX_SYSTEM_CHARS, description=_SYSTEM)] | None = None
 
@@ -67,9 +68,9 @@ class ExchangeIn(BaseModel):
         if fault := text_fault(self.prompt):
             raise ValueError(fault)
         if self.at is not None:
-            self.at = seconds(self.at) if isinstance(self.at, str) else float(self.at)
+            self.at = iso_seconds(self.at) if isinstance(self.at, str) else float(self.at)
             if math.isnan(self.at):
-                raise ValueError("at is a text, but no time that can be read")
+                raise ValueError("at is a text, but no day or time as 2026-01-31 or 2026-01-31T09:30:00Z is")
         return self
 
     def exchange(self) -> Exchange:
@@ -142,7 +143,8 @@ class RequestIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         json_schema_extra={
-            "examples": [{"user": "a-1", "messages": [{"role": "user", "content": "Explain why the sky is blue."}]}]
+            "examples": [{"user": "a-1", "messages": [{"role": "user", "content": "Explain why the sky is blue."}]}],
+            "anyOf": [{"required": [n]} for n in ("messages", "input", "contents", "prompt", "inputText", "message")],
         },
     )
     messages: list[Any] | None = None

@@ -30,6 +30,18 @@ _EARLIEST_SCALED = 6e8
 """The year 1989: a number that would be an earlier time in milliseconds or less is none."""
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
+_YEAR = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+_LEAP_YEAR = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_LONG_MONTH, _SHORT_MONTH = "(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])", "(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+_MONTH_AND_DAY = f"(?:{_LONG_MONTH}|{_SHORT_MONTH}|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+ISO_8601 = (
+    f"^(?:{_YEAR}-{_MONTH_AND_DAY}|{_LEAP_YEAR}-02-29)"
+    f"(?:[T ]{_CLOCK}(?::[0-5][0-9](?:[.][0-9]{{1,9}})?)?(?:Z|[+-]{_CLOCK})?)?$"
+)
+"""A day, or a day and a time, as RFC 3339 writes them: seconds and the offset may be missing."""
+
+_ISO_8601 = re.compile(ISO_8601)
 _NUMBER = re.compile(r"[+-]?\d{1,25}(?:\.\d{0,12})?", re.ASCII)
 _DAY = re.compile(r"(?:19|20)\d{6}", re.ASCII)
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/\d{4}", re.ASCII)
@@ -47,6 +59,11 @@ _MAX_CHARS = 80
 def seconds(value: object) -> float:
     """One time, NaN where it can't be read."""
     return noted_seconds(value, Counter())
+
+
+def iso_seconds(text: str) -> float:
+    """One time as `ISO_8601` has it, NaN where the text is none; unlike others it can be read in one way only."""
+    return seconds(text) if _ISO_8601.fullmatch(text) else math.nan
 
 
 def noted_seconds(value: object, notes: Counter[str], *, is_day_first: bool = False) -> float:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from serve.bundle.bundle import Bundle
 from serve.bundle.files import BundleError
-from tests.bench.fuzz_files import Indicators, change_bundle, outcome
-
-FINE = {"refused", "the same", "another file"}
+from tests.bench.file_changes import change_bundle
+from tests.bench.fuzz_files import FINE, Indicators, outcome
 
 
 def test_changed_indicators_are_refused_or_match_the_same(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from serve.gateways.litellm import guardrail_request, logged, rows_of
 from serve.gateways.otlp_protobuf import export_of, partial_success, status
 from serve.gateways.portkey import BEFORE, webhook_request
 from serve.gateways.settings import GatewaySettings
-from serve.gateways.traces import traced
+from serve.gateways.traces import export_in_json, traced
 from serve.gateways.traffic import Extend, Taken, Traffic
 from serve.http.openapi import described
 from serve.http.plug_ins.fail_open import GUARDRAIL_PATH, PASS, PORTKEY_PATH, UNJUDGED, FailOpen
@@ -33,7 +33,6 @@ from serve.http.plug_ins.schemas import (
 )
 from serve.http.problems import ProblemError
 from serve.http.request_bodies import Body, BodyLimits, BodyMemory, parse, read_body, refuse_too_many
-from serve.io.json_values import parse_json
 from serve.io.logs.requests import NO_CONTENT
 from serve.live.sealing import Seal
 
@@ -138,7 +137,10 @@ def _forget(task: asyncio.Future[bytes]) -> None:
 
 
 def _add_logs(app: FastAPI, plug_ins: PlugIns, traffic: Traffic) -> None:
-    @app.post("/v1/litellm/logs", operation_id="litellm_logs", **described(TakenOut, LoggedIn))
+    about = described(TakenOut, LoggedIn)
+    about["openapi_extra"]["requestBody"]["content"][_LINES] = {"schema": {"type": "string"}}
+
+    @app.post("/v1/litellm/logs", operation_id="litellm_logs", **about)
     async def logs(request: Request) -> Response:
         """Add what LiteLLM's log callback sends (`StandardLoggingPayload`: one, an array, or one a line) to the
         accounts' live sessions; a request that the guardrail has seen counts once."""
@@ -164,7 +166,7 @@ def _add_traces(app: FastAPI, plug_ins: PlugIns, traffic: Traffic) -> None:
             body = await plug_ins.body(request, _PROTOBUF, _JSON)
 
             def work() -> bytes:
-                export = _protobuf(body) if is_protobuf else _parsed(body, 400, parse_json)
+                export = _protobuf(body) if is_protobuf else _parsed(body, 400, export_in_json)
                 found = traced(export, plug_ins.settings.trace_account)
                 return _exported(traffic.take(found, time.time()), is_protobuf=is_protobuf)
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
+
+
+def _open(example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Says that any other body passes, too."""
+
+    def described(schema: dict[str, Any]) -> None:
+        own = {**schema, "examples": [example]}
+        schema.clear()
+        schema["anyOf"] = [own, {"description": "Any other body: the request passes unjudged."}]
+
+    return described
 
 
 class GuardrailIn(BaseModel):
@@ -13,17 +25,15 @@ class GuardrailIn(BaseModel):
 
     model_config = ConfigDict(
         extra="ignore",
-        json_schema_extra={
-            "examples": [
-                {
-                    "texts": ["Explain why the sky is blue."],
-                    "structured_messages": [{"role": "user", "content": "Explain why the sky is blue."}],
-                    "request_data": {"user_api_key_end_user_id": "a-1", "user_api_key_hash": "88dc28d0f030c55ed4ab"},
-                    "input_type": "request",
-                    "litellm_trace_id": "t-1",
-                }
-            ]
-        },
+        json_schema_extra=_open(
+            {
+                "texts": ["Explain why the sky is blue."],
+                "structured_messages": [{"role": "user", "content": "Explain why the sky is blue."}],
+                "request_data": {"user_api_key_end_user_id": "a-1", "user_api_key_hash": "88dc28d0f030c55ed4ab"},
+                "input_type": "request",
+                "litellm_trace_id": "t-1",
+            }
+        ),
     )
     texts: Any = None
     structured_messages: Any = None
@@ -53,15 +63,13 @@ class PortkeyIn(BaseModel):
 
     model_config = ConfigDict(
         extra="ignore",
-        json_schema_extra={
-            "examples": [
-                {
-                    "request": {"json": {"messages": [{"role": "user", "content": "Explain why the sky is blue."}]}},
-                    "metadata": {"_user": "a-1"},
-                    "eventType": "beforeRequestHook",
-                }
-            ]
-        },
+        json_schema_extra=_open(
+            {
+                "request": {"json": {"messages": [{"role": "user", "content": "Explain why the sky is blue."}]}},
+                "metadata": {"_user": "a-1"},
+                "eventType": "beforeRequestHook",
+            }
+        ),
     )
     request: Any = None
     metadata: Any = None
@@ -109,11 +117,10 @@ class TracesOut(BaseModel):
     partialSuccess: PartialSuccessOut | None = None  # noqa: N815
 
 
-class LoggedIn(BaseModel):
-    """One `StandardLoggingPayload` of LiteLLM, or an array of them, or one a line."""
+class LoggedIn(RootModel[dict[str, Any] | list[Any]]):
+    """One `StandardLoggingPayload` of LiteLLM, or an array of them. Rows that are none count as rejected."""
 
     model_config = ConfigDict(
-        extra="allow",
         json_schema_extra={
             "examples": [
                 {
@@ -127,7 +134,7 @@ class LoggedIn(BaseModel):
 
 
 class TracesIn(BaseModel):
-    """An `ExportTraceServiceRequest` in OTLP's JSON."""
+    """An `ExportTraceServiceRequest` in OTLP's JSON. Spans that can't be used count as rejected or left out."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"resourceSpans": []}]})
-    resourceSpans: list[dict[str, Any]]  # noqa: N815
+    resourceSpans: list[dict[str, Any]] | None = None  # noqa: N815

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
@@ -328,6 +329,45 @@ def test_keys_are_read_strictly_and_faults_do_not_quote_them() -> None:
         ApiKeys.parse(f"a:{'0' * 64},canary")
     assert "canary" not in str(fault.value)
     assert not ApiKeys.parse("")
+
+
+EXCHANGE = {"prompt": "sort a list", "at": "2026-01-31T09:30:00Z", "system": None}
+GUARDRAIL, TRACES = "/beta/litellm_basic_guardrail_api", "/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_taken"),
+    [
+        *(("/v1/score", {"sessions": [SESSION | {"exchanges": [EXCHANGE | own]}]}, is_taken) for own, is_taken in (
+            ({}, True), ({"at": 5}, True), ({"at": None}, True), ({"at": "2026-01-31"}, True), ({"at": ""}, False),
+            ({"at": "02/03/2026"}, False), ({"at": "2026-02-30"}, False), ({"prompt": " "}, False),
+        )),
+        ("/v1/score", {"sessions": [SESSION | {"account_id": " "}]}, False),
+        ("/v1/score", {"sessions": ["one"]}, False),
+        ("/v1/requests", {"user": "a", "model": "m"}, False),
+        ("/v1/requests", {"user": "a", "prompt": "sort a list"}, True),
+        *((TRACES, body, is_taken) for body, is_taken in (({}, True), ({"resourceSpans": None}, True), ([], False))),
+        ("/v1/litellm/logs", [None], True),
+        ("/v1/litellm/logs", 5, False),
+        (GUARDRAIL, [None], True),
+        ("/v1/portkey/webhook", "anything", True),
+    ],
+)  # fmt: skip
+def test_the_document_says_which_bodies_are_taken(
+    shared_client: TestClient, path: str, body: Any, is_taken: bool
+) -> None:
+    content = shared_client.get("/openapi.json").json()["paths"][path]["post"]["requestBody"]["content"]
+    assert jsonschema_rs.is_valid(content["application/json"]["schema"], body) is is_taken
+    assert (shared_client.post(path, json=body).status_code == 200) is is_taken
+
+
+def test_the_document_says_where_a_key_is_needed(make: Callable[..., TestClient], client: TestClient) -> None:
+    key, digest = new_key()
+    headers = {"authorization": f"Bearer {key}"}
+    paths = make(keys=ApiKeys.parse(f"gateway:{digest}")).get("/openapi.json", headers=headers).json()["paths"]
+    assert paths["/v1/score"]["post"]["security"] == [{"key": []}]
+    assert paths["/healthz"]["get"]["security"] == []
+    assert "security" not in client.get("/openapi.json").json()["paths"]["/v1/score"]["post"]
 
 
 def test_the_openapi_file_is_what_the_application_says(client: TestClient, request: pytest.FixtureRequest) -> None:

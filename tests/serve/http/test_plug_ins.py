@@ -280,7 +280,9 @@ def test_spans_that_name_no_account_are_a_partial_success(client: TestClient) ->
 
 def test_an_export_that_can_not_be_read_is_a_400(client: TestClient) -> None:
     protobuf = {"content-type": "application/x-protobuf"}
-    for body, headers in ((b"\x0acanary", protobuf), (b"canary", {"content-type": "application/json"})):
+    in_json = {"content-type": "application/json"}
+    texts = (b"canary", b"[]", b'{"resourceSpans": "canary"}', b'{"resourceSpans": ["canary"]}')
+    for body, headers in ((b"\x0acanary", protobuf), *((text, in_json) for text in texts)):
         reply = client.post("/v1/traces", content=body, headers=headers)
         assert reply.status_code == 400
         assert b"canary" not in reply.content

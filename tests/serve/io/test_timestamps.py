@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -8,10 +9,19 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from serve.io.timestamps import DAY_FIRST, OTHER_FORMS, UNREADABLE, json_times, parquet_times, seconds
+from serve.io.timestamps import (
+    DAY_FIRST,
+    ISO_8601,
+    OTHER_FORMS,
+    UNREADABLE,
+    iso_seconds,
+    json_times,
+    parquet_times,
+    seconds,
+)
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 SECONDS = NOON.timestamp()
@@ -158,3 +168,24 @@ def test_unreadable_times(value: object) -> None:
 def test_any_value_gives_a_time_or_none(value: object) -> None:
     at = seconds(value)
     assert math.isnan(at) or datetime.fromtimestamp(max(at, 0), UTC) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("2026-01-31", 1769817600.0), ("2026-01-31T09:30+01:00", 1769848200.0), ("2024-02-29 00:00:00.5Z", 1709164800.5)],
+)
+def test_a_day_and_a_time_of_iso_8601_are_read_in_one_way(text: str, at: float) -> None:
+    assert iso_seconds(text) == at
+
+
+@pytest.mark.parametrize(
+    "text", ["", "02/03/2026", "1769817600", "2026-02-29", "0000-02-29", "2026-01-31T24:00", "2026-01-31\n", "today"]
+)
+def test_a_text_that_could_be_read_in_two_ways_or_none_is_no_time_of_iso_8601(text: str) -> None:
+    assert math.isnan(iso_seconds(text))
+
+
+@given(st.from_regex(re.compile(ISO_8601, re.ASCII), fullmatch=True))
+def test_every_text_that_fits_the_pattern_is_a_time(text: str) -> None:
+    assume(text[:4] not in ("0001", "9999"))  # an offset leads out of what can be said
+    assert math.isfinite(iso_seconds(text))
