@@ -58,14 +58,20 @@ def _check(verdict: Verdict, folder: Path) -> None:
         raise BundleError(f"{folder}: a trial verdict has a reason that isn't a finite number")
 
 
+def lower(kind: int, most: int) -> None:
+    """Lower a limit; one that is lower already stays."""
+    hard = resource.getrlimit(kind)[1]
+    own = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (own, own))
+
+
 def main() -> None:
     """Answer on what standard output was; whatever libraries print is dropped."""
     answer = os.dup(1)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, BYTES)):
+        lower(kind, limit)
     folder = Path(sys.argv[2])
     fault = None
     try:

@@ -120,6 +120,13 @@ def change_trees(path: Path, rng: random.Random) -> str:
     return f"{found.group()} to {other or 'nothing'} in {path.name}"
 
 
+def seal(folder: Path) -> None:
+    """Make a bundle's manifest fit what its files are now."""
+    manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
+    derived = ("format_version", "bundle_id", "files", "manifest_sha256")
+    manifests.write_manifest(folder, {key: value for key, value in manifest.items() if key not in derived})
+
+
 def change_bundle(folder: Path, rng: random.Random) -> str:
     """One file changed, and the manifest made to fit most of the time."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -130,9 +137,7 @@ def change_bundle(folder: Path, rng: random.Random) -> str:
         change = {".json": change_json, ".safetensors": change_array, ".txt": change_trees}.get(path.suffix, flip)
         said = change(path, rng)
     if path.name != files.MANIFEST:
-        manifest = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))
-        derived = ("format_version", "bundle_id", "files", "manifest_sha256")
-        manifests.write_manifest(folder, {key: value for key, value in manifest.items() if key not in derived})
+        seal(folder)
         return said + SEALED
     if rng.random() < 0.8:
         with contextlib.suppress(ValueError, TypeError, AttributeError, KeyError):

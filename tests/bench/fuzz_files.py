@@ -1,11 +1,12 @@
 """Files that are read back, changed at random in ways that know their structure.
 
-    python tests/bench/fuzz_files.py --out work/fuzz [-n 1000] [--kinds bundle indicators archive checkpoint] [--seed 0]
+    python tests/bench/fuzz_files.py --out work/fuzz [-n 1000] [--kinds whole bundle indicators archive checkpoint] [--seed 0]
 
 Changes are read in another process, started again if it ends. Each must be refused with the error of its kind or judged
 to the same bytes as before; any other exception is a failure, and so is the end of the process. Where a change was
-sealed again with right digests, it is another file, and another verdict is no failure. The process that a bundle is
-tried in takes two seconds to start: after the first `N_STARTED` bundles it is a fork of the one that has begun already.
+sealed again with right digests, it is another file, and another verdict is no failure. The first `N_WHOLE` bundles (whole) are
+those of `--bundle`, tried in processes that start for it, which takes two seconds each. The others have 30 trees and 300
+rows, and a fork of the process that has begun already tries them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import lightgbm
 import numpy as np
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -40,13 +43,22 @@ from serve.jobs.progress import Progress  # noqa: E402
 from serve.scoring import trial_verdict  # noqa: E402
 from serve.scoring.scorer import Scorer  # noqa: E402
 from serve.sessions.records import Exchange, Session  # noqa: E402
-from tests.bench.file_changes import SEALED, change_any, change_bundle  # noqa: E402
+from tests.bench.file_changes import SEALED, change_any, change_bundle, seal  # noqa: E402
 
 SESSIONS = [
     Session(f"s{n}", f"a{n}", tuple(Exchange(f"write a test of the function number {i * n}") for i in range(n + 1)))
     for n in (1, 4, 12)
 ]
-N_STARTED = 50
+N_WHOLE = 50
+
+
+def smaller(made: Path, folder: Path) -> Path:
+    """A copy of a bundle with fewer trees and training rows."""
+    shutil.copytree(made, folder)
+    lightgbm.Booster(model_file=folder / files.CLASSIFIER).save_model(folder / files.CLASSIFIER, num_iteration=30)
+    pq.write_table(pq.read_table(folder / files.FEATURES).slice(0, 300), folder / files.FEATURES)
+    seal(folder)
+    return folder
 
 
 def forked(command: tuple[str, ...], **given: Any) -> subprocess.CompletedProcess[bytes]:
@@ -73,17 +85,25 @@ class Bundles:
     faults = (files.BundleError,)
 
     def __init__(self, work: Path, made: Path) -> None:
-        self.source, self.n_judged = made, 0
+        self.source = made
 
     def change(self, folder: Path, rng: random.Random) -> str:
         return change_bundle(folder, rng)
 
     def judged(self, folder: Path) -> str:
-        self.n_judged += 1
-        run = subprocess.run if self.n_judged <= N_STARTED else forked
-        with patch.object(trial.subprocess, "run", run):
-            loaded = bundle.Bundle.load(folder)
+        loaded = bundle.Bundle.load(folder)
         return repr(Scorer(loaded).score_many(SESSIONS)).replace(loaded.bundle_id, "")
+
+
+class SmallBundles(Bundles):
+    """As they are, but small, and tried in a fork."""
+
+    def __init__(self, work: Path, made: Path) -> None:
+        super().__init__(work, smaller(made, work / "small"))
+
+    def judged(self, folder: Path) -> str:
+        with patch.object(trial.subprocess, "run", forked):
+            return super().judged(folder)
 
 
 class Indicators:
@@ -186,7 +206,7 @@ class Checkpoints:
 
 
 KINDS: dict[str, Any] = {
-    "bundle": Bundles, "indicators": Indicators, "archive": Archives, "checkpoint": Checkpoints,
+    "whole": Bundles, "bundle": SmallBundles, "indicators": Indicators, "archive": Archives, "checkpoint": Checkpoints,
 }  # fmt: skip
 
 
@@ -231,15 +251,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     options = parser.parse_args()
-    shutil.rmtree(options.out, ignore_errors=True)
     # One thread, so that a fork lacks none; and what passed its trial is noted for this run alone.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ["XDG_CACHE_HOME"] = str(options.out.resolve() / "cache")
+    shutil.rmtree(cache := options.out.resolve() / "cache", ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = str(cache)
     context = multiprocessing.get_context("spawn")
     counts: Counter[tuple[str, str]] = Counter()
-    last = options.seed + options.n
+    n_whole = min(N_WHOLE, options.n)
     for kind in options.kinds:
-        seed, began_at = options.seed, time.perf_counter()
+        seed, began_at = options.seed + (n_whole if kind == "bundle" else 0), time.perf_counter()
+        last = options.seed + (n_whole if kind == "whole" else options.n)
         while seed < last:
             queue: Any = context.SimpleQueue()
             child = context.Process(target=fuzz, args=(kind, options.bundle, options.out, range(seed, last), queue.put))
@@ -261,7 +282,10 @@ def main() -> int:
                 print(*line[:3], f"CRASHED the process: exit code {child.exitcode}", flush=True)
             elif child.exitcode:
                 raise SystemExit(f"{kind}: can't begin")
-        print(f"{kind}: {options.n} changes in {time.perf_counter() - began_at:.0f} s", flush=True)
+        print(
+            f"{kind}: {sum(counts[own] for own in counts if own[0] == kind)} changes in {time.perf_counter() - began_at:.0f} s",
+            flush=True,
+        )
     for (kind, what), count in sorted(counts.items()):
         print(f"{kind:12}{what:40}{count:6}")
     return int(not {what for _, what in counts} <= FINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from serve.bundle import trial
 from serve.bundle.bundle import Bundle, examine
 from serve.bundle.files import MANIFEST, RELEASED, BundleError
 from serve.bundle.manifest import verify, write_manifest
+from serve.scoring import trial_verdict
 
 Change = Callable[[Path], None]
 Arrays = dict[str, NDArray[Any]]
@@ -156,3 +158,14 @@ def test_the_command_says_what_the_other_process_found(copied_bundle: Callable[[
 
 def test_the_released_bundle_passes_its_trial() -> None:
     assert examine(RELEASED) == verify(RELEASED)
+
+
+@pytest.mark.parametrize(("hard", "own"), [(resource.RLIM_INFINITY, 100), (70, 70), (400, 100)])
+def test_a_trial_stays_below_the_limits_of_whoever_starts_it(
+    monkeypatch: pytest.MonkeyPatch, hard: int, own: int
+) -> None:
+    changed: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (hard, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: changed.append(given))
+    trial_verdict.lower(resource.RLIMIT_AS, 100)
+    assert changed == [(resource.RLIMIT_AS, (own, own))]
