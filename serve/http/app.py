@@ -18,7 +18,18 @@ from serve.analyst.review.inbox import Inbox
 from serve.http.admission import OPEN_PATHS, Admission
 from serve.http.keys import RateLimits
 from serve.http.middleware import Middleware
-from serve.http.openapi import ACCOUNT_ID, IDEMPOTENCY_KEY, LINKS, SESSION_ID, PathId, QueryId, described, document
+from serve.http.openapi import (
+    ACCOUNT_ID,
+    AT_THE_DOOR,
+    IDEMPOTENCY_KEY,
+    LINKS,
+    SESSION_ID,
+    PathId,
+    QueryId,
+    described,
+    document,
+    problems,
+)  # fmt: skip
 from serve.http.pages.answers import AnalystPages
 from serve.http.pages.routes import add_pages
 from serve.http.plug_ins.routes import PlugIns, add_plug_ins
@@ -183,25 +194,30 @@ def _add_verdicts(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
+    open_to_all = problems(400, 403, 413, 421)
+
     @app.get("/v1/bundle", operation_id="bundle", **described(BundleOut, None))
     async def bundle() -> Response:
         """The bundle that judges now."""
         return _answer(_json(service.bundle()))
 
-    @app.get("/healthz", operation_id="health", responses={200: {"model": HealthOut}})
+    @app.get("/healthz", operation_id="health", responses={200: {"model": HealthOut}, **open_to_all})
     async def health() -> Response:
         """Whether the process lives."""
         return _answer(b'{"status": "alive"}')
 
-    @app.get("/readyz", operation_id="ready", responses={200: {"model": ReadyOut}, 503: {"model": ReadyOut}})
+    @app.get(
+        "/readyz", operation_id="ready", responses={200: {"model": ReadyOut}, 503: {"model": ReadyOut}, **open_to_all}
+    )
     async def ready() -> Response:
         """Whether requests are served as they should be: 503 while replicas can't share sessions."""
         found = await asyncio.to_thread(service.readiness)
         return Response(_json(found), 200 if found["status"] == "ready" else 503, media_type="application/json")
 
     @app.get(
-        "/metrics", operation_id="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
-    )
+        "/metrics", operation_id="metrics", response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **problems(*AT_THE_DOOR)},
+    )  # fmt: skip
     async def metrics() -> Response:
         """Metrics in Prometheus's format."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

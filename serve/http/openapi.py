@@ -39,6 +39,15 @@ SESSION_ID = {
 }  # fmt: skip
 
 
+AT_THE_DOOR = (400, 401, 403, 413, 421, 429)
+"""Statuses of what isn't admitted."""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of answers that are problems."""
+    return {status: {"model": ProblemOut, "content": {CONTENT_TYPE: {}}} for status in sorted(statuses)}
+
+
 def described(
     reply: type[BaseModel],
     body: type[BaseModel] | None,
@@ -47,11 +56,8 @@ def described(
     headers: tuple[dict[str, Any], ...] = (),
 ) -> dict[str, Any]:
     """What OpenAPI says of an operation whose body is read by hand."""
-    problem = {"model": ProblemOut, "content": {"application/problem+json": {}}}
-    statuses = (400, 401, 403, 413, 421, 422, 429, 500, 503, *more, *((408, 415) if body else ()))
-    found: dict[str, Any] = {
-        "responses": {200: {"model": reply, "links": links or {}}, **dict.fromkeys(sorted(statuses), problem)}
-    }
+    statuses = (*AT_THE_DOOR, 422, 500, 503, *more, *((408, 415) if body else ()))
+    found: dict[str, Any] = {"responses": {200: {"model": reply, "links": links or {}}, **problems(*statuses)}}
     if body is not None:
         found["openapi_extra"] = {
             "requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(body)}}}

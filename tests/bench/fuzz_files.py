@@ -1,12 +1,12 @@
 """Files that are read back, changed at random in ways that know their structure.
 
-    python tests/bench/fuzz_files.py --out work/fuzz [-n 1000] [--kinds whole bundle indicators archive checkpoint] [--seed 0]
+    python tests/bench/fuzz_files.py --out work/fuzz [-n 1000] [--kinds whole bundle archive ...] [--seed 0]
 
 Changes are read in another process, started again if it ends. Each must be refused with the error of its kind or judged
 to the same bytes as before; any other exception is a failure, and so is the end of the process. Where a change was
-sealed again with right digests, it is another file, and another verdict is no failure. The first `N_WHOLE` bundles (whole) are
-those of `--bundle`, tried in processes that start for it, which takes two seconds each. The others have 30 trees and 300
-rows, and a fork of the process that has begun already tries them.
+sealed again with right digests, it is another file, and another verdict is no failure. The first `N_WHOLE` bundles
+(whole) are those of `--bundle`, tried in processes that start for it, which takes two seconds each. The others have 30
+trees and 300 rows, and a fork of the process that has begun already tries them.
 """
 
 from __future__ import annotations
@@ -282,10 +282,8 @@ def main() -> int:
                 print(*line[:3], f"CRASHED the process: exit code {child.exitcode}", flush=True)
             elif child.exitcode:
                 raise SystemExit(f"{kind}: can't begin")
-        print(
-            f"{kind}: {sum(counts[own] for own in counts if own[0] == kind)} changes in {time.perf_counter() - began_at:.0f} s",
-            flush=True,
-        )
+        n_changes = sum(count for (own, _), count in counts.items() if own == kind)
+        print(f"{kind}: {n_changes} changes in {time.perf_counter() - began_at:.0f} s", flush=True)
     for (kind, what), count in sorted(counts.items()):
         print(f"{kind:12}{what:40}{count:6}")
     return int(not {what for _, what in counts} <= FINE)
