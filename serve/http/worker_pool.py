@@ -14,12 +14,17 @@ Result = TypeVar("Result")
 _N_A_WAIT, _MAX_RETRY_AFTER_S = 16, 10
 """Of the requests that are refused in one second so many may come back after 1 s, as many more after 2 s, and so on."""
 
+_CROWDED_S, _CROWDED_PART = 0.9, 4
+"""So long after a refusal only this part of the queue is used. While there are always more requests than room, waiting
+longer serves none of them sooner: threads share the interpreter, so an answer takes as long as all that are inside. It
+is shorter than any retry is told to wait, so that whoever comes back after the crowd finds the whole queue."""
+
 
 def _nothing() -> None: ...
 
 
 class WorkerPool:
-    """`n_workers` threads, and room for `n_waiting` requests that wait for one."""
+    """`n_workers` threads, and room for `n_waiting` requests that wait for one; for fewer of them in a crowd."""
 
     def __init__(self, n_workers: int, n_waiting: int) -> None:
         """Open it.
@@ -30,7 +35,7 @@ class WorkerPool:
         if n_workers < 1 or n_waiting < 0:
             raise ValueError(f"{n_workers} workers and room for {n_waiting}, expected at least 1 and 0")
         self._pool = ThreadPoolExecutor(n_workers, thread_name_prefix="stillwatch")
-        self._room = n_workers + n_waiting
+        self._n_workers, self._n_waiting, self._crowded_until = n_workers, n_waiting, 0.0
         self._begun: set[Future[Any]] = set()
         self.n_inside = 0
         self._second, self._n_refused = 0, 0
@@ -38,7 +43,8 @@ class WorkerPool:
     @property
     def is_full(self) -> bool:
         """Whether there is no room."""
-        return self.n_inside >= self._room
+        is_crowded = time.monotonic() < self._crowded_until
+        return self.n_inside >= self._n_workers + self._n_waiting // (_CROWDED_PART if is_crowded else 1)
 
     def refuse_if_full(self) -> None:
         """Before a body is read.
@@ -51,7 +57,8 @@ class WorkerPool:
 
     def _retry_after(self) -> int:
         """Seconds until a retry, more the more are refused, so that not all of them come back at once."""
-        second = int(time.monotonic())
+        now = time.monotonic()
+        second, self._crowded_until = int(now), now + _CROWDED_S
         self._n_refused = self._n_refused + 1 if second == self._second else 1
         self._second = second
         return min(1 + (self._n_refused - 1) // _N_A_WAIT, _MAX_RETRY_AFTER_S)

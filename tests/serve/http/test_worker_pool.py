@@ -66,3 +66,20 @@ def test_those_that_are_refused_at_once_are_not_all_told_to_come_back_at_once(mo
     with pytest.raises(ProblemError) as refusal:
         pool.refuse_if_full()
     assert refusal.value.retry_after == 1
+
+
+def test_while_some_are_refused_fewer_wait_and_who_comes_back_later_finds_the_whole_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = WorkerPool(2, 4)
+
+    def n_admitted(at: float) -> int:
+        monkeypatch.setattr("serve.http.worker_pool.time.monotonic", lambda: at)
+        for pool.n_inside in range(9):
+            try:
+                pool.refuse_if_full()
+            except ProblemError:
+                return pool.n_inside
+        raise AssertionError
+
+    assert [n_admitted(at) for at in (5.0, 5.5, 6.3, 7.3)] == [6, 3, 3, 6]
