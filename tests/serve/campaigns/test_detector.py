@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serve.campaigns.detector import _same_labels, campaigns_among, candidates, find
+from serve.campaigns.detector import _same_labels, campaigns_among, candidates, find, linked
 from serve.campaigns.findings import MIN_MEMBER, PRIOR, Findings
 from serve.campaigns.results import CampaignResult
 from serve.campaigns.results import members as members_table
@@ -96,15 +96,6 @@ def test_an_account_is_as_suspicious_as_its_campaign_and_the_others_as_the_prior
     assert found.probability[40:].max() == pytest.approx(PRIOR)
 
 
-def test_the_order_of_accounts_changes_nothing(capabilities: CapabilityMap, hidden):
-    sketches, _ = hidden
-    turned = len(sketches) - 1 - sketches.items.owner
-    order = np.argsort(turned, kind="stable")
-    items = dataclasses.replace(sketches.items.take(order), owner=turned[order])
-    again = find(dataclasses.replace(sketches, items=items), capabilities)
-    assert members(again).tolist() == list(range(180, 200))
-
-
 def addresses(values: dict[int, int], n: int) -> AccountMetadata:
     """Accounts by index with an address each, everybody else with one of their own."""
     return AccountMetadata.of_pairs({f"a{index:04d}": {(0, values.get(index, 1000 + index))} for index in range(n)})
@@ -127,7 +118,8 @@ def test_a_shared_address_speaks_for_those_who_ask_alike_and_for_nobody_else(cap
     sketches = population(capabilities, [(0, 0.35)] * 20 + [(1, -0.6)] * 20 + others(160))
     offices = {index: 10 + (index - 20) // 20 for index in range(20, 200)}  # one of them has all customers of a product
     told = addresses(offices | {index: index % 2 for index in range(20)}, 200)
-    found = candidates(sketches, told)
+    compared = linked(sketches)
+    found = compared.candidates(told)
     added = {
         int(own.accounts[0]): shared.log_odds for (own, _), shared in zip(found.communities, found.shared, strict=True)
     }
@@ -138,12 +130,15 @@ def test_a_shared_address_speaks_for_those_who_ask_alike_and_for_nobody_else(cap
     assert [own.account_ids for own in campaigns] == [frozenset(sketches.account_ids[:20])]
     assert campaigns[0].shared.log_odds == campaigns[0].contributions["infrastructure"] > 1.0
     assert {value.kind for value in campaigns[0].shared.values} == {"ip"}
-    assert campaigns_among(sketches, candidates(sketches), capabilities, model).campaigns == ()
+    assert campaigns_among(sketches, compared.candidates(), capabilities, model).campaigns == ()
 
 
 def test_addresses_that_nobody_shares_change_nothing(capabilities: CapabilityMap, hidden):
     sketches, plain = hidden
-    assert find(sketches, capabilities, metadata=addresses({}, len(sketches))).campaigns == plain.campaigns
+    found = linked(sketches.thinned(8)).candidates(addresses({}, len(sketches)))
+    assert [own.log_odds for own in found.shared] == [0.0] * len(found.communities)
+    assert not any(own.ties.any() for own in found.shared)
+    assert plain.campaigns[0].shared.values == ()
 
 
 def test_half_of_what_they_send_may_be_something_else(capabilities: CapabilityMap):
