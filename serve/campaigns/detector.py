@@ -23,7 +23,7 @@ from serve.campaigns.similarity_graph import WIDTH, account_vectors, communities
 from serve.campaigns.sketches import ContentOrder, Items, Sketches
 from serve.capability.capability_map import CapabilityMap
 from serve.infrastructure.account_metadata import AccountMetadata
-from serve.infrastructure.sharing import SharedInfrastructure, Sharing
+from serve.infrastructure.sharing import MIN_TIE, SharedInfrastructure, Sharing
 from serve.model.community_model import BUILT_IN, CommunityFeatures, CommunityModel
 
 MAX_ITEMS = 600_000
@@ -52,14 +52,29 @@ def find(
 def campaigns_among(
     sketches: Sketches, found: Candidates, capabilities: CapabilityMap, model: CommunityModel
 ) -> Findings:
-    """Those communities among these accounts that a model calls campaigns, with what is reported of them."""
-    campaigns = [
-        campaign_of(community, signs, found.blended, found.sketches, capabilities, model, shared)
-        for (community, signs), shared in zip(found.communities, found.shared, strict=True)
+    """Those communities among these accounts that a model calls campaigns, with what is reported of them; where only
+    what accounts share makes one, it is of those who share."""
+    called = [
+        (signs, (own, shared) if model.is_campaign(signs) else _sharers(own, shared, found.sketches.items))
+        for (own, signs), shared in zip(found.communities, found.shared, strict=True)
         if model.log_odds(signs) + shared.log_odds > model.threshold
+    ]
+    campaigns = [
+        campaign_of(own, signs, found.blended, found.sketches, capabilities, model, shared)
+        for signs, (own, shared) in called
+        if len(own.accounts) >= MIN_ACCOUNTS
     ]
     campaigns.sort(key=lambda campaign: (-campaign.n_exchanges, campaign.campaign_id))
     return findings_of(sketches, tuple(campaigns))
+
+
+def _sharers(
+    community: Community, shared: SharedInfrastructure, items: Items
+) -> tuple[Community, SharedInfrastructure]:
+    """The community without accounts that share too little to be tied by it."""
+    tied = shared.ties >= MIN_TIE
+    rows = community.items[np.isin(items.owner[community.items], community.accounts[tied])]
+    return Community(community.index, community.accounts[tied], rows), replace(shared, ties=shared.ties[tied])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from serve.infrastructure.account_metadata import KINDS, AccountMetadata
 MAX_TIE = 4.0
 """Nats that shared values may add to what ties an account to others."""
 
+MIN_TIE = 1.0
+"""Nats from which shared values alone keep an account in a campaign that prompts alone don't tell from others."""
+
 MAX_LOG_ODDS = 2.0
 """Log-odds that shared values may add to those of a campaign: they are at most exp(2), some 7 times, as frequent in one
 as among customers of a product."""

@@ -131,6 +131,9 @@ def test_a_shared_address_speaks_for_those_who_ask_alike_and_for_nobody_else(cap
     assert campaigns[0].shared.log_odds == campaigns[0].contributions["infrastructure"] > 1.0
     assert {value.kind for value in campaigns[0].shared.values} == {"ip"}
     assert campaigns_among(sketches, compared.candidates(), capabilities, model).campaigns == ()
+    some = compared.candidates(addresses(offices | {index: index % 2 for index in range(17)}, 200))
+    campaigns = campaigns_among(sketches, some, capabilities, model).campaigns
+    assert [own.account_ids for own in campaigns] == [frozenset(sketches.account_ids[:17])]
 
 
 def test_addresses_that_nobody_shares_change_nothing(capabilities: CapabilityMap, hidden):
