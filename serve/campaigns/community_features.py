@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.campaigns.mixture import Mixture
-from serve.campaigns.similarity_graph import unit_rows
 from serve.campaigns.sketches import Items
 from serve.model.community_model import CommunityFeatures
 
@@ -207,8 +206,10 @@ def _shared_out(community: Community, items: Items) -> float:
         for own in some.tolist()
     ]
     chosen = np.concatenate(rows)
-    vectors = unit_rows(items.vector[chosen])
-    cosines = (vectors @ vectors.T).astype(np.float64)
+    vectors = items.vector[chosen].astype(np.float32)
+    products = (vectors @ vectors.T).astype(np.float64)  # sums of whole numbers below 2**24: the same in any order
+    lengths = np.sqrt(np.maximum(np.diag(products), 1.0))
+    cosines = products / (lengths[:, None] * lengths[None])
     is_own = items.owner[chosen][:, None] == items.owner[chosen][None]
     inside = is_own & ~np.eye(len(chosen), dtype=np.bool_)
     if is_own.all() or not inside.any():
