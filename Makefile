@@ -118,6 +118,12 @@ bench-kills: $(STAMP)
 bench-crowd: $(STAMP)
 	$(BIN)/python tests/bench/bench_serve.py --crowd
 
+# A day of growing sessions in one process, by a clock that is moved: SESSIONS new ones.
+SESSIONS ?= 1000000
+.PHONY: bench-long-run
+bench-long-run: $(STAMP)
+	$(BIN)/python tests/bench/bench_long_run.py --sessions $(SESSIONS)
+
 # Known vulnerabilities of what constraints.txt pins.
 .PHONY: audit
 audit: $(STAMP)

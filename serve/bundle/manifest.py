@@ -104,11 +104,11 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
             raise BundleError(f"{folder} holds no {name}, which the manifest lists")
         if path.stat().st_size != listed["size"]:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes, expected {listed['size']}")
+            raise BundleError(f"{path} has {path.stat().st_size} bytes, expected {str(listed['size'])[:20]}")
         if (found := sha256(path)) != listed["sha256"]:
-            raise BundleError(f"{path} has sha256 {found}, expected {listed['sha256']}")
+            raise BundleError(f"{path} has sha256 {found}, expected {str(listed['sha256'])[:64]}")
     if (found := content_id(files)) != manifest["bundle_id"]:
-        raise BundleError(f"{folder / MANIFEST} names bundle {manifest['bundle_id']}, but its files make {found}")
+        raise BundleError(f"{folder / MANIFEST} names bundle {manifest['bundle_id'][:64]}, but its files make {found}")
 
 
 def write_manifest(folder: Path, entries: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from serve.bundle import trial
 from serve.bundle.bundle import Bundle, examine
 from serve.bundle.files import MANIFEST, RELEASED, BundleError
-from serve.bundle.manifest import verify, write_manifest
+from serve.bundle.manifest import manifest_digest, verify, write_manifest
 from serve.scoring import trial_verdict
 
 Change = Callable[[Path], None]
@@ -169,3 +169,15 @@ def test_a_trial_stays_below_the_limits_of_whoever_starts_it(
     monkeypatch.setattr(resource, "setrlimit", lambda *given: changed.append(given))
     trial_verdict.lower(resource.RLIMIT_AS, 100)
     assert changed == [(resource.RLIMIT_AS, (own, own))]
+
+
+@pytest.mark.parametrize("key", ["sha256", "size"])
+def test_a_long_value_of_the_manifest_is_not_quoted_whole(copied_bundle: Callable[[], Path], key: str) -> None:
+    folder = copied_bundle()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["classifier.txt"][key] = "x" * 9999
+    manifest["manifest_sha256"] = manifest_digest(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"expected x{20}") as fault:
+        verify(folder)
+    assert len(str(fault.value)) < 500
