@@ -238,17 +238,17 @@ def test_every_answer_has_security_headers(client: TestClient) -> None:
 
 def test_without_a_known_key_nobody_gets_in_and_no_key_asks_without_end(make: Callable[..., TestClient]) -> None:
     key, digest = new_key()
-    client = make(keys=ApiKeys.parse(f"gateway:{digest}"), rate_per_s=1.0)
+    client = make(keys=ApiKeys.parse(f"gateway:{digest}"), rate_per_s=0.02)
     for header in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {key}"}, {"authorization": key}):
         for path in ("/v1/bundle", "/metrics", "/openapi.json", "/nowhere"):
             assert "www-authenticate" in client.get(path, headers=header).headers
             problem_of(client.get(path, headers=header), 401)
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
     own = {"authorization": f"Bearer {key}"}
-    assert [client.get("/v1/bundle", headers=own).status_code for _ in range(3)] == [200, 200, 429]
+    assert [client.get("/v1/bundle", headers=own).status_code for _ in range(2)] == [200, 429]
     reply = client.get("/v1/bundle", headers=own)
     problem_of(reply, 429)
-    assert reply.headers["retry-after"] == "1"
+    assert reply.headers["retry-after"] == "50"  # so long that a busy machine doesn't outlast it
 
 
 def test_a_full_desk_answers_503_and_recovers(make: Callable[..., TestClient]) -> None:
