@@ -41,7 +41,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     alike = Community(0, np.zeros(0, np.int64), np.zeros(0, np.int64))
     found = ((alike, CommunityFeatures(*[9.0] * len(dataclasses.fields(CommunityFeatures)))),)
     monkeypatch.setattr(
-        community_threshold, "candidates", lambda sketches: Candidates(sketches, Mixture.empty(), found)
+        community_threshold, "candidates", lambda sketches: Candidates(sketches, Mixture.empty(), found, ())
     )
 
 

@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def candidates(sketches: Sketches) -> Candidates:
         seen["sketches"] = sketches
         found = tuple((NOBODY, CommunityFeatures(value, *[0.0] * (len(FEATURES) - 1))) for value in seen["odds"])
-        return Candidates(sketches, Mixture.empty(), found)
+        return Candidates(sketches, Mixture.empty(), found, ())
 
     monkeypatch.setattr(community_threshold, "candidates", candidates)
     return seen
