@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -118,15 +118,19 @@ def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
     names = list(dict.fromkeys(name for row in log.sample.objects for name in row))
     for column in chosen.values():
         if names and column not in names:
-            shown = ", ".join(name[:40] for name in names[:8] if name.isprintable())
-            raise LogError(f"{log.path} has no column {column!r}; it has {shown}")
+            raise LogError(f"{log.path} has no column {column!r}; it has {shown_names(names)}")
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Some names of columns, cut to what an error may show."""
+    return ", ".join(name[:40] for name in list(names)[:8] if name.isprintable())
 
 
 def _looks(log: Log) -> str:
     """What a log of no known format looks like; never a value of it."""
     objects = log.sample.objects
     if objects:
-        names = ", ".join(name[:40] for name in list(objects[0])[:8] if name.isprintable())
+        names = shown_names(objects[0])
         close = columns.likely(list(objects[0]))
         hint = f" (use --columns {close or 'account_id=..,prompt=..'})"
         return f"{log.kind} whose first row has {names or 'no fields'}{hint}"

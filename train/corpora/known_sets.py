@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serve.features.known_prompts import KnownPrompts
 from serve.io.discovery import InputError, below
-from serve.io.importing import Choice, format_of
+from serve.io.importing import Choice, format_of, shown_names
 from serve.io.log_files.files import Log
 from serve.io.log_files.opening import LogError
 from serve.io.logs.requests import Format, Request
@@ -52,8 +52,9 @@ def texts_of(path: Path, column: str | None = None) -> Iterator[str]:
             if isinstance(record.value, dict) and isinstance(text := record.value.get(name), str):
                 yield text
     elif column is not None:
-        found = ", ".join(dict.fromkeys(key for row in log.sample.objects for key in row)) or "none"
-        raise LogError(f"{path}: no column {column} with texts; its columns: {found[:200]}")
+        # A list of prompts, one a line, looks like CSV whose names of columns are the first of them.
+        names = () if ".txt" in path.suffixes else dict.fromkeys(key for row in log.sample.objects for key in row)
+        raise LogError(f"{path}: no column {column} with texts; its columns: {shown_names(names) or 'none'}")
     elif (form := _format_of(log)) is not None:
         for outcome in form.requests(log):
             if isinstance(outcome, Request):

@@ -116,6 +116,7 @@ def test_seeds_are_read_from_any_layout_and_score_and_explain_tell_of_them(
         (["none.jsonl"], "none.jsonl doesn't exist"),
         (["--fpr", "0", "."], "fpr is 0"),
         (["rows.jsonl", "--column", "nope"], "rows.jsonl: no column nope with texts; its columns: question, level"),
+        (["list.txt", "--column", "nope"], "list.txt: no column nope with texts; its columns: none"),
         (["rows.jsonl"], "rows.jsonl: no column text and no known format"),
         (["empty.txt"], "1 file without a prompt, expected public sets"),
     ],
@@ -126,6 +127,7 @@ def test_seeds_says_what_is_wrong(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text('{"question": "my canary sings", "level": 3}\n' * 3)
+    Path("list.txt").write_text("my canary sings, loud and clear\nyes, it does\n")
     Path("empty.txt").write_text("\n\n")
     assert seeds([*arguments, "--out", str(tmp_path / "f")]) == 2
     told = capsys.readouterr().err
