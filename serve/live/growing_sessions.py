@@ -166,11 +166,10 @@ class LiveSessions:
             StoreDownError: when the store can't be reached.
         """
         summaries = self.store.summaries(self.seal.digest(account_id))
-        return rolled_up(account_id, summaries, lambda key: self._copy_of(account_id, key), self.scorer)
+        return rolled_up(account_id, summaries, self._copy_of, self.scorer)
 
-    def _copy_of(self, account_id: str, key: bytes | None) -> SessionState | None:
-        """The state under a key, or of all sessions of the account that have ended, for nobody else to change."""
-        key = key or self._account_key(account_id)
+    def _copy_of(self, key: bytes) -> SessionState | None:
+        """The state under a key, for nobody else to change."""
         with self._locks[key[0]]:
             state = self._states.stored(key).state
             return None if state is None else copied(state)

@@ -29,8 +29,8 @@ Summary = Mapping[str, Any]
 def summary_bytes(
     state: SessionState, verdict: Verdict, areas: Sequence[str], key: bytes, *, is_given: bool, is_ended: bool
 ) -> bytes:
-    """What a store keeps of a session beside its account's others: its verdict, the `key` of its state while it grows,
-    and whether it has an id (`is_given`)."""
+    """What a store keeps of a session beside its account's others: its verdict, the `key` of its state while it grows
+    and of its account's when it has ended (see `absorbed`), and whether it has an id (`is_given`)."""
     summary = {
         "n": verdict.n_exchanges, "from": verdict.started_at, "to": verdict.ended_at, "score": verdict.score,
         "p_value": verdict.p_value, "label": verdict.label, "is_partial": state.is_partial,
@@ -50,10 +50,10 @@ def absorbed(account: SessionState | None, session: SessionState, scorer: Scorer
 
 
 def rolled_up(
-    account_id: str, summaries: Sequence[bytes], state_of: Callable[[bytes | None], SessionState | None], scorer: Scorer
+    account_id: str, summaries: Sequence[bytes], copy_of: Callable[[bytes], SessionState | None], scorer: Scorer
 ) -> dict[str, Any] | None:
-    """The account's row as `accounts.roll_up` makes it, None where no session is known; `state_of` gives a copy of the
-    state under a key, or without one of all sessions that have ended. Times are in seconds since 1970."""
+    """The account's row as `accounts.roll_up` makes it, None where no session is known; `copy_of` gives a copy of the
+    state under a key. Times are in seconds since 1970."""
     areas = scorer.bundle.capabilities.areas
     found = [json.loads(summary) for summary in summaries]
     rows = [row for row in found if len(row["area_share"]) == len(areas)]
@@ -69,7 +69,7 @@ def rolled_up(
     n_altered = np.array([row.get("n_altered", 0) for row in rows], dtype=np.int64)
     table = roll_up(
         tally, areas, fpr=scorer.fpr, bundle=scorer.bundle.bundle_id, n_altered=n_altered,
-        whole=_judged_whole(rows, state_of, scorer),
+        whole=_judged_whole(rows, copy_of, scorer),
     )  # fmt: skip
     row: dict[str, Any] = table.drop(["started_at", "ended_at"]).to_pylist(maps_as_pydicts="strict")[0]
     times = {"started_at": _first(columns["from"], np.fmin), "ended_at": _first(columns["to"], np.fmax)}
@@ -77,26 +77,30 @@ def rolled_up(
 
 
 def _judged_whole(
-    rows: Sequence[Summary], state_of: Callable[[bytes | None], SessionState | None], scorer: Scorer
+    rows: Sequence[Summary], copy_of: Callable[[bytes], SessionState | None], scorer: Scorer
 ) -> WholeVerdicts | None:
     """The verdict on all prompts together, None where not all are there."""
     n_exchanges = sum(row["n"] for row in rows)
     is_all = len(rows) < MAX_SUMMARIES and not any(row["is_partial"] or "key" not in row for row in rows)
     if scorer.bundle.accounts is None or not is_all or n_exchanges > MAX_ACCOUNT_PROMPTS:
         return None
-    n_ended = sum(row["n"] for row in rows if row["is_ended"])
-    together = (state_of(None) if n_ended else None) or SessionState.begun("-", "-", scorer.bundle)
-    if together.n != n_ended or together.is_partial:
-        return None
-    growing = [(row, state_of(bytes.fromhex(row["key"]))) for row in rows if not row["is_ended"]]
-    states = [state for row, state in growing if state is not None and state.n == row["n"] and state.is_complete]
-    if len(states) < len(growing) or any(own.reading != reading_id(scorer.bundle) for own in (together, *states)):
-        return None
-    given = {id(state): row["is_given"] for row, state in growing}
-    for state in sorted(states, key=lambda own: _place(own, is_given=given[id(own)])):
+    together, reading = SessionState.begun("-", "-", scorer.bundle), reading_id(scorer.bundle)
+    growing: list[tuple[tuple[bool, str, int], SessionState]] = []
+    ended = [row for row in rows if row["is_ended"]]
+    if ended:
+        found = copy_of(bytes.fromhex(ended[0]["key"]))
+        if found is None or found.n != sum(row["n"] for row in ended) or found.is_partial or found.reading != reading:
+            return None
+        together = found
+    for row in (row for row in rows if not row["is_ended"]):
+        state = copy_of(bytes.fromhex(row["key"]))
+        if state is None or state.n != row["n"] or not state.is_complete or state.reading != reading:
+            return None
+        growing.append((_place(state, is_given=row["is_given"]), state))
+    for _, state in sorted(growing, key=lambda own: own[0]):
         together.absorb(state)
-    _, row = together.judged(scorer.bundle)
-    return WholeVerdicts.of(row, np.array([n_exchanges]), scorer.bundle, scorer.fpr)
+    _, columns = together.judged(scorer.bundle)
+    return WholeVerdicts.of(columns, np.array([n_exchanges]), scorer.bundle, scorer.fpr)
 
 
 def _place(state: SessionState, *, is_given: bool) -> tuple[bool, str, int]:

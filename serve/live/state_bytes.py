@@ -52,9 +52,10 @@ def from_bytes(data: bytes) -> SessionState:
         head = json.loads(arrays.pop("head").tobytes())
         marks = [WrapperMark(n_chars, bytes.fromhex(digest)) for n_chars, digest in head["marks"]]
         opening = WrapperDetector(tuple(map(bytes.fromhex, head["sealed"])), *marks)
-        arrays.setdefault("placed", np.full((len(arrays["words"]), 2), np.nan))  # nor is this
+        # What states of earlier releases don't have:
+        arrays.setdefault("placed", np.full((len(arrays["words"]), 2), np.nan))
+        head.setdefault("n_altered", 0)
         room: dict[str, Any] = {name: array if name == "cells" else _roomy(array) for name, array in arrays.items()}
-        head.setdefault("n_altered", 0)  # not in states of versions before 0.4
         fields: dict[str, Any] = {name: head[name] for name in _SCALARS} | room
         return SessionState(opening=opening, recent=tuple(head.get("recent", ())), **fields)
     except (SafetensorError, ValueError, KeyError, TypeError) as fault:
