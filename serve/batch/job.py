@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,19 +27,18 @@ from serve.io.discovery import Found, InputError, discover, fault_text, plan
 from serve.io.jsonl import NOT_ROWS
 from serve.io.validation import MISSING
 from serve.io.writers import check_places, check_suffix, join, replacing, sha256
-from serve.jobs.checkpoint import Checkpoint, Done, ReadDone
-from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
+from serve.jobs.checkpoint import Checkpoint
+from serve.jobs.executors import EXECUTORS, Executor
+from serve.jobs.partitioned import SMALL_BYTES, engine_for, fits, rejects, rows_by_partition
 from serve.jobs.progress import Progress
 from serve.jobs.summary import Summary
-from serve.jobs.tasks import ReadTask, TaskError, part_name, rejects_name
+from serve.jobs.tasks import ReadTask, TaskError, part_name
 from serve.scoring import accounts, verdict
 from serve.sessions.wording import counted
 
 _PARTITION_BYTES = 32 << 20
 _LEAST_PARTITIONS, _MAX_PARTITIONS = 16, 2048
 _SHARE_BYTES = (4 << 20, 128 << 20)
-_SMALL_BYTES = 8 << 20
-"""Text below which starting processes takes longer than it saves."""
 
 
 class JobStoppedError(RuntimeError):
@@ -137,11 +135,11 @@ def run(job: Job, progress: Progress) -> Summary:
     bundle_id = check(job)
     tasks = _read_tasks(job, found)
     with Checkpoint.open(job.work_dir, _identity(job, found, bundle_id, tasks), resume=job.resume) as work:
-        work.keep(lambda done: _fits(done, tasks))
-        with _stopping(work), progress, _engine(job, found) as engine:
+        work.keep(lambda done: fits(done, tasks))
+        with _stopping(work), progress, engine_for(job.engine, job.n_workers, found.text_bytes) as engine:
             _read_all(tasks, engine, work, progress)
-            _judge_all(job, _rows_by_partition(work), engine, work, progress)
-            _write_all(job, tasks, work)
+            _judge_all(job, rows_by_partition(work), engine, work, progress)
+            _write_all(job, work)
         summary = summarised(found, work, job.outputs, _accounts_parts(job, work), time.monotonic() - began_at)
         work.remove()
     return summary
@@ -150,7 +148,7 @@ def run(job: Job, progress: Progress) -> Summary:
 def _read_tasks(job: Job, found: Found) -> tuple[ReadTask, ...]:
     low, high = _SHARE_BYTES
     shares = plan(found.sources, min(max(found.text_bytes // 16, low), high))
-    n_least = _LEAST_PARTITIONS if found.text_bytes >= _SMALL_BYTES else 1
+    n_least = _LEAST_PARTITIONS if found.text_bytes >= SMALL_BYTES else 1
     n_partitions = max(n_least, min(_MAX_PARTITIONS, int(found.text_bytes * job.sample) // _PARTITION_BYTES + 1))
     return tuple(ReadTask(index, job.work_dir, share, n_partitions, job.sample) for index, share in enumerate(shares))
 
@@ -168,22 +166,8 @@ def _identity(job: Job, found: Found, bundle_id: str, tasks: tuple[ReadTask, ...
     }
 
 
-def _fits(done: Done, tasks: tuple[ReadTask, ...]) -> bool:
-    """Whether an entry of a checkpoint can be one of this job."""
-    n_partitions = tasks[0].n_partitions if tasks else 0
-    if isinstance(done, ReadDone):
-        return 0 <= done.index < len(tasks) and len(done.n_kept) == n_partitions
-    return 0 <= done.index < n_partitions
-
-
 def _accounts_suffix(job: Job) -> str:
     return job.accounts.suffix if job.accounts else ".jsonl"
-
-
-def _engine(job: Job, found: Found) -> Executor:
-    if job.engine == "local" and (job.n_workers == 1 or found.text_bytes < _SMALL_BYTES):
-        return SerialExecutor()
-    return EXECUTORS[job.engine](job.n_workers)
 
 
 @contextmanager
@@ -226,10 +210,6 @@ def _require_columns(files: Mapping[str, FileCount]) -> None:
                 raise UselessInputError(f"{path}: no row has a usable {name}, expected one in every row")
 
 
-def _rows_by_partition(work: Checkpoint) -> list[int]:
-    return [sum(rows) for rows in zip(*(read.n_kept for read in work.reads.values()), strict=True)]
-
-
 def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, progress: Progress) -> None:
     suffixes = job.out.suffix, _accounts_suffix(job)
     looked_for = tuple(str(path) if path else None for path in (job.indicators, job.known_prompts))
@@ -245,10 +225,11 @@ def _judge_all(job: Job, n_kept: list[int], engine: Executor, work: Checkpoint, 
         progress.tell(n_judged(work), sum(n_kept), "exchanges", f" ({counted(n_sessions, 'session')})")
 
 
-def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
+def _write_all(job: Job, work: Checkpoint) -> None:
     """Put the outputs in place, the verdicts last."""
     with replacing(job.rejects) as part, part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in _rejects(tasks, work))
+        reads = [work.reads[index] for index in sorted(work.reads)]
+        file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects(reads, work.folder))
     indices = sorted(work.judgements)
     if job.accounts:
         join(job.accounts, _accounts_parts(job, work), accounts.SCHEMA)
@@ -262,17 +243,3 @@ def _write_all(job: Job, tasks: tuple[ReadTask, ...], work: Checkpoint) -> None:
 def _accounts_parts(job: Job, work: Checkpoint) -> list[Path]:
     suffix = _accounts_suffix(job)
     return [work.folder / part_name("accounts", index, suffix) for index in sorted(work.judgements)]
-
-
-def _rejects(tasks: tuple[ReadTask, ...], work: Checkpoint) -> Iterator[dict[str, object]]:
-    """Rejects of all files, with lines counted from where the file begins."""
-    n_before: Counter[str] = Counter()
-    for task in tasks:
-        slices = work.reads[task.index].slices
-        begins = []
-        for part in slices:
-            begins.append(n_before[part.path])
-            n_before[part.path] += part.n_lines
-        with (work.folder / rejects_name(task.index)).open(encoding="utf-8") as file:
-            for position, line, reason in map(json.loads, file):
-                yield {"file": slices[position].path, "line": begins[position] + line, "reason": reason}

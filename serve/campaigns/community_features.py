@@ -54,9 +54,9 @@ def communities_of(blended: Mixture, items: Items) -> tuple[Community, ...]:
     or product than what the others do, is left out: it met the community by chance. The share is the larger of those of
     what it sent and of what is kept, since sampling scatters the first and tilts the second.
     """
-    found = []
+    found, n_kept = [], _n_kept(blended, items)
     for index in range(blended.part.shape[1] - 1):
-        share, enough = _shares(index, blended, items)
+        share, enough = _shares(index, blended, items, n_kept)
         tied = np.flatnonzero(enough & (blended.gain[:, index] > MIN_GAIN))
         if len(tied):
             tied = tied[share[tied] > _MIN_OF_MEDIAN * np.median(share[tied])]
@@ -74,7 +74,7 @@ def widened(community: Community, ties: NDArray[np.float64], blended: Mixture, i
     """The community with those accounts that what they ask ties too weakly, but together with other `ties`
     (n_accounts,), in nats, firmly enough."""
     index, own = community.index, community.accounts
-    share, enough = _shares(index, blended, items)
+    share, enough = _shares(index, blended, items, _n_kept(blended, items))
     gain = blended.gain[:, index]
     weakly = enough & (gain > _LEAST_GAIN) & (ties > 0.0) & (gain + ties > MIN_GAIN)
     weakly &= share > _MIN_OF_MEDIAN * np.median(share[own])
@@ -84,9 +84,15 @@ def widened(community: Community, ties: NDArray[np.float64], blended: Mixture, i
     return _community(index, tied, blended, items)
 
 
-def _shares(index: int, blended: Mixture, items: Items) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _n_kept(blended: Mixture, items: Items) -> NDArray[np.int64]:
+    """Prompts that are kept of each account, at least 1."""
+    return np.maximum(np.bincount(items.owner, minlength=len(blended.share)), 1)
+
+
+def _shares(
+    index: int, blended: Mixture, items: Items, n_kept: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The share of each account in a community, and whether it and the prompts in it are enough to tell."""
-    n_kept = np.maximum(np.bincount(items.owner, minlength=len(blended.share)), 1)
     mass = np.bincount(items.owner, blended.part[:, index], len(blended.share))
     share = np.maximum(blended.share[:, index], mass / n_kept)
     return share, (mass > _MIN_MASS) & (share > _MIN_SHARE)

