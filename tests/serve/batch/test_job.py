@@ -30,7 +30,10 @@ from serve.scoring.scorer import Scorer
 from serve.sessions.records import Session, Sessions
 
 ROOT = Path(__file__).parents[3]
-SMALL_PARTS = "import serve.batch.job as b, serve.jobs.partitioned as p; b.SMALL_BYTES = p.SMALL_BYTES = 0; b._SHARE_BYTES = (2_000, 2_000); b._PARTITION_BYTES = 2_000; "
+SMALL_PARTS = (
+    "import serve.batch.job as b, serve.jobs.partitioned as p; b.SMALL_BYTES = p.SMALL_BYTES = 0; "
+    "b._SHARE_BYTES = (2_000, 2_000); b._PARTITION_BYTES = 2_000; "
+)
 
 
 @pytest.fixture(scope="module")
