@@ -36,7 +36,7 @@ from serve.model.trees import Trees
 from serve.scoring.scorer import Scorer
 from serve.sessions.normalization import canonical_sessions
 from serve.sessions.records import Exchange, Session, Sessions
-from serve.sessions.size_classes import SIZE_EDGES, size_class
+from serve.sessions.size_classes import ACCOUNT_EDGES, SIZE_EDGES, size_class
 
 settings.register_profile(
     "stillwatch",
@@ -276,6 +276,14 @@ def calibration_of(margins: NDArray[np.float64], n_exchanges: NDArray[np.int64])
 def tiny_scorer(bundle_folder: Path) -> Scorer:
     """A scorer with the tiny bundle."""
     return Scorer(Bundle.load(bundle_folder))
+
+
+@pytest.fixture(scope="session")
+def account_scorer(tiny_scorer: Scorer) -> Scorer:
+    """The tiny scorer with benign accounts enough of every size to judge accounts as a whole."""
+    margins, sizes = np.tile(np.linspace(-4.0, 4.0, 200), len(ACCOUNT_EDGES)), np.repeat(ACCOUNT_EDGES, 200)
+    benign = Calibration.of_margins(1.0, 0.0, margins, sizes, ACCOUNT_EDGES)
+    return Scorer(replace(tiny_scorer.bundle, accounts=benign))
 
 
 @pytest.fixture

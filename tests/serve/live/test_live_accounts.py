@@ -16,27 +16,15 @@ from serve.io.validation import SCHEMA
 from serve.live.growing_sessions import LiveSessions
 from serve.live.process_store import ProcessStore
 from serve.live.state_bytes import from_bytes, to_bytes
-from serve.model.calibration import Calibration
 from serve.scoring.accounts import judge_account
 from serve.scoring.scorer import Scorer
 from serve.sessions.records import Exchange
 from serve.sessions.sessionizing import Timeline
-from serve.sessions.size_classes import ACCOUNT_EDGES
 from tests.conftest import WORDS
 
 _HOUR = 3600.0
 
 Sent = tuple[Exchange, str | None]
-
-
-@pytest.fixture(scope="module")
-def scorer(tiny_scorer: Scorer) -> Scorer:
-    """The tiny scorer with benign accounts enough of every size."""
-    sizes = np.repeat(ACCOUNT_EDGES, 200)
-    benign = Calibration.of_margins(
-        1.0, 0.0, np.tile(np.linspace(-4.0, 4.0, 200), len(ACCOUNT_EDGES)), sizes, ACCOUNT_EDGES
-    )
-    return Scorer(dataclasses.replace(tiny_scorer.bundle, accounts=benign))
 
 
 def watched(scorer: Scorer, sent: list[Sent], live: LiveSessions | None = None) -> dict[str, Any]:
@@ -81,8 +69,8 @@ def lives(draw: st.DrawFn) -> list[Sent]:
 
 @settings(max_examples=30)
 @given(lives())
-def test_its_row_is_that_of_a_batch_to_the_last_bit(scorer: Scorer, sent: list[Sent]) -> None:
-    row, expected = watched(scorer, sent), batch(scorer, sent)
+def test_its_row_is_that_of_a_batch_to_the_last_bit(account_scorer: Scorer, sent: list[Sent]) -> None:
+    row, expected = watched(account_scorer, sent), batch(account_scorer, sent)
     assert row["judged_by"] == "account"
     assert same(row, expected)
 
@@ -92,32 +80,32 @@ def talk(n: int, *, at: float = 1e9, session_id: str | None = None) -> list[Sent
     return [(Exchange(" ".join(rng.choice(WORDS, 5)), at + 60.0 * turn), session_id) for turn in range(n)]
 
 
-def test_more_sessions_than_prompts_are_compared_are_judged_as_one(scorer: Scorer) -> None:
+def test_more_sessions_than_prompts_are_compared_are_judged_as_one(account_scorer: Scorer) -> None:
     sent = [own for day in range(4) for own in talk(150, at=1e9 + 24 * _HOUR * day)]
     assert len(sent) > 2 * MAX_PROMPTS
-    row = watched(scorer, sent)
+    row = watched(account_scorer, sent)
     assert row["judged_by"] == "account"
-    assert same(row, batch(scorer, sent))
+    assert same(row, batch(account_scorer, sent))
 
 
-def test_a_request_that_ends_sessions_leaves_their_last_exchanges_in_the_account(scorer: Scorer) -> None:
+def test_a_request_that_ends_sessions_leaves_their_last_exchanges_in_the_account(account_scorer: Scorer) -> None:
     sent = [*talk(6), *talk(7, at=2e9), *talk(8, at=3e9)]
-    live = LiveSessions(scorer)
+    live = LiveSessions(account_scorer)
     live.extend("a", tuple(exchange for exchange, _ in sent))
     row = live.account("a")
     assert row is not None
     assert (row["n_sessions"], row["n_exchanges"]) == (3, 21)
-    assert same(row, batch(scorer, sent))
+    assert same(row, batch(account_scorer, sent))
 
 
 @pytest.mark.parametrize("fault", ["too long", "evicted", "earlier state", "no benign accounts"])
-def test_where_something_is_missing_its_sessions_decide(scorer: Scorer, fault: str) -> None:
+def test_where_something_is_missing_its_sessions_decide(account_scorer: Scorer, fault: str) -> None:
     sent = [*talk(MAX_PROMPTS + 1, session_id="s")] if fault == "too long" else [*talk(6), *talk(6, at=2e9)]
     if fault == "no benign accounts":
-        scorer = Scorer(dataclasses.replace(scorer.bundle, accounts=None))
+        account_scorer = Scorer(dataclasses.replace(account_scorer.bundle, accounts=None))
     store = ProcessStore()
-    live = LiveSessions(scorer, store=store)
-    watched(scorer, sent, live)
+    live = LiveSessions(account_scorer, store=store)
+    watched(account_scorer, sent, live)
     if fault == "evicted":
         store.drop(live._account_key("a"))
     if fault == "earlier state":  # as releases kept it that did not know accounts as a whole
@@ -134,9 +122,9 @@ def test_where_something_is_missing_its_sessions_decide(scorer: Scorer, fault: s
     assert row["n_exchanges"] == len(sent)
 
 
-def test_nothing_that_is_kept_of_an_account_holds_text(scorer: Scorer) -> None:
-    live = LiveSessions(scorer)
-    watched(scorer, [(Exchange("my canary sings", 1e9 + _HOUR * turn), None) for turn in range(9)], live)
+def test_nothing_that_is_kept_of_an_account_holds_text(account_scorer: Scorer) -> None:
+    live = LiveSessions(account_scorer)
+    watched(account_scorer, [(Exchange("my canary sings", 1e9 + _HOUR * turn), None) for turn in range(9)], live)
     state = live.store.get(live._account_key("a")).state
     assert state is not None
     assert state.n == 8

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from serve.live.growing_sessions import LiveSessions
@@ -20,11 +19,9 @@ from serve.live.sealing import Seal
 from serve.live.session_state import SessionState
 from serve.live.state_bytes import copied
 from serve.live.stores import MAX_SUMMARIES, StoreDownError
-from serve.model.calibration import Calibration
 from serve.scoring.scorer import Scorer
 from serve.scoring.verdict import Verdict
 from serve.sessions.records import Exchange, Session, Sessions
-from serve.sessions.size_classes import ACCOUNT_EDGES
 
 SECRET = b"0123456789abcdef"
 
@@ -253,11 +250,8 @@ def test_an_emptied_redis_is_reported_whichever_replica_is_asked(tiny_scorer: Sc
     assert replicas[0].extend("b", (Exchange("sum a list"),), "seen by one only").is_partial
 
 
-def test_an_account_is_judged_as_a_whole_over_two_replicas(tiny_scorer: Scorer, redis_server: Server) -> None:
-    margins, sizes = np.tile(np.linspace(-4.0, 4.0, 200), len(ACCOUNT_EDGES)), np.repeat(ACCOUNT_EDGES, 200)
-    benign = Calibration.of_margins(1.0, 0.0, margins, sizes, ACCOUNT_EDGES)
-    scorer = Scorer(dataclasses.replace(tiny_scorer.bundle, accounts=benign))
-    replicas, alone = [shared(scorer, redis_server), shared(scorer, redis_server)], LiveSessions(scorer)
+def test_an_account_is_judged_as_a_whole_over_two_replicas(account_scorer: Scorer, redis_server: Server) -> None:
+    replicas, alone = [shared(account_scorer, redis_server) for _ in range(2)], LiveSessions(account_scorer)
     for turn in range(24):
         exchange = Exchange(f"sort a list {turn % 9}", 1e9 + 60.0 * turn + 7200.0 * (turn // 7))
         replicas[turn % 2].observe("a", exchange)
