@@ -27,7 +27,7 @@ from serve.io.writers import check_seal, replacing, sealed, sha256
 
 FORMAT_VERSION = 1
 NAME = "archive.json"
-_MIN_OVERLAP, _MAX_TIME = 0.5, 253_402_300_799.0  # the last second of the year 9999
+_MIN_OVERLAP, _MAX_TIME = 0.5, 253_402_300_799.0  # a share of accounts; the last second of the year 9999
 _FAULTS = (OSError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, pa.ArrowException)
 
 
