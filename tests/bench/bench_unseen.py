@@ -3,14 +3,17 @@
     benign     benign-only populations: false campaigns and accused accounts, by source
     campaigns  four campaigns hidden among benign accounts, by dilution: found, recall, precision
 
-Corpora are those for evaluation only, of groups that no other corpus belongs to; the bundle judges as it is. Each
+Corpora are those for evaluation only, of groups that no other corpus belongs to. The bundle judges as it is or, with
+`--adapt`, adapted to the benign traffic of half of the people; populations are then of the other half. Each
 population is linked once and judged by the bundle's model of communities and by the one built in for older bundles.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from serve.adaptation.adapt import Adaptation, adapt  # noqa: E402
 from serve.bundle.bundle import Bundle  # noqa: E402
 from serve.bundle.files import RELEASED  # noqa: E402
 from serve.campaigns.community_features import Community  # noqa: E402
@@ -35,6 +39,7 @@ from train.synthesis.population import Population, PopulationSettings, populate,
 DILUTIONS = (0.0, 0.5, 0.75, 0.9, 0.95)
 CUSTOMERS = ((1, 20), (20, 150))
 MIN_PROMPTS = 200
+OWN_ACCOUNTS = 1_000  # benign accounts to adapt to
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,28 @@ class Unseen:
         learned = CorporaSettings(dir=str(corpora), use=("train",), starter=False, max_prompts=1)
         seen = {source.group for source in load_pool(learned, seed=0).sources}
         self.pool, self.bundle, self.n_benign = load_pool(settings, seed=0), Bundle.load(bundle), n_benign
+        self.bundle_folder = bundle
         self.cache = PromptCache(self.bundle.encoder, self.bundle.capabilities)
         self.topic = self.cache.lookup_raw(self.pool.texts).assigned.cell.astype(np.int64)
         is_new = ~np.isin(self.pool.groups, sorted(seen))
         self.benign = np.flatnonzero(is_new & np.isin(self.pool.kinds, ("person", "product")))
         names, counts = np.unique(self.pool.groups[is_new & (self.pool.kinds == "harvest")], return_counts=True)
         self.harvest = names[counts >= MIN_PROMPTS].tolist()
+
+    def adapt(self) -> None:
+        """Adapt the bundle to benign accounts of half of the people, and keep the other half to draw populations of."""
+        is_own = np.random.default_rng(0).random(int(self.pool.person.max()) + 1)[self.pool.person[self.benign]] < 0.5
+        settings = PopulationSettings(OWN_ACCOUNTS, 0, (10, 40), (25, 60), (1, 60))
+        own = populate(self.pool, self.benign[is_own], [], self.topic, settings, seed=0)
+        with tempfile.TemporaryDirectory() as folder:
+            log, out = Path(folder) / "own.jsonl", Path(folder) / "adapted"
+            with log.open("w", encoding="utf-8") as file:
+                for place, (account, row) in enumerate(zip(own.owner.tolist(), own.rows.tolist(), strict=True)):
+                    exchange = {"account_id": f"account-{account}", "at": 60.0 * place, "prompt": self.pool.texts[row]}
+                    file.write(json.dumps(exchange) + "\n")
+            adapt(Adaptation((log,), out, self.bundle_folder))
+            self.bundle = Bundle.load(out)
+        self.benign = self.benign[~is_own]
 
     def population(self, n_campaigns: int, dilution: float, seed: int) -> Population:
         """Benign accounts, with campaigns of 10 to 40 accounts among them; 25 to 60 exchanges an account."""
@@ -143,8 +164,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--n-populations", type=int, default=8, help="populations of each kind")
     parser.add_argument("--n-benign", type=int, default=600, help="benign accounts drawn")
+    parser.add_argument("--adapt", action="store_true", help="adapt the bundle to half of the people first")
     options = parser.parse_args()
     unseen = Unseen(options.corpora, options.bundle, options.n_benign)
+    if options.adapt:
+        unseen.adapt()
     seeds = range(options.seed, options.seed + options.n_populations)
     if "benign" in options.parts:
         shown(unseen, [("benign", 0, 0.0)], seeds)

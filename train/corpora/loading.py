@@ -100,9 +100,10 @@ def _cards(folder: Path) -> list[dict[str, Any]]:
 
 def _rows(path: Path, max_prompts: int) -> list[PromptRow]:
     """At most `max_prompts` usable prompts of one file, whole conversations, evenly from all over the file."""
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
     from datasets.exceptions import DatasetsError
 
+    disable_progress_bars()  # a bar for each of a hundred corpora buries what a run says
     try:
         table = load_dataset("json", data_files=str(path), split="train")
     except (DatasetsError, StopIteration, EOFError, OSError) as fault:  # an empty file ends its reader's generator
