@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -185,13 +183,12 @@ def joined(blended: Mixture, found: Sequence[Community], items: Items) -> Mixtur
     Whether they ask the same, a kernel two-sample test on what each shares tells. Fitting sees
     the nearest prompts only, and can leave a campaign in pieces; here samples are compared whole.
     """
-    samples = [_sample(community, items) for community in found]
-    own = [math.sqrt(max(_closeness(sample, sample), 1e-12)) for sample in samples]
-    same = np.eye(len(samples), dtype=np.bool_)
-    for first, second in itertools.combinations(range(len(samples)), 2):
-        near = _closeness(samples[first], samples[second]) > _SAME * own[first] * own[second]
-        same[first, second] = near or _overlap(found[first].accounts, found[second].accounts) > _SAME_ACCOUNTS
-    label = _same_labels(same | same.T)
+    if not found:
+        return blended
+    close = _closeness([_sample(community, items) for community in found])
+    own = np.sqrt(np.maximum(np.diag(close), 1e-12))
+    same = np.triu((close > _SAME * np.outer(own, own)) | (_overlaps(found) > _SAME_ACCOUNTS), 1)
+    label = _same_labels(same | same.T | np.eye(len(found), dtype=np.bool_))
     part, share, gain = blended.part.copy(), blended.share.copy(), blended.gain.copy()
     for position in np.flatnonzero(label != np.arange(len(label))).tolist():
         into, out = found[int(label[position])].index, found[position].index
@@ -215,10 +212,14 @@ def _same_labels(same: NDArray[np.bool_]) -> NDArray[np.int64]:
     return label
 
 
-def _overlap(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """Accounts of both over accounts of either."""
-    both = len(np.intersect1d(one, other))
-    return both / (len(one) + len(other) - both)
+def _overlaps(found: Sequence[Community]) -> NDArray[np.float64]:
+    """Accounts of both over accounts of either, for each two communities, (n, n)."""
+    members = np.zeros((len(found), 1 + max(int(own.accounts.max()) for own in found)), np.float32)
+    for place, own in enumerate(found):
+        members[place, own.accounts] = 1.0
+    both = (members @ members.T).astype(np.float64)  # whole numbers: exact in any order
+    size = np.diag(both)
+    return np.asarray(both / (size[:, None] + size - both))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +236,18 @@ def _sample(community: Community, items: Items) -> _Sample:
     return _Sample(unit_rows(items.vector[chosen]), items.owner[chosen])
 
 
-def _closeness(one: _Sample, other: _Sample) -> float:
-    """Mean kernel between prompts of different accounts, repeats left out."""
-    cosines = one.rows @ other.rows.T
-    counted = (one.owner[:, None] != other.owner[None]) & (cosines < _REPEAT)
-    return float(np.exp((cosines[counted] - 1.0) / WIDTH).mean()) if counted.any() else 0.0
+def _closeness(samples: Sequence[_Sample]) -> NDArray[np.float64]:
+    """Mean kernel between prompts of different accounts, repeats left out, of each two communities, (n, n)."""
+    rows, owner = np.concatenate([own.rows for own in samples]), np.concatenate([own.owner for own in samples])
+    begins = np.cumsum([0, *(len(own.owner) for own in samples[:-1])])
+    close = np.zeros((len(samples), len(samples)))
+    for place, own in enumerate(samples):  # one product for all pairs of a community: many small ones take far longer
+        kernel = own.rows @ rows.T
+        counted = (own.owner[:, None] != owner) & (kernel < _REPEAT)
+        kernel -= 1.0
+        kernel /= WIDTH
+        np.exp(kernel, out=kernel)
+        kernel *= counted
+        total = np.add.reduceat(kernel.sum(axis=0, dtype=np.float64), begins)
+        close[place] = total / np.maximum(np.add.reduceat(counted.sum(axis=0), begins), 1)
+    return close

@@ -192,11 +192,8 @@ def _posterior(gain: NDArray[np.float64], n_members: int, n: int) -> NDArray[np.
 
 def _has_common(shared: Items) -> NDArray[np.float64]:
     """1 for each prompt with a skeleton key that another account's prompt of these has, too."""
-    key, row = shared.keys.ravel(), np.repeat(np.arange(len(shared)), shared.keys.shape[1])
-    key, row = key[key > 0], row[key > 0]
-    pairs = np.unique(np.stack([key, shared.owner[row].astype(np.uint64)], axis=1), axis=0)
-    common, n_accounts = np.unique(pairs[:, 0], return_counts=True)
-    return np.asarray(np.isin(shared.keys, common[n_accounts > 1]).any(axis=1), dtype=np.float64)
+    names, n_accounts = _senders(shared)
+    return np.asarray(np.isin(shared.keys, names[n_accounts > 1]).any(axis=1), dtype=np.float64)
 
 
 def _is_near_repeat(shared: Items) -> NDArray[np.float64]:
@@ -210,10 +207,7 @@ def _is_near_repeat(shared: Items) -> NDArray[np.float64]:
 def _skeletons(shared: Items, items: Items, accounts: NDArray[np.int64]) -> dict[str, int]:
     """The keys that most accounts sent, of those that several did and hardly anybody else."""
     names, counts = _senders(shared)
-    others, n_others = _senders(items.take(np.flatnonzero(~np.isin(items.owner, accounts))))
-    n_outside = np.zeros(len(names), dtype=np.int64)
-    known = np.isin(names, others)
-    n_outside[known] = n_others[np.searchsorted(others, names[known])]
+    n_outside = _n_senders(names, items, ~np.isin(items.owner, accounts))
     order = np.lexsort((names, -counts))
     own = order[(counts[order] > 2) & (n_outside[order] <= _MAX_OUTSIDE * counts[order])][:_N_SKELETONS]
     return {f"{names[row]:016x}": int(counts[row]) for row in own.tolist()}
@@ -221,10 +215,21 @@ def _skeletons(shared: Items, items: Items, accounts: NDArray[np.int64]) -> dict
 
 def _senders(items: Items) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """Skeleton keys, sorted, and how many accounts sent each."""
-    key, owner = items.keys.ravel(), np.repeat(items.owner, items.keys.shape[1])
-    pairs = np.unique(np.stack([key[key > 0], owner[key > 0].astype(np.uint64)], axis=1), axis=0)
-    names, counts = np.unique(pairs[:, 0], return_counts=True)
-    return names, counts
+    names = np.unique(items.keys)
+    names = names[names > 0]
+    return names, _n_senders(names, items, np.ones(len(items), dtype=np.bool_))
+
+
+def _n_senders(names: NDArray[np.uint64], items: Items, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many accounts sent each of these keys, which are sorted, in the prompts that are counted."""
+    if not len(names):
+        return np.zeros(0, dtype=np.int64)
+    keys = items.keys[counted]
+    place = np.minimum(np.searchsorted(names, keys), len(names) - 1)
+    row, column = np.nonzero(names[place] == keys)
+    n_owners = int(items.owner.max(initial=0)) + 1
+    pairs = np.unique(place[row, column] * n_owners + items.owner[counted][row])
+    return np.bincount(pairs // n_owners, minlength=len(names))
 
 
 def _shares(code: NDArray[np.int16], weight: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
