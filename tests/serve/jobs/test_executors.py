@@ -25,47 +25,6 @@ needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason="Ray is not installed: pip install 'stillwatch[cluster]'"
 )
 
-CLUSTER = """
-import os, signal, sys, threading, time
-import serve.batch.job
-serve.batch.job._SHARE_BYTES, serve.batch.job._PARTITION_BYTES = (2_000, 2_000), 1_000
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from serve.cli import main
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-node = cluster.add_node(num_cpus=1)
-os.environ["RAY_ADDRESS"] = cluster.address
-manifest = Path(sys.argv[1])
-
-def workers():
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_text().startswith("ray::_run_in") and os.getpgid(int(folder.name)) > 0:
-                yield int(folder.name)
-        except OSError:
-            continue
-
-def lose():
-    lost_worker = False
-    while True:
-        n_done = manifest.read_text().count("\\n") if manifest.exists() else 0
-        if n_done > 3 and not lost_worker:
-            for process in list(workers())[:1]:
-                os.kill(process, signal.SIGKILL)
-                lost_worker = True
-                print("lost a worker", flush=True)
-        if n_done > 6 and lost_worker:
-            cluster.remove_node(node, allow_graceful=False)
-            print("lost a node", flush=True)
-            return
-        time.sleep(0.002)
-
-threading.Thread(target=lose, daemon=True).start()
-code = main(sys.argv[2:])
-os._exit(code)
-"""
-
 
 @dataclass(frozen=True)
 class Saying:
@@ -141,15 +100,15 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_same_output(
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["score", str(source), "--bundle", str(bundle_folder), "--out"]
     assert main([*arguments, str(tmp_path / "local.jsonl")]) == 0
-    manifest = tmp_path / "_ray.jsonl.work" / "manifest.jsonl"
+    out = str(tmp_path / "ray.jsonl")
+    given = ["worker+node", "3", out, *arguments, out, "--engine", "ray"]
     done = subprocess.run(
-        [sys.executable, "-c", CLUSTER, str(manifest), *arguments, str(tmp_path / "ray.jsonl"), "--engine", "ray"],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, ROOT / "tests" / "bench" / "lossy_cluster.py", *given], cwd=ROOT, capture_output=True,
+        text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "lost a worker" in done.stdout
-    assert "lost a node" in done.stdout
+    assert "lost worker" in done.stdout
+    assert "lost node" in done.stdout
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
 
 
