@@ -14,17 +14,17 @@ Result = TypeVar("Result")
 _N_A_WAIT, _MAX_RETRY_AFTER_S = 16, 10
 """Of the requests that are refused in one second so many may come back after 1 s, as many more after 2 s, and so on."""
 
-_CROWDED_S, _CROWDED_PART = 0.9, 4
-"""So long after a refusal only this part of the queue is used. While there are always more requests than room, waiting
-longer serves none of them sooner: threads share the interpreter, so an answer takes as long as all that are inside. It
-is shorter than any retry is told to wait, so that whoever comes back after the crowd finds the whole queue."""
+_CROWDED_S = 0.9
+"""So long after a refusal nobody waits. While there are always more requests than room, waiting serves none of them
+sooner: threads share the interpreter, so an answer takes as long as all that are inside. It is shorter than any retry
+is told to wait, so that whoever comes back after the crowd finds the queue."""
 
 
 def _nothing() -> None: ...
 
 
 class WorkerPool:
-    """`n_workers` threads, and room for `n_waiting` requests that wait for one; for fewer of them in a crowd."""
+    """`n_workers` threads, and room for `n_waiting` requests that wait for one; for none in a crowd."""
 
     def __init__(self, n_workers: int, n_waiting: int) -> None:
         """Open it.
@@ -44,7 +44,7 @@ class WorkerPool:
     def is_full(self) -> bool:
         """Whether there is no room."""
         is_crowded = time.monotonic() < self._crowded_until
-        return self.n_inside >= self._n_workers + self._n_waiting // (_CROWDED_PART if is_crowded else 1)
+        return self.n_inside >= self._n_workers + (0 if is_crowded else self._n_waiting)
 
     def refuse_if_full(self) -> None:
         """Before a body is read.
