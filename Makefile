@@ -110,13 +110,17 @@ fuzz-serve: $(STAMP)
 
 # The service under attack: answers, memory, and how soon it is healthy meanwhile; then what kills of batches and of the
 # live service lose; then 64 clients over capacity for a minute.
-.PHONY: bench-attacks bench-kills bench-crowd
+.PHONY: bench-attacks bench-kills bench-crowd bench-canaries
 bench-attacks: $(STAMP)
 	$(BIN)/python tests/bench/bench_attacks.py
 bench-kills: $(STAMP)
 	$(BIN)/python tests/bench/bench_kills.py
 bench-crowd: $(STAMP)
 	$(BIN)/python tests/bench/bench_serve.py --crowd
+
+# Failures of the service and of batches with a canary as their prompt, which is then looked for everywhere.
+bench-canaries: $(STAMP)
+	$(BIN)/python tests/bench/bench_canaries.py
 
 # A day of growing sessions in one process, by a clock that is moved: SESSIONS new ones.
 SESSIONS ?= 1000000
