@@ -1,13 +1,17 @@
 """Middleware: what each request passes: admission, a deadline; and each answer: security headers, count, a line of log.
 
-A log line has the route, never the path, so neither ids nor queries; an account is logged as a keyed digest.
+A log line has the route, never the path, so neither ids nor queries; an account is logged as a keyed digest. Lines are
+written by a thread of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,6 +29,13 @@ LOG = logging.getLogger("stillwatch")
 CLIENT_LEFT = 499
 """The status that logs and metrics show, as nginx does, where the client left before its request was whole."""
 
+GATHER_S = 0.1
+"""How long lines of the log wait for others."""
+
+FLUSH_S = 1.0
+"""Longest that the end of the process waits for whoever reads the log."""
+
+MAX_LINES, _STDERR = 10_000, 2
 _METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"))
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -34,6 +45,67 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"strict-transport-security", b"max-age=31536000"),
 )
+
+
+class LogWriter(logging.Handler):
+    """Lines of the log, written together by a thread of its own, a moment later.
+
+    Whoever logs never waits for whoever reads, nor lets go of the interpreter, which threads that judge give back late.
+    While nobody reads, `MAX_LINES` wait; how many more there were is written later.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Write to an open file."""
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._descriptor, self._lines, self._n_dropped = descriptor, list[str](), 0
+        self._guard, self._is_wanted, self._is_written = threading.Lock(), threading.Event(), threading.Event()
+        self._is_written.set()
+        threading.Thread(target=self._write_on, name="stillwatch-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        line = self.format(record)
+        with self._guard:
+            if len(self._lines) < MAX_LINES:
+                self._lines.append(line)
+            else:
+                self._n_dropped += 1
+            self._is_written.clear()
+            self._is_wanted.set()
+
+    def flush(self) -> None:
+        """Wait until all is written, `FLUSH_S` at most."""
+        self._is_written.wait(FLUSH_S)
+
+    def _write_on(self) -> None:
+        while self._is_wanted.wait():
+            time.sleep(GATHER_S)
+            with contextlib.suppress(OSError):  # nobody can be told
+                self._write(self._taken())
+            with self._guard:
+                if not self._lines:
+                    self._is_written.set()
+
+    def _taken(self) -> bytes:
+        with self._guard:
+            lines, self._lines = self._lines, []
+            n_dropped, self._n_dropped = self._n_dropped, 0
+            self._is_wanted.clear()
+        if n_dropped:
+            lines.append(f"{n_dropped} lines of the log were dropped, since nobody read it")
+        return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def log_to_stderr() -> None:
+    """Let what is logged be written to standard error."""
+    LOG.handlers[:] = [LogWriter(_STDERR)]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
 
 
 @dataclass(slots=True)

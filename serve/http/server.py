@@ -6,7 +6,6 @@ import errno
 import functools
 import gc
 import ipaddress
-import logging
 import os
 import signal
 import socket
@@ -32,7 +31,7 @@ from serve.gateways.webhook import Webhook, secret_in
 from serve.http.app import create_app
 from serve.http.connections import MAX_CONNECTIONS, bounded_protocol, room_for
 from serve.http.keys import ApiKeys
-from serve.http.middleware import LOG
+from serve.http.middleware import LOG, log_to_stderr
 from serve.http.request_bodies import BodyLimits
 from serve.http.service import Service, ServiceSettings
 
@@ -236,7 +235,7 @@ def run(settings: ServerSettings) -> None:
         OSError: when the address can't be had.
         BundleError: when the bundle can't be trusted or read.
     """
-    _log_to_stderr()
+    log_to_stderr()
     sys.setswitchinterval(SWITCH_S)
     app = create_app(settings.service)
     _settle()
@@ -279,6 +278,8 @@ class _Server(uvicorn.Server):
 
 def _cut_short() -> None:
     LOG.error("work that was begun has not ended within %g s: it is dropped", END_S)
+    for handler in LOG.handlers:
+        handler.flush()
     os._exit(_CUT_SHORT)
 
 
@@ -294,11 +295,3 @@ def _bound(host: str, port: int) -> socket.socket:
             raise OSError(f"port {port} of {host} is in use") from fault
         raise
     return listener
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    LOG.handlers[:] = [handler]
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False

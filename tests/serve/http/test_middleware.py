@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 from starlette.types import Message
 
 from serve.http.app import create_app
+from serve.http.middleware import LogWriter
 from serve.http.service import ServiceSettings
 
 
@@ -74,3 +78,28 @@ def test_a_request_that_the_end_of_the_service_cuts_off_is_told_so(bundle_folder
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"1") in sent[0]["headers"]
     assert b"the service ends" in sent[1]["body"]
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_tells_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe takes 64 KiB; then whoever wrote a line, as the event loop did, waited for good."""
+    monkeypatch.setattr("serve.http.middleware.MAX_LINES", 400)
+    monkeypatch.setattr("serve.http.middleware.FLUSH_S", 0.1)
+    reader, writer = os.pipe()
+    log, own, began_at = logging.Logger("own"), LogWriter(writer), time.monotonic()
+    log.addHandler(own)
+    for n in range(1_000):
+        log.info("line %d %s", n, "x" * 1_000)
+        while n == 99 and own._lines:
+            time.sleep(0.001)  # until they are in the pipe, or before it: it takes no more
+    own.flush()
+    assert time.monotonic() - began_at < 10
+    read = b""
+    while b"dropped" not in read:
+        read += os.read(reader, 1 << 16)
+    lines = read.decode().splitlines()
+    assert [int(line.split()[4]) for line in lines[:-1]] == list(range(500))
+    assert lines[-1] == "500 lines of the log were dropped, since nobody read it"
+    own.flush()
+    assert own._is_written.is_set()
+    os.close(writer)
+    os.close(reader)

@@ -185,7 +185,7 @@ def test_the_readme_and_the_help_name_every_setting(capsys: pytest.CaptureFixtur
 
 
 def test_a_port_in_use_is_named(bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("serve.http.server._log_to_stderr", "sys.setswitchinterval"):
+    for name in ("serve.http.server.log_to_stderr", "sys.setswitchinterval"):
         monkeypatch.setattr(name, lambda *_: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
