@@ -74,14 +74,20 @@ class SeenSessions:
                 if len(self._seen) > 2 * MAX_LOST:
                     self._thin()
                 else:
-                    os.write(self._file, _RECORD.pack(digest, self._seen[digest]))
+                    self._append(_RECORD.pack(digest, self._seen[digest]))
             except OSError:
                 return
 
+    def _append(self, record: bytes) -> None:
+        """Write a whole record or none: what follows a part of one could not be read."""
+        n_bytes = os.write(self._file, record)
+        if n_bytes < len(record):
+            os.ftruncate(self._file, os.fstat(self._file).st_size - n_bytes)
+
     def _thin(self) -> None:
         self._seen = dict(list(self._seen.items())[-MAX_LOST:])
-        os.close(self._file)
-        self._file = self._begun()
+        before, self._file = self._file, self._begun()
+        os.close(before)  # last: where there is no new one, its number would soon be that of another file
 
     def _digest(self, session: str) -> bytes:
         return hashlib.blake2b(session.encode(), key=self._key, digest_size=16).digest()

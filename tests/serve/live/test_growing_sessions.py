@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -268,6 +269,35 @@ def test_what_a_restart_lost_is_reported(tiny_scorer: Scorer, tmp_path: Path) ->
     assert not started(0.0).extend("canary", own, "s").is_partial
     file.write_bytes(b"something else")
     assert not started().extend("canary", own, "s").is_partial
+
+
+def test_a_full_disk_spoils_neither_what_was_noted_nor_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file was closed before the next one was begun; what came then was written to whatever had its number."""
+    monkeypatch.setattr("serve.live.seen_sessions.MAX_LOST", 3)
+
+    def full(_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def cut(own: int, record: bytes) -> int:
+        return write(own, record[:5])
+
+    seen, write = SeenSessions.opened(tmp_path / "seen", 60.0), os.write
+    for name in "abcdef":
+        seen.add(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(SeenSessions, "_begun", full)
+        seen.add("g")
+    with (tmp_path / "other").open("wb"):
+        seen.add("h")
+    assert not (tmp_path / "other").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("serve.live.seen_sessions.os.write", cut)
+        seen.add("i")
+    seen.add("j")
+    again = SeenSessions.opened(tmp_path / "seen", 60.0)
+    assert [again.was_before(name) for name in "hij"] == [True, False, True]
 
 
 def test_late_times_are_rolled_up(tiny_scorer: Scorer) -> None:
