@@ -50,7 +50,8 @@ class KnownTurns:
     """Which turns of each account are known, as hashes; safe between threads.
 
     The accounts that were heard of least recently are forgotten first, and one that alone takes a quarter of the room:
-    the history of their conversations counts again then.
+    the history of their conversations counts again then. A request without a new turn counts as one, since its id is
+    remembered, too.
     """
 
     def __init__(self, max_turns: int = MAX_TURNS) -> None:
@@ -70,17 +71,18 @@ class KnownTurns:
         talk = request.talk
         ask = Ask(
             tuple(text_hash(turn.text) for turn in talk.turns), tuple(turn.after_summary for turn in talk.turns),
-            request.at, request.session_id, request.branch, request.key, request.request_id, request.follows,
-            request.is_stateful, talk.has_answers,
+            request.at, request.session_id, request.branch, request.key, _short(request.request_id),
+            _short(request.follows), request.is_stateful, talk.has_answers,
         )  # fmt: skip
         with self._lock:
             threads, n = self._accounts.pop(account_id, (Threads(), 0))
             places = threads.add(ask).new
-            self._n_turns += len(places)
-            if n + len(places) > self._max_turns // 4:
-                self._n_turns -= n + len(places)
+            n_more = max(len(places), 1)
+            self._n_turns += n_more
+            if n + n_more > self._max_turns // 4:
+                self._n_turns -= n + n_more
             else:
-                self._accounts[account_id] = threads, n + len(places)
+                self._accounts[account_id] = threads, n + n_more
             while self._n_turns > self._max_turns:
                 self._n_turns -= self._accounts.popitem(last=False)[1][1]
         return tuple(talk.turns[place] for place in places)
@@ -141,6 +143,11 @@ class Traffic:
                     own = found.setdefault((account_id, session_id), [])
                     own.append(Exchange(turn.text, _time(turn.at, at)))
         return found
+
+
+def _short(request_id: str | None) -> str | None:
+    """What an id is known by: it may be as long as a body."""
+    return None if request_id is None else f"{text_hash(request_id):016x}"
 
 
 def _time(at: float, otherwise: float) -> float:

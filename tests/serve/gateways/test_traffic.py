@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -75,3 +77,17 @@ def test_what_is_known_is_bounded() -> None:
     known.new("big", conversation("x", "y", "z"))  # more than a quarter of the room
     assert known.n_turns <= 8
     assert len(known.new("big", conversation("x", "y", "z"))) == 3
+
+
+def test_requests_without_a_new_prompt_are_bounded_too() -> None:
+    """Each was remembered by its id, for good and at full length, and counted as nothing."""
+    known, asked = KnownTurns(max_turns=80), conversation("x", "y")
+    tracemalloc.start()
+    for n in range(200):
+        known.new("a", replace(asked, request_id=f"{n}{'i' * 100_000}"))
+        known.new(f"silent-{n}", Request(1, f"silent-{n}", talk_of([])))
+    n_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert known.n_turns <= 80
+    assert n_bytes < 1_000_000  # 20 MB before
+    assert len(known.new("silent-0", conversation("x"))) == 1
