@@ -55,11 +55,13 @@ bench-campaigns: $(STAMP)
 
 # The capability map and drift against what is known, on a folder of real corpora.
 CORPORA ?= ../shared/corpora
-.PHONY: bench-map bench-drift
+.PHONY: bench-map bench-drift bench-kinds
 bench-map: $(STAMP)
 	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
 bench-drift: $(STAMP)
 	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
+bench-kinds: $(STAMP)
+	$(BIN)/python tests/bench/bench_kinds.py
 
 # Static encoders beside MiniLM: speed, memory, and agreement on the held-out ones of a folder of real corpora.
 .PHONY: bench-encoders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from train.taxonomy.areas import DEFAULT, read_taxonomy
 
 Corpora = list[tuple[Source, Sequence[PromptRow]]]
 DIGITS = re.compile(r"\d+")
+KINDS = Path(__file__).parents[2] / "bench" / "kinds"
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,9 @@ def test_openings_differ_within_a_family(corpora: Corpora) -> None:
     for source, rows in corpora:
         openings = Counter(" ".join(row.text.lower().split()[:4]) for row in rows)
         assert openings.most_common(1)[0][1] / len(rows) < 0.35, source.name
+
+
+def test_nothing_is_learned_from_the_kinds_that_the_benchmark_judges() -> None:
+    kinds = families(KINDS)
+    assert len(kinds) > 100
+    assert not {kind.name for kind in kinds} & {family.name for family in families()}

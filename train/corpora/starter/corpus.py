@@ -25,7 +25,11 @@ def families(folder: Path = FOLDER) -> tuple[Family, ...]:
 def starter_corpora(n_prompts: int, *, seed: int) -> list[tuple[Source, Sequence[PromptRow]]]:
     """About `n_prompts` prompts, the same number from each family (fewer where its grammar runs dry)."""
     members = families()
-    quota = max(1, n_prompts // len(members))
+    return corpora_of(members, max(1, n_prompts // len(members)), seed=seed)
+
+
+def corpora_of(members: Sequence[Family], quota: int, *, seed: int) -> list[tuple[Source, Sequence[PromptRow]]]:
+    """At most `quota` prompts of each of these families."""
     return [(_source(family), _rows(family, quota, seed)) for family in members]
 
 
