@@ -13,7 +13,9 @@ from hashlib import blake2b
 RETRY_SECONDS = 5.0
 """Within this time, the newest message of a stateful session sent again is a retry, later it is another prompt."""
 
-_MAX_ANCHORS = 64
+_MAX_ANCHORS, _MAX_SUMMARIES = 64, 16
+"""Known turns that a turn may go on from, and summaries of one request behind which any are looked for: a client could
+send thousands."""
 
 
 def text_hash(text: str) -> int:
@@ -100,9 +102,11 @@ class Threads:
 
     def _walk(self, ask: Ask, scope: int, start: int) -> tuple[int, list[int]]:
         """Go along known turns and learn the new ones: where it ends, and which were new."""
-        node, new = start, list[int]()
+        node, new, n_summaries = start, list[int](), 0
         for index, text in enumerate(ask.hashes):
-            child = self._next(ask, scope, node, index)
+            n_summaries += ask.after_summary[index]
+            is_looked_for = ask.after_summary[index] and n_summaries <= _MAX_SUMMARIES
+            child = self._next(ask, scope, node, index, is_looked_for=is_looked_for)
             if child not in self._thread_of:
                 new.append(index)
                 node = self._latest(scope, node) if ask.after_summary[index] else node
@@ -110,12 +114,13 @@ class Threads:
             node = child
         return node, new
 
-    def _next(self, ask: Ask, scope: int, node: int, index: int) -> int:
+    def _next(self, ask: Ask, scope: int, node: int, index: int, *, is_looked_for: bool) -> int:
         """The node of a turn: after the last one, or where it is known elsewhere and older history was left out."""
-        child, rest = _step(node, ask.hashes[index]), ask.hashes[index:]
+        child = _step(node, ask.hashes[index])
         is_known = child in self._thread_of
-        if not ask.after_summary[index] and (is_known or index or not self._may_go_on(ask, scope, node)):
+        if not is_looked_for and (is_known or index or not self._may_go_on(ask, scope, node)):
             return child
+        rest = ask.hashes[index:]
         anchor, length = self._anchor(scope, rest)
         return anchor if length > (1 + self._reach(child, rest[1:]) if is_known else 0) else child
 
@@ -132,7 +137,8 @@ class Threads:
         Of equal ones the one where a thread ends, then the latest.
         """
         candidates = self._nodes_with.get(_step(scope, hashes[0]), [])[-_MAX_ANCHORS:]
-        ranked = [(*self._run(node, hashes[1:]), place, node) for place, node in enumerate(candidates)]
+        after = hashes[1:]
+        ranked = [(*self._run(node, after), place, node) for place, node in enumerate(candidates)]
         length, _, _, node = max(ranked, default=(0, False, 0, 0))
         return node, length
 

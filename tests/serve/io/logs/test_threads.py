@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve.io.logs import threads as module
 from serve.io.logs.threads import RETRY_SECONDS, Ask, Threads, text_hash
 
 
@@ -141,3 +145,41 @@ def test_prompts_are_the_nodes_of_the_tree(requests):
     paths = {(index % 2, *texts[:n]) for index, texts in enumerate(requests) for n in range(len(texts) + 1)}
     again = [new(threads, f"opening {path[0]}", *path[1:], session_id="s") for path in sorted(paths)]
     assert again == [[] for _ in paths]
+
+
+class CountedSlices(tuple[int, ...]):
+    """Turns that count how often a part of them is copied."""
+
+    n_copied = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        CountedSlices.n_copied += isinstance(place, slice)
+        return super().__getitem__(place)
+
+
+def test_a_long_history_takes_work_in_proportion() -> None:
+    """What follows each turn was copied: 60,000 turns took four seconds."""
+    threads, hashes = Threads(), CountedSlices(range(1, 3_001))
+    CountedSlices.n_copied = 0
+    threads.add(Ask(hashes, (False,) * 3_000))
+    assert CountedSlices.n_copied < 5
+
+
+def test_thousands_of_summaries_take_work_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind each, all that is known was looked through: 2,400 of them took 18 seconds."""
+    step, n_steps = module._step, 0
+
+    def counted(node: int, text: int) -> int:
+        nonlocal n_steps
+        n_steps += 1
+        return step(node, text)
+
+    threads, known = Threads(), tuple(range(1, 101))
+    for first in range(64):
+        threads.add(Ask((-first - 1, *known), (False,) * 101, session_id="s"))
+    monkeypatch.setattr(module, "_step", counted)
+    for n_repeats in (4, 8):
+        n_steps = 0
+        n_turns = n_repeats * len(known)
+        threads.add(Ask((-99, *known * n_repeats), (False, *(True,) * n_turns), session_id="s"))
+        assert n_steps < 16 * 65 * 101 + 10 * n_turns
