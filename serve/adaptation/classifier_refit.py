@@ -26,12 +26,12 @@ OWN_SHARE = 0.5
 CONFIRMED_SHARE = 0.5
 """Share of the harvesting weight that sessions of confirmed campaigns have."""
 
-SETTINGS = ClassifierSettings(expert_strength=0.01)
+SETTINGS = ClassifierSettings(expert_strength=0.01, expert_share=0.85)
 """How the classifier is refitted: the provider's few accounts weigh as much as all stored ones, so the penalty is
-stronger than where every source has many."""
+stronger than where every source has many, and trees, which learn few accounts by heart, have less of a say."""
 
 CONFIRMED_SETTINGS = ClassifierSettings(expert_strength=0.003)
-"""The same for experts of confirmed campaigns, which see the provider's own rows alone."""
+"""The same for experts of confirmed campaigns, which see the provider's own rows alone, and their share with those."""
 
 _N_FOLDS = 3
 

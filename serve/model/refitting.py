@@ -45,7 +45,7 @@ class ClassifierSettings:
     monotone: bool = True
     n_threads: int = 2
     expert_strength: float = 0.1
-    expert_share: float = 0.85
+    expert_share: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,15 @@ def with_confirmed(
     classifier: Classifier, rows: Rows, names: Sequence[str], settings: ClassifierSettings
 ) -> Classifier:
     """The classifier with experts beside its own that know confirmed campaigns: fitted to these rows alone, by what
-    single prompts score. Where campaigns are known by name, their prompts tell more than how a session is built."""
+    single prompts score. Where campaigns are known by name, their prompts tell more than how a session is built. The
+    experts' share in the pool becomes that of `settings`."""
     judged, known = list(judged_names(names)), classifier.experts
     rising = _padded(np.array([name.startswith(_RISING) for name in judged]), len(known.interactions))
     Z = np.where(rising, known.normal_scores(np.ascontiguousarray(rows.X[:, : len(judged)])), 0.0)
     own = _experts(Z, rows, rising, settings.expert_strength)
     experts = replace(
         known, weights=np.concatenate([known.weights, own[:, :-1]]),
-        intercepts=np.concatenate([known.intercepts, own[:, -1]]),
+        intercepts=np.concatenate([known.intercepts, own[:, -1]]), share=settings.expert_share,
     )  # fmt: skip
     return Classifier(classifier.trees, experts)
 
