@@ -8,6 +8,7 @@ the false-positive rate is kept on people that neither ever saw.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,6 +66,8 @@ class Adaptation:
             raise ValueError(f"{self.out}: is there already, expected a folder to make")
         if not self.out.absolute().parent.is_dir():
             raise ValueError(f"{self.out}: can't be made, there is no folder {self.out.absolute().parent}")
+        if not os.access(self.out.absolute().parent, os.W_OK | os.X_OK):
+            raise ValueError(f"{self.out}: can't be made, {self.out.absolute().parent} is not writable")
 
 
 @dataclass(frozen=True, slots=True)

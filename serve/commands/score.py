@@ -76,6 +76,8 @@ def _score(options: argparse.Namespace) -> int:
     with read_job_inputs(options) as inputs:
         summary = run(replace(job, inputs=inputs.paths), progress_of(options))
     summary = _with_rejects(summary, inputs, job.rejects)
+    if not summary.n_exchanges:
+        _say("no prompt was read, so nothing is judged; is it the right file, format or column?")
     if options.json:
         print(json.dumps(summary_record(summary) | {"inputs": list(inputs.lines())}))
         return exit_code(inputs, summary.is_clean)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ SCHEMA = pa.schema([
 """Columns of imported rows: `at` in seconds since 1970, null where unknown; `system` only where it was asked for, for
 people who read the rows: no verdict depends on it."""
 
+_PLAIN_NAME = re.compile(r"[\w .:@/()\[\]#$%&+*=-]{1,60}")
 _PARTITION_BYTES = 16 << 20
 _MAX_PARTITIONS = 2048
 _ROWS_PER_TABLE = 20_000
@@ -112,7 +114,10 @@ def require_rows(readings: Sequence[Reading]) -> None:
 
 
 def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
-    """Refuse a CSV or Parquet table without a column that was chosen; rows of JSON may each have others."""
+    """Refuse text without a header, and a CSV or Parquet table without a column that was chosen; rows of JSON may each
+    have others."""
+    if log.kind == "text":
+        raise LogError(f"{log.path} has no header that names columns, expected {shown_names(chosen.values())} in one")
     if log.kind not in ("csv", "parquet"):
         return
     names = list(dict.fromkeys(name for row in log.sample.objects for name in row))
@@ -122,8 +127,8 @@ def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
 
 
 def shown_names(names: Iterable[str]) -> str:
-    """Some names of columns, cut to what an error may show."""
-    return ", ".join(name[:40] for name in list(names)[:8] if name.isprintable())
+    """Some names of columns, cut to what an error may show: the first line of what is no table may be a prompt."""
+    return ", ".join(name[:40] if _PLAIN_NAME.fullmatch(name) else "..." for name in list(names)[:8])
 
 
 def _looks(log: Log) -> str:
@@ -134,6 +139,8 @@ def _looks(log: Log) -> str:
         close = columns.likely(list(objects[0]))
         hint = f" (use --columns {close or 'account_id=..,prompt=..'})"
         return f"{log.kind} whose first row has {names or 'no fields'}{hint}"
+    if "\0" in log.head:
+        return "binary data"
     return {"text": "text, but no log of a known program", "csv": "CSV without rows"}.get(
         log.kind, "JSON without objects"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from serve.io.log_files.opening import MAX_RECORD_CHARS, LogError, first_bytes, 
 SAMPLE_RECORDS = 400
 _SAMPLE_CHARS = 1 << 20
 _WATCHED_ROWS = 64
+_NAME_CHARS = 60  # of a column
 _Row = TypeVar("_Row")
 
 
@@ -168,7 +168,8 @@ def _delimiter(first: str) -> str:
     counts = {mark: first.count(mark) for mark in ",;\t"}
     best = max(counts, key=counts.__getitem__)
     names = [name.strip(' "\r') for name in first.split(best)]
-    return best if counts[best] and all(re.fullmatch(r"[\w .:@/()\[\]-]{1,60}", name) for name in names) else ""
+    are_names = all(len(name) <= _NAME_CHARS and name.isprintable() for name in names)
+    return best if counts[best] and are_names and 2 * sum(map(bool, names)) >= len(names) else ""
 
 
 def _names(first: str) -> list[str]:

@@ -274,6 +274,25 @@ def test_unknown_format_says_what_it_looks_like(tmp_path):
     path.write_text('{"acount_id": "a", "promt": "x"}\n')
     with pytest.raises(LogError, match="use --columns account_id=acount_id,prompt=promt"):
         format_of(Log(path), Choice())
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(LogError, match="no known format: binary data"):
+        format_of(Log(path), Choice())
+
+
+def test_columns_of_what_is_no_table_are_refused(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("a secret question\nand another\n")
+    with pytest.raises(LogError, match="has no header that names columns, expected user, text in one") as caught:
+        format_of(Log(path), Choice(columns={"account_id": "user", "prompt": "text"}))
+    assert "secret" not in str(caught.value)
+
+
+def test_what_may_be_a_prompt_is_not_shown_as_a_column(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("Tell me, is it secret?\nYes, it is.\n")
+    with pytest.raises(LogError) as caught:
+        format_of(Log(path), Choice())
+    assert "secret" not in str(caught.value)
 
 
 def test_formats_have_names_of_their_own_and_are_found_by_them():

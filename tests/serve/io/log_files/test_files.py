@@ -63,6 +63,14 @@ def test_csv(tmp_path, mark):
     assert read(path) == [{"a": "1", "text": 'one\nand "two"'}, "has 3 fields, expected 2", {"a": "3", "text": "y"}]
 
 
+@pytest.mark.parametrize("header", ["Who Is It,the text,At = When?", ",user,text", "cost ($),100 %,#!"])
+def test_csv_may_have_columns_of_any_name(tmp_path, header):
+    path = tmp_path / "log"
+    path.write_text(f"{header}\n0,u1,hello\n")
+    assert Log(path).kind == "csv"
+    assert read(path) == [dict(zip(header.split(","), ["0", "u1", "hello"], strict=True))]
+
+
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0)])
 def test_empty(tmp_path, data):
     path = tmp_path / "log"
