@@ -34,6 +34,7 @@ SCHEMA = pa.schema([
 people who read the rows: no verdict depends on it."""
 
 _PLAIN_NAME = re.compile(r"[\w .:@/()\[\]#$%&+*=-]{1,60}")
+_NAME_WORDS = 4
 _PARTITION_BYTES = 16 << 20
 _MAX_PARTITIONS = 2048
 _ROWS_PER_TABLE = 20_000
@@ -128,7 +129,11 @@ def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
 
 def shown_names(names: Iterable[str]) -> str:
     """Some names of columns, cut to what an error may show: the first line of what is no table may be a prompt."""
-    return ", ".join(name[:40] if _PLAIN_NAME.fullmatch(name) else "..." for name in list(names)[:8])
+    return ", ".join(name[:40] if _is_plain(name) else "..." for name in list(names)[:8])
+
+
+def _is_plain(name: str) -> bool:
+    return name.count(" ") < _NAME_WORDS and _PLAIN_NAME.fullmatch(name) is not None
 
 
 def _looks(log: Log) -> str:

@@ -287,9 +287,10 @@ def test_columns_of_what_is_no_table_are_refused(tmp_path):
     assert "secret" not in str(caught.value)
 
 
-def test_what_may_be_a_prompt_is_not_shown_as_a_column(tmp_path):
+@pytest.mark.parametrize("first", ["Tell me, is it secret?", "Write about my secret garden, please"])
+def test_what_may_be_a_prompt_is_not_shown_as_a_column(tmp_path, first):
     path = tmp_path / "log"
-    path.write_text("Tell me, is it secret?\nYes, it is.\n")
+    path.write_text(first + "\nYes, it is.\n")
     with pytest.raises(LogError) as caught:
         format_of(Log(path), Choice())
     assert "secret" not in str(caught.value)
