@@ -8,7 +8,6 @@ the false-positive rate is kept on people that neither ever saw.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from serve.bundle.manifest import write_manifest
 from serve.bundle.writing import Fitted, copy_parts, write_community_model, write_fitted
 from serve.io.discovery import InputError, discover
 from serve.io.reading import read_all
+from serve.io.writers import folder_fault
 from serve.model.calibration import MIN_CLASS
 from serve.scoring.scorer import CHUNK_PROMPTS
 from serve.sessions.sessionizing import Timeline, text_hashes
@@ -64,10 +64,8 @@ class Adaptation:
             raise ValueError(f"fpr is {self.fpr}, expected a share above 0 and at most 0.5")
         if self.out.exists():
             raise ValueError(f"{self.out}: is there already, expected a folder to make")
-        if not self.out.absolute().parent.is_dir():
-            raise ValueError(f"{self.out}: can't be made, there is no folder {self.out.absolute().parent}")
-        if not os.access(self.out.absolute().parent, os.W_OK | os.X_OK):
-            raise ValueError(f"{self.out}: can't be made, {self.out.absolute().parent} is not writable")
+        if fault := folder_fault(self.out.absolute()):
+            raise ValueError(f"{self.out}: can't be made, {fault}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,13 @@ def locked(path: Path) -> BinaryIO:
     return file
 
 
+def folder_fault(path: Path) -> str:
+    """Why nothing can be made at an absolute path: its folder is missing or not writable; empty where something can."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    return "" if os.access(path.parent, os.W_OK | os.X_OK) else f"{path.parent} is not writable"
+
+
 def check_places(outputs: Sequence[Path], inputs: Sequence[Path | str]) -> None:
     """Refuse output files that can't be written, are one and the same, or lie in an input.
 
@@ -111,10 +118,8 @@ def check_places(outputs: Sequence[Path], inputs: Sequence[Path | str]) -> None:
             raise ValueError(f"{path}: two outputs have the same name")
         if path.is_dir():
             raise ValueError(f"{path}: is a folder, expected a file to write")
-        if not place.parent.is_dir():
-            raise ValueError(f"{path}: can't be written, there is no folder {place.parent}")
-        if not os.access(place.parent, os.W_OK):
-            raise ValueError(f"{path}: can't be written, {place.parent} is not writable")
+        if fault := folder_fault(place):
+            raise ValueError(f"{path}: can't be written, {fault}")
         for source in map(os.path.realpath, inputs):
             if place.is_relative_to(source):
                 raise ValueError(f"{path}: output file lies in the input {source}")
