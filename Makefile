@@ -55,11 +55,14 @@ bench-campaigns: $(STAMP)
 
 # The capability map and drift against what is known, on a folder of real corpora.
 CORPORA ?= ../shared/corpora
-.PHONY: bench-map bench-drift bench-kinds
+.PHONY: bench-map bench-drift
 bench-map: $(STAMP)
 	$(BIN)/python tests/bench/bench_map.py $(CORPORA)
 bench-drift: $(STAMP)
 	$(BIN)/python tests/bench/bench_drift.py $(CORPORA)
+
+# Kinds of traffic that nothing learned from, in tests/bench/kinds: which campaigns are found, which benign kinds flagged.
+.PHONY: bench-kinds
 bench-kinds: $(STAMP)
 	$(BIN)/python tests/bench/bench_kinds.py
 

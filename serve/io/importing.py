@@ -118,7 +118,7 @@ def _require_columns(log: Log, chosen: Mapping[str, str]) -> None:
     """Refuse text without a header, and a CSV or Parquet table without a column that was chosen; rows of JSON may each
     have others."""
     if log.kind == "text":
-        raise LogError(f"{log.path} has no header that names columns, expected {shown_names(chosen.values())} in one")
+        raise LogError(f"{log.path} has no header that names columns, expected {', '.join(chosen.values())} in one")
     if log.kind not in ("csv", "parquet"):
         return
     names = list(dict.fromkeys(name for row in log.sample.objects for name in row))

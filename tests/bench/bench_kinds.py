@@ -80,16 +80,17 @@ def main() -> None:
     print(f"kinds: {counts}; {len(pool):,} prompts; sessions of {options.exchanges}")
     print(f"benign: its own 1 % flags {(p_values <= FPR).mean():.3f} of {N_ORGANIC}")
     print("\ndilution  AUROC  TPR at a true 1 %  by its own threshold")
+    found = {}
     for dilution in options.dilutions:
         harvest = composer.fixed("harvest", N_HARVEST, options.exchanges, dilution)
         own, p_own = judged(scorer, harvest, pool)
         labels = np.repeat([1, 0], [len(own), len(margins)])
         area, found_at = roc_auc_score(labels, np.concatenate([own, margins])), (own > fpr_limit(margins, FPR)).mean()
         print(f"{dilution:8.0%}  {area:5.3f}  {found_at:17.2f}  {(p_own <= FPR).mean():20.2f}", flush=True)
-        if dilution == 0.0:
-            found = by_kind(harvest, p_own <= FPR)
+        found[dilution] = by_kind(harvest, p_own <= FPR)
     shown("benign kinds flagged most", by_kind(organic, p_values <= FPR)[:N_SHOWN])
-    shown("campaigns flagged, undiluted", found)
+    least = min(found)
+    shown(f"campaigns flagged at {least:.0%}", found[least])
 
 
 if __name__ == "__main__":

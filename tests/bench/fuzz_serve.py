@@ -65,16 +65,8 @@ def documented(port: int, key: str, n_examples: int, folder: Path) -> int:
     """Let schemathesis ask what the document says can be asked; 0 where it has no remark."""
     config = str(Path(__file__).with_name("schemathesis.toml"))
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "--no-color"]
-    command += [
-        "run",
-        f"http://127.0.0.1:{port}/openapi.json",
-        "--phases",
-        "examples,coverage,fuzzing,stateful",
-        "-n",
-        str(n_examples),
-        "--seed",
-        "1",
-    ]
+    command += ["run", f"http://127.0.0.1:{port}/openapi.json", "--phases", "examples,coverage,fuzzing,stateful"]
+    command += ["-n", str(n_examples), "--seed", "1"]
     command += ["--continue-on-failure", *(["-H", f"Authorization: Bearer {key}"] if key else [])]
     hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.run(command, cwd=folder, env=os.environ | hooks, check=False).returncode
